@@ -1,0 +1,313 @@
+"""The command line. Each command is thin: it turns words into arguments, and results into text or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from pasture.errors import ForageError, InputError
+
+app = typer.Typer(
+    name="forage",
+    help="Hyperparameter search on Ray and honest ensembles for pasture biomass from photographs.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+INTERRUPTED = 130
+
+
+class SearchName(StrEnum):
+    """How trials are proposed."""
+
+    optuna = "optuna"
+    random = "random"
+
+
+class TtaChoice(StrEnum):
+    """Kinds of test-time augmentation."""
+
+    none = "none"
+    flips = "flips"
+    d4 = "d4"
+
+
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Data folder in the competition's layout.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory that `forage sweep` wrote.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+AddressOption = Annotated[
+    str, typer.Option(help="Where Ray is: `local`, `auto` (a cluster on this machine), HOST:PORT or ray://HOST:PORT.")
+]
+
+
+@app.command("make-data", epilog="Example: `forage make-data data/synthetic --images 48`")
+def make_data(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; must not exist.")],
+    images: Annotated[int, typer.Option(help="Labelled photographs; a quarter as many more come without labels.")] = 64,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same pictures.")] = 0,
+) -> None:
+    """Draw synthetic paddocks whose pixels determine the weights, in the competition's layout."""
+    from pasture.synthetic import make_data as draw
+
+    draw(out, images, seed=seed)
+    say(f"{out}: {images} labelled photographs; the truth of the test photographs is in {out / 'hidden_truth.csv'}")
+
+
+@app.command(epilog="Example: `forage check data/csiro`")
+def check(data: DataArgument, as_json: JsonOption = False) -> None:
+    """Read a data folder whole, every picture too, and say what is in it or what is wrong with it."""
+    from pasture.dataset import read_test, read_train, verify_pictures
+
+    train = read_train(data)
+    fingerprint = verify_pictures(train)
+    result: dict[str, Any] = {
+        "images": len(train),
+        "dates": len(set(train.dates)),
+        "baseline": train.baseline(),
+        "fingerprint": fingerprint,
+        "test_images": None,
+    }
+    if (data / "test.csv").exists():
+        test = read_test(data)
+        verify_pictures(test)
+        result["test_images"] = len(test)
+    if as_json:
+        print_json(result)
+        return
+    say(f"{data}: {result['images']} labelled photographs on {result['dates']} dates, all readable")
+    if result["test_images"] is not None:
+        say(f"{result['test_images']} test photographs, all readable")
+    say(f"predicting each target's mean scores {result['baseline']:.4f}")
+    say(f"fingerprint {fingerprint}")
+
+
+@app.command(epilog="Example: `forage sweep data/csiro --trials 24 --set schedule.epochs=40`")
+def sweep(
+    data: DataArgument,
+    name: Annotated[str, typer.Option(help="Name of the run; the space and the time by default.")] = "",
+    runs: Annotated[str, typer.Option(help="Where run directories lie: a path or a URI (s3://bucket/runs).")] = "runs",
+    space: Annotated[str, typer.Option(help="A shipped search space or a YAML file.")] = "default",
+    trials: Annotated[int, typer.Option(min=1, help="How many trials.")] = 24,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a whole trial; the recipe's by default.")] = None,
+    search: Annotated[SearchName, typer.Option(help="How trials are proposed.")] = SearchName.optuna,
+    address: AddressOption = "local",
+    cpus_per_trial: Annotated[float, typer.Option(min=0, help="CPUs each trial asks for.")] = 1,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(min=0, help="GPUs each trial asks for; one where there is any, by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field in every trial, unsearched; repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search for recipes on Ray, pruning with ASHA. Leaves a run directory that can be resumed and blended."""
+    from pasture.run_folder import RunFolder
+    from search_spaces.catalogue import load_space
+    from tune.sweep import launch
+
+    overrides = parse_settings(settings or [])
+    if epochs is not None:
+        overrides["schedule.epochs"] = epochs
+    chosen = load_space(space)
+    if overrides:
+        chosen = chosen.fixed(overrides)
+    name = name or f"{Path(space).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    if "/" in name or name.startswith("."):
+        raise InputError(f"--name {name!r}: a name, not a path; say where with --runs")
+    outcome = launch(
+        RunFolder(f"{runs.rstrip('/')}/{name}"),
+        data,
+        chosen,
+        trials=trials,
+        search=search.value,
+        seed=seed,
+        address=address,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+    )
+    conclude(outcome, as_json)
+
+
+@app.command(epilog="Example: `forage resume runs/default-20261121-093000`")
+def resume(run: RunArgument, address: AddressOption = "local", as_json: JsonOption = False) -> None:
+    """Go on with a sweep that was stopped, by whatever. No finished trial runs again.
+
+    A run directory from somebody else is data, not code: JSON, YAML, Parquet, safetensors, and checkpoints that are
+    read with weights_only.
+    """
+    from pasture.run_folder import RunFolder
+    from tune.sweep import resume as go_on
+
+    conclude(go_on(RunFolder(run), address), as_json)
+
+
+@app.command(epilog="Example: `forage status runs/default-20261121-093000 --json`")
+def status(run: RunArgument, as_json: JsonOption = False) -> None:
+    """How far a sweep has come; also while it runs."""
+    from pasture.run_folder import RunFolder
+    from tune.ledger import Ledger
+    from tune.sweep import Plan
+
+    folder = RunFolder(run)
+    plan = Plan.read(folder)
+    summary = summarise(Ledger(folder), plan.trials)
+    if as_json:
+        print_json(summary)
+    else:
+        say_summary(str(folder), summary)
+
+
+@app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend`")
+def ensemble(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run directories.")],
+    out: Annotated[Path, typer.Option(metavar="BLEND", help="Blend folder to write; must not exist.")],
+    tta: Annotated[TtaChoice, typer.Option(help="Test-time augmentation the blend is chosen for.")] = TtaChoice.d4,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a blend from the trials of one or several runs and say what it is worth on data it has not seen."""
+    from ensemble.blend import build
+    from pasture.run_folder import RunFolder
+
+    blend = build([RunFolder(run) for run in runs], out, tta.value)
+    for key, reason in blend.refused:
+        warn(f"{key} left out: {reason}")
+    if as_json:
+        print_json(blend.scores())
+    else:
+        from forage.tables import blend_table
+
+        Console(highlight=False).print(blend_table(blend))
+        say(f"blend: {out}")
+
+
+@app.command(epilog="Example: `forage predict blend data/csiro --out submission.csv`")
+def predict(
+    blend: Annotated[Path, typer.Argument(metavar="BLEND", help="Blend folder that `forage ensemble` wrote.")],
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Submission to write.")],
+    tta: Annotated[TtaChoice | None, typer.Option(help="Test-time augmentation; the blend's own by default.")] = None,
+) -> None:
+    """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
+    from ensemble.blend import Blend
+    from ensemble.predict import predict as run
+    from ensemble.submission import write_submission
+    from pasture.dataset import read_test
+
+    test = read_test(data)
+    predictions = run(Blend.read(blend), test, tta.value if tta else None)
+    rows = write_submission(out, data, test.ids, predictions)
+    say(f"{out}: {rows} rows for {len(test)} photographs")
+
+
+@app.command(epilog="Example: `forage demo`")
+def demo(
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where to; an earlier demo there is replaced.")
+    ] = Path("demo"),
+) -> None:
+    """The whole job in a few minutes, on synthetic paddocks: data, sweep, blend, predictions, submission."""
+    from forage.demo import run
+
+    run(out, say)
+
+
+def main() -> None:
+    """Entry point: every error of ours is one line and an exit status."""
+    warnings.showwarning = lambda message, category, *_: warn(str(message)) if category is UserWarning else None
+    try:
+        app()
+    except ForageError as error:
+        messages.print(f"forage: {error}", markup=False)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        messages.print("forage: interrupted", markup=False)
+        sys.exit(INTERRUPTED)
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """`field=value` words to a mapping; values as in YAML.
+
+    Raises:
+        InputError: a word without `=`.
+    """
+    result = {}
+    for setting in settings:
+        field, equals, value = setting.partition("=")
+        if not equals or not field:
+            raise InputError(f"--set {setting!r}: expected field=value, such as head.dropout=0.3")
+        try:
+            result[field] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--set {setting!r}: the value is not YAML") from None
+    return result
+
+
+def conclude(outcome: Any, as_json: bool) -> None:
+    """Say how a session of a sweep ended, and exit with what that means."""
+    from tune.sweep import Plan
+
+    plan = Plan.read(outcome.run)
+    summary = summarise(outcome.ledger, plan.trials)
+    if as_json:
+        print_json({**summary, "run": str(outcome.run)})
+    else:
+        say_summary(str(outcome.run), summary)
+    if outcome.interrupted:
+        say(f"stopped; go on with: forage resume {outcome.run}")
+        raise typer.Exit(INTERRUPTED)
+    if summary["complete"] == 0:
+        first = next((r.error for r in outcome.ledger.with_status("FAILED")), "no trial was complete")
+        messages.print(f"forage: no trial was complete; the first error: {first}", markup=False)
+        raise typer.Exit(1)
+
+
+def summarise(ledger: Any, trials: int) -> dict[str, Any]:
+    """What `forage status --json` prints."""
+    best = ledger.best()
+    return {
+        "trials": trials,
+        "complete": len(ledger.with_status("COMPLETE")),
+        "pruned": len(ledger.with_status("PRUNED")),
+        "failed": len(ledger.with_status("FAILED")),
+        "running": len(ledger.with_status("RUNNING")),
+        "best_score": best.score if best else None,
+        "best_trial": best.name if best else None,
+    }
+
+
+def say_summary(run: str, summary: dict[str, Any]) -> None:
+    """The same for a person."""
+    best = f"best {summary['best_score']:.4f} by {summary['best_trial']}" if summary["best_trial"] else "no score yet"
+    say(
+        f"{run}: {summary['trials']} trials, {summary['complete']} complete, {summary['pruned']} pruned, "
+        f"{summary['failed']} failed, {summary['running']} running or unfinished; {best}"
+    )
+
+
+def say(text: str) -> None:
+    """A line for a person, on standard error."""
+    messages.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """A warning for a person."""
+    messages.print(f"warning: {text}", markup=False)
+
+
+def print_json(content: Any) -> None:
+    """The one thing that goes to standard output."""
+    sys.stdout.write(json.dumps(content, indent=2) + "\n")

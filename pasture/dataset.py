@@ -1,0 +1,222 @@
+"""Reading a data folder in the competition's layout: one row an image, checked before anything is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pasture.errors import InputError
+from pasture.metric import baseline_r2
+from pasture.targets import TARGETS, Array, balance_gap
+
+BALANCE_TOLERANCE_G = 0.01
+
+_METADATA = {
+    "Sampling_Date": "date",
+    "State": "state",
+    "Species": "species",
+    "Pre_GSHH_NDVI": "ndvi",
+    "Height_Ave_cm": "height_cm",
+}
+_TRAIN_COLUMNS = ("sample_id", "image_path", *_METADATA, "target_name", "target")
+_TEST_COLUMNS = ("sample_id", "image_path", "target_name")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Photographs, one row an image.
+
+    Attributes:
+        root: the data folder.
+        images: index `image_id`; `image_path`, relative to `root`; for labelled data also date, state, species,
+            ndvi, height_cm and the five target columns in grams.
+    """
+
+    root: Path
+    images: pd.DataFrame
+
+    @property
+    def ids(self) -> list[str]:
+        """Image ids, in the order of every array made from this dataset."""
+        return [str(i) for i in self.images.index]
+
+    @property
+    def paths(self) -> list[Path]:
+        """Absolute path of each photograph."""
+        return [self.root / p for p in self.images["image_path"]]
+
+    @property
+    def targets(self) -> Array:
+        """(n, 5) dry weights in grams."""
+        return self.images[list(TARGETS)].to_numpy(dtype=np.float64)
+
+    @property
+    def dates(self) -> np.ndarray:
+        """(n,) sampling date of each image as a string: the groups of every honest split."""
+        return np.asarray(self.images["date"].dt.strftime("%Y-%m-%d"), dtype=str)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, ids: list[str]) -> np.ndarray:
+        """Row number of each id."""
+        return np.asarray(self.images.index.get_indexer(pd.Index(ids)))
+
+    def baseline(self) -> float:
+        """Score of predicting each target's mean on these images."""
+        return baseline_r2(self.targets)
+
+
+def read_train(root: str | os.PathLike[str]) -> Dataset:
+    """Read and check `train.csv` of a data folder. Pictures are not opened: see `verify_pictures`.
+
+    Rows are joined by image id, never by their order. A row that breaks the mass balance by more than
+    0.01 g is reported as a warning.
+
+    Raises:
+        InputError: naming file, row and reason.
+    """
+    root, table = _read_csv(root, "train.csv", _TRAIN_COLUMNS)
+    source = root / "train.csv"
+    values = pd.to_numeric(table["target"], errors="coerce").astype(float)
+    _refuse(source, table, ~values.map(np.isfinite), "target {target!r} is not a finite number of grams")
+    _refuse(source, table, values < 0, "target {target!r} is negative; a dry weight is at least 0 g")
+    # Without a year pandas would fill in today's: "10:00" is no date.
+    dated = table["Sampling_Date"].where(table["Sampling_Date"].str.contains(r"\d{4}"))
+    dates = pd.to_datetime(dated, errors="coerce", format="mixed")
+    _refuse(source, table, dates.isna(), "Sampling_Date {Sampling_Date!r} is not a date such as 2015/9/4")
+    table = table.assign(target=values, Sampling_Date=dates)
+    for column in ("Pre_GSHH_NDVI", "Height_Ave_cm"):
+        numbers = pd.to_numeric(table[column], errors="coerce").astype(float)
+        _refuse(source, table, numbers.isna() & (table[column] != ""), f"{column} {{{column}!r}} is not a number")
+        table[column] = numbers
+
+    images = _one_row_an_image(source, table, [*_METADATA]).rename(columns=_METADATA)
+    targets = table.pivot(index="image_id", columns="target_name", values="target")
+    missing = targets.reindex(columns=list(TARGETS)).isna().to_numpy()
+    if missing.any():
+        row, column = np.argwhere(missing)[0]
+        image, target = targets.index[row], TARGETS[column]
+        raise InputError(f"{source}: image {image} has no row for {target}; every image needs all five targets")
+    dataset = Dataset(root, images.join(targets[list(TARGETS)]))
+    _warn_unbalanced(source, dataset)
+    return dataset
+
+
+def read_test(root: str | os.PathLike[str]) -> Dataset:
+    """Read and check `test.csv` of a data folder: image ids and paths, no labels.
+
+    Raises:
+        InputError: naming file, row and reason.
+    """
+    root, table = _read_csv(root, "test.csv", _TEST_COLUMNS)
+    return Dataset(root, _one_row_an_image(root / "test.csv", table, []))
+
+
+def verify_pictures(dataset: Dataset) -> str:
+    """Decode every photograph and return the dataset's fingerprint.
+
+    The fingerprint is a SHA-256 over ids, targets (where there are any) and the bytes of every picture, in order
+    of image id; every OOF file and every blend carries it.
+
+    Raises:
+        InputError: a picture is missing, truncated or no picture, naming it.
+    """
+    order = np.argsort(dataset.images.index.to_numpy(dtype=str))
+    paths = dataset.paths
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        digests = list(pool.map(_picture_digest, [paths[i] for i in order]))
+    total = hashlib.sha256()
+    ids = dataset.ids
+    targets = dataset.targets.astype("<f8") if set(TARGETS) <= set(dataset.images.columns) else None
+    for i, digest in zip(order, digests, strict=True):
+        total.update(ids[i].encode() + digest)
+        if targets is not None:
+            total.update(targets[i].tobytes())
+    return total.hexdigest()
+
+
+def _picture_digest(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        with Image.open(path) as picture:
+            picture.load()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such picture; image_path is relative to the data folder") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: not a readable picture ({error}); replace the file or drop its rows") from None
+    return hashlib.sha256(content).digest()
+
+
+def _read_csv(root: str | os.PathLike[str], name: str, columns: tuple[str, ...]) -> tuple[Path, pd.DataFrame]:
+    root = Path(root).expanduser().absolute()
+    source = root / name
+    if not root.is_dir():
+        raise InputError(f"{root}: no such data folder; expected one with {name} and pictures")
+    if not source.is_file():
+        raise InputError(f"{source}: no such file; a data folder in the competition's layout has one")
+    try:
+        table = pd.read_csv(source, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{source}: not a CSV file ({error})") from None
+    if absent := [c for c in columns if c not in table.columns]:
+        raise InputError(f"{source}: column(s) {', '.join(absent)} missing; found {', '.join(map(str, table.columns))}")
+    table.index = pd.RangeIndex(2, len(table) + 2)  # as an editor numbers the lines of the file
+    table = table[(table != "").any(axis=1)]
+    if table.empty:
+        raise InputError(f"{source}: no rows; expected five for each image")
+    parts = table["sample_id"].str.rsplit("__", n=1, expand=True).reindex(columns=[0, 1])
+    table = table.assign(image_id=parts[0])
+    nameless = parts[1].isna() | (parts[0] == "")
+    _refuse(source, table, nameless, "sample_id {sample_id!r} is not <image id>__<target name>")
+    _refuse(source, table, parts[1] != table["target_name"], "sample_id {sample_id!r} does not end in its target_name")
+    unknown = ~table["target_name"].isin(TARGETS)
+    _refuse(source, table, unknown, f"unknown target {{target_name!r}}; expected one of {', '.join(TARGETS)}")
+    _refuse(source, table, table["sample_id"].duplicated(), "sample_id {sample_id!r} appears twice")
+    outside = ~table["image_path"].map(_stays_inside)
+    _refuse(source, table, outside, "image_path {image_path!r} leaves the data folder; give a path inside it")
+    return root, table
+
+
+def _stays_inside(path: str) -> bool:
+    pure = PurePosixPath(path.replace("\\", "/"))
+    return bool(pure.parts) and not pure.is_absolute() and ".." not in pure.parts and ":" not in pure.parts[0]
+
+
+def _one_row_an_image(source: Path, table: pd.DataFrame, metadata: list[str]) -> pd.DataFrame:
+    # Sorted by id: the order of the file must not decide which images a seed puts into which fold.
+    columns = ["image_path", *metadata]
+    images = table.drop_duplicates("image_id").set_index("image_id")[columns].sort_index()
+    for column in columns:
+        first = table["image_id"].map(images[column])
+        differs = (table[column] != first) & ~(table[column].isna() & first.isna())
+        _refuse(source, table, differs, f"{column} differs from that of the other rows of image {{image_id}}")
+    return images
+
+
+def _refuse(source: Path, table: pd.DataFrame, bad: pd.Series, reason: str) -> None:
+    """Raise for the first bad row, named by its line."""
+    if bad.any():
+        position = int(np.flatnonzero(bad)[0])
+        row = {str(column): value for column, value in table.iloc[position].items()}
+        raise InputError(f"{source}, line {table.index[position]}: {reason.format(**row)}")
+
+
+def _warn_unbalanced(source: Path, dataset: Dataset) -> None:
+    gap = balance_gap(dataset.targets)
+    off = np.flatnonzero(gap > BALANCE_TOLERANCE_G)
+    if len(off):
+        worst = dataset.ids[int(gap.argmax())]
+        warnings.warn(
+            f"{source}: {len(off)} image(s) break the mass balance by more than {BALANCE_TOLERANCE_G} g "
+            f"(worst: {worst}, by {gap.max():.2f} g); they are kept as they are",
+            stacklevel=3,
+        )

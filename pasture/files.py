@@ -1,0 +1,120 @@
+"""A folder on any pyarrow filesystem (local, NFS, s3://, gs://), with atomic writes."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+from pasture.errors import InputError, JobError
+
+
+class Folder:
+    """A folder that is read and written as a whole file at a time.
+
+    A write either leaves the whole new file or what was there before: on a local disk by writing a temporary file,
+    flushing it to the disk and renaming it, on an object store because an upload becomes visible only when complete.
+    """
+
+    def __init__(self, filesystem: pafs.FileSystem, path: str) -> None:
+        self.filesystem = filesystem
+        self.path = path.rstrip("/")
+
+    @classmethod
+    def at(cls, location: str | os.PathLike[str]) -> Folder:
+        """Folder at a local path or a URI that pyarrow knows. It need not exist yet."""
+        text = os.fspath(location)
+        if "://" not in text:
+            return cls(pafs.LocalFileSystem(), Path(text).expanduser().absolute().as_posix())
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(text)
+        except (ValueError, OSError) as error:
+            raise InputError(
+                f"cannot open {text!r}: {_reason(error)}; give a local path or a URI (s3://bucket/runs)"
+            ) from None
+        return cls(filesystem, path)
+
+    @property
+    def is_local(self) -> bool:
+        """True for a path of this machine (a network mount included)."""
+        return bool(self.filesystem.type_name == "local")
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.path.rsplit("/", 1)[-1]
+
+    def __truediv__(self, part: str) -> Folder:
+        return Folder(self.filesystem, f"{self.path}/{part}")
+
+    def __str__(self) -> str:
+        return self.path if self.is_local else f"{self.filesystem.type_name}://{self.path}"
+
+    def file(self, name: str) -> str:
+        """Full path of a file in this folder, as its filesystem wants it."""
+        return f"{self.path}/{name}"
+
+    def exists(self, name: str = "") -> bool:
+        """Whether the folder, or a file in it, exists."""
+        target = self.file(name) if name else self.path
+        return bool(self.filesystem.get_file_info(target).type != pafs.FileType.NotFound)
+
+    def names(self, suffix: str = "") -> list[str]:
+        """Sorted names of the files directly in this folder that end in `suffix`; empty if there is no folder."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        return sorted(i.base_name for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix))
+
+    def read(self, name: str) -> bytes:
+        """Content of a file.
+
+        Raises:
+            InputError: the file does not exist or cannot be read.
+        """
+        try:
+            with self.filesystem.open_input_stream(self.file(name)) as stream:
+                return bytes(stream.read())
+        except OSError as error:
+            raise InputError(f"cannot read {self.file(name)}: {_reason(error)}") from None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file atomically, making folders as needed.
+
+        Raises:
+            JobError: the disk is full, read-only or out of reach; what was there before is untouched.
+        """
+        target = self.file(name)
+        try:
+            self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
+            if self.is_local:
+                _replace_local(Path(target), content)
+            else:
+                with self.filesystem.open_output_stream(target) as stream:
+                    stream.write(content)
+        except OSError as error:
+            raise JobError(f"cannot write {target}: {_reason(error)}; make space or choose another folder") from None
+
+    def delete(self, name: str) -> None:
+        """Delete a file; no error if it is not there."""
+        if self.exists(name):
+            self.filesystem.delete_file(self.file(name))
+
+
+def _replace_local(target: Path, content: bytes) -> None:
+    # The leading dot keeps a half-written file out of every listing by suffix and prefix.
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]

@@ -1,0 +1,90 @@
+"""Which images are held out together. Every splitter keeps an image on one side."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, train_test_split
+
+from pasture.dataset import Dataset
+from pasture.errors import InputError
+from pasture.targets import TOTAL
+
+Splitter = Literal["stratified_group", "group", "image", "holdout"]
+Folds = NDArray[np.int8]
+
+NEVER_HELD_OUT = -1
+
+
+def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, strata: int = 5) -> Folds:
+    """Fold in which each image is held out.
+
+    Args:
+        dataset: labelled images.
+        splitter: `stratified_group`: dates stay together and the folds' distributions of Dry_Total_g are kept alike by
+            `strata` quantile bins; `group`: dates stay together; `image`: images at random, so that pictures of one
+            date lie on both sides and the score flatters; `holdout`: one fifth of the images at random, one fold only.
+        folds: number of folds (`holdout` has one, whatever this says).
+        seed: shuffles the split.
+        strata: number of quantile bins.
+
+    Returns:
+        (n,) fold of each image; -1 for an image that is never held out (`holdout` only).
+
+    Raises:
+        InputError: more folds than there are groups, naming both.
+    """
+    n = len(dataset)
+    groups = np.arange(n) if splitter in ("image", "holdout") else pd.factorize(dataset.dates)[0]
+    needed = 2 if splitter == "holdout" else folds
+    kind = "images" if splitter in ("image", "holdout") else "sampling dates"
+    if len(np.unique(groups)) < needed:
+        raise InputError(
+            f"validation.splitter={splitter} needs at least {needed} {kind}, the data have {len(np.unique(groups))}; "
+            "lower validation.folds or choose another splitter"
+        )
+    if splitter == "holdout":
+        held = train_test_split(np.arange(n), test_size=0.2, random_state=seed)[1]
+        result = np.full(n, NEVER_HELD_OUT, dtype=np.int8)
+        result[held] = 0
+        return result
+
+    total = dataset.targets[:, TOTAL]
+    # A stratum smaller than the number of folds cannot be spread over them; with few images there are fewer strata.
+    bins = pd.qcut(total, max(1, min(strata, n // folds)), labels=False, duplicates="drop")
+    split = {
+        "stratified_group": StratifiedGroupKFold(folds, shuffle=True, random_state=seed),
+        "group": GroupKFold(folds, shuffle=True, random_state=seed),
+        "image": KFold(folds, shuffle=True, random_state=seed),
+    }[splitter]
+    result = np.full(n, NEVER_HELD_OUT, dtype=np.int8)
+    for fold, (_, held) in enumerate(_splits(split, np.nan_to_num(bins), groups)):
+        result[held] = fold
+    if len(np.unique(result)) < folds:
+        raise InputError(
+            f"validation.splitter={splitter} with {folds} folds leaves a fold without images; lower validation.folds"
+        )
+    return result
+
+
+def training_rows(folds: Folds, fold: int) -> NDArray[np.int64]:
+    """Rows that the model of `fold` may see."""
+    return np.flatnonzero(folds != fold)
+
+
+def held_out_rows(folds: Folds, fold: int) -> NDArray[np.int64]:
+    """Rows that the model of `fold` is judged on."""
+    return np.flatnonzero(folds == fold)
+
+
+def _splits(
+    splitter: StratifiedGroupKFold | GroupKFold | KFold, bins: np.ndarray, groups: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    with warnings.catch_warnings():
+        # With few images a stratum can be rarer than the number of folds; the split is still valid.
+        warnings.simplefilter("ignore", UserWarning)
+        return list(splitter.split(np.zeros(len(bins)), bins, groups))

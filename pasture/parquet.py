@@ -1,0 +1,38 @@
+"""Parquet files whose damage is noticed: pages carry checksums, and whatever is wrong is an `InputError`."""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pasture.errors import InputError
+from pasture.files import Folder
+
+
+def write_parquet(folder: Folder, name: str, table: pa.Table) -> None:
+    """Write a table atomically.
+
+    Raises:
+        JobError: the file cannot be written.
+    """
+    sink = io.BytesIO()
+    pq.write_table(table, sink, write_page_checksum=True)
+    folder.write(name, sink.getvalue())
+
+
+def read_parquet(folder: Folder, name: str) -> pa.Table:
+    """Read and check a table that `write_parquet` wrote.
+
+    Raises:
+        InputError: no such file, or damaged.
+    """
+    content = folder.read(name)
+    try:
+        table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+        table.schema.names  # noqa: B018  (names are decoded only when asked for)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise InputError(f"{folder.file(name)}: damaged, not a readable Parquet file ({reason})") from None
+    return table

@@ -1,0 +1,132 @@
+"""Where things lie in a run directory: the contract between those who write it and those who read it."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import yaml
+
+from pasture.dataset import Dataset
+from pasture.errors import InputError
+from pasture.files import Folder
+from pasture.oof import OofTable
+from pasture.parquet import read_parquet, write_parquet
+from pasture.targets import TARGETS
+
+
+class RunFolder:
+    """A run directory on any pyarrow filesystem.
+
+    sweep.yaml                          what was asked for: data, space, budget, fingerprint, versions
+    truth.parquet                       image_id, date and the five weights, so that no picture is needed to blend
+    trials/<trial>.json                 what each trial was and how far it came: the state that `resume` reads
+    trials.parquet                      the same as one table
+    oof/<trial>.parquet                 OOF of the trial's epoch, all D4 elements
+    epochs/<trial>.npz                  OOF of every epoch, not augmented, for the nested estimate
+    weights/<trial>/fold<k>.safetensors what differs from the pretrained backbone
+    checkpoints/<trial>.pt              a trial under way
+    ray/                                Ray's own files
+    """
+
+    def __init__(self, location: str | os.PathLike[str]) -> None:
+        self.folder = Folder.at(location)
+
+    @property
+    def name(self) -> str:
+        """The run's name: the folder's."""
+        return self.folder.name
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def oof(self) -> Folder:
+        """Folder of the OOF tables."""
+        return self.folder / "oof"
+
+    @property
+    def epochs(self) -> Folder:
+        """Folder of the OOF of every epoch."""
+        return self.folder / "epochs"
+
+    @property
+    def checkpoints(self) -> Folder:
+        """Folder of the trials under way."""
+        return self.folder / "checkpoints"
+
+    @property
+    def trials(self) -> Folder:
+        """Folder of the trials' records."""
+        return self.folder / "trials"
+
+    def weights(self, trial: str) -> Folder:
+        """Folder of a trial's fold weights."""
+        return self.folder / "weights" / trial
+
+    def read_sweep(self) -> dict[str, Any]:
+        """The content of sweep.yaml.
+
+        Raises:
+            InputError: this is no run directory, or the file is damaged.
+        """
+        if not self.folder.exists("sweep.yaml"):
+            raise InputError(f"{self}: not a run directory (no sweep.yaml); give a folder that `forage sweep` wrote")
+        try:
+            content = yaml.safe_load(self.folder.read("sweep.yaml"))
+        except yaml.YAMLError as error:
+            raise InputError(f"{self}/sweep.yaml: damaged ({str(error).splitlines()[0]})") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{self}/sweep.yaml: damaged (expected a mapping)")
+        return content
+
+    def write_sweep(self, content: dict[str, Any]) -> None:
+        """Write sweep.yaml."""
+        self.folder.write("sweep.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+    def write_truth(self, dataset: Dataset) -> None:
+        """Write truth.parquet from labelled images."""
+        table = pd.DataFrame({"image_id": dataset.ids, "date": dataset.dates})
+        table[list(TARGETS)] = dataset.targets
+        write_parquet(self.folder, "truth.parquet", pa.Table.from_pandas(table, preserve_index=False))
+
+    def read_truth(self) -> pd.DataFrame:
+        """Index image_id; columns date and the five targets in grams.
+
+        Raises:
+            InputError: no such file, damaged, or other columns.
+        """
+        table = read_parquet(self.folder, "truth.parquet")
+        if table.schema.names != (expected := ["image_id", "date", *TARGETS]):
+            raise InputError(f"{self}/truth.parquet: columns {table.schema.names}, expected {expected}")
+        return pd.DataFrame(table.to_pandas()).set_index("image_id")
+
+    def read_oof(self, trial: str) -> OofTable:
+        """A trial's OOF table."""
+        return OofTable.read(self.oof, f"{trial}.parquet")
+
+    def write_epochs(self, trial: str, epochs: np.ndarray) -> None:
+        """Write the plain OOF of every epoch, (epochs, n, 5) in grams, rows as in the trial's OOF table."""
+        sink = io.BytesIO()
+        np.savez_compressed(sink, predictions=epochs.astype(np.float32))
+        self.epochs.write(f"{trial}.npz", sink.getvalue())
+
+    def read_epochs(self, trial: str) -> np.ndarray | None:
+        """(epochs, n, 5) in grams, or None where a trial has none.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        name = f"{trial}.npz"
+        if not self.epochs.exists(name):
+            return None
+        content = self.epochs.read(name)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                return np.asarray(archive["predictions"], dtype=np.float64)
+        except Exception as error:  # damaged bytes raise whatever zipfile, zlib and numpy stumble over
+            raise InputError(f"{self}/epochs/{name}: damaged ({error})") from None

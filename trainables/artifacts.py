@@ -1,0 +1,51 @@
+"""What a trial leaves in its run directory. Writing is idempotent and atomic: twice is as good as once."""
+
+from __future__ import annotations
+
+import numpy as np
+from safetensors.torch import save
+
+from pasture.errors import ForageError
+from pasture.oof import OofTable
+from pasture.run_folder import RunFolder
+from trainables.recipe import Recipe
+from trainables.trial import Trial
+
+
+def write_checkpoint(run: RunFolder, trial: Trial) -> None:
+    """Save a trial under way."""
+    run.checkpoints.write(f"{trial.name}.pt", trial.state())
+
+
+def load_checkpoint(run: RunFolder, trial: Trial) -> None:
+    """Continue from a checkpoint if there is one.
+
+    Raises:
+        JobError: there is one, but it is damaged or belongs to something else.
+    """
+    name = f"{trial.name}.pt"
+    if run.checkpoints.exists(name):
+        trial.load_state(run.checkpoints.read(name))
+
+
+def write_finished(run: RunFolder, trial: Trial) -> None:
+    """Write weights, the OOF of every epoch and, last, the OOF table: where it exists, the trial is finished."""
+    table = trial.finish()
+    tags = {"recipe_hash": trial.recipe.hash, "fingerprint": trial.fingerprint}
+    for fold, weights in enumerate(trial.best):
+        run.weights(trial.name).write(f"fold{fold}.safetensors", save(weights, tags | {"fold": str(fold)}))
+    run.write_epochs(trial.name, np.array(trial.epochs))
+    table.write(run.oof, f"{trial.name}.parquet")
+    run.checkpoints.delete(f"{trial.name}.pt")
+
+
+def read_finished(run: RunFolder, name: str, recipe: Recipe, fingerprint: str) -> OofTable | None:
+    """The OOF table of a trial that has finished with this very recipe and data; None if it has not, or not wholly."""
+    if not run.oof.exists(f"{name}.parquet"):
+        return None
+    try:
+        table = run.read_oof(name)
+    except ForageError:
+        return None  # damaged: the trial runs again and replaces it
+    same = (table.metadata.get("recipe_hash"), table.metadata.get("fingerprint")) == (recipe.hash, fingerprint)
+    return table if same else None

@@ -1,0 +1,36 @@
+"""Every photograph decoded, cut and resized once: uint8 views of a whole dataset, memory-mapped."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from pasture.dataset import Dataset
+from trainables.recipe import View
+from trainables.store import cached_array
+from trainables.views import load_views, view_count
+
+
+def cached_views(dataset: Dataset, fingerprint: str, view: View) -> np.ndarray:
+    """(images, views, size, size, 3) uint8 RGB, read-only.
+
+    Args:
+        dataset: the photographs.
+        fingerprint: of the dataset (`pasture.dataset.verify_pictures`): the same pictures give the same array.
+        view: how to cut them.
+    """
+
+    def fill(array: np.ndarray) -> None:
+        def load(row: int) -> None:
+            array[row] = load_views(paths[row], view)
+
+        paths = dataset.paths
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for _ in pool.map(load, range(len(paths))):
+                pass
+
+    key = {"dataset": fingerprint, "view": view.model_dump(mode="json")}
+    shape = (len(dataset), view_count(view), view.size, view.size, 3)
+    return cached_array("views", key, shape, np.uint8, fill)

@@ -1,0 +1,27 @@
+"""Which device, and in what precision it computes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from trainables.recipe import Precision
+
+
+def best_device() -> torch.device:
+    """The first visible GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[object]:
+    """Mixed precision on a GPU where the recipe allows it; float32 otherwise."""
+    if device.type != "cuda" or precision == "float32":
+        return nullcontext()
+    return torch.autocast("cuda", dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+
+
+def gradient_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
+    """Loss scaling for float16, whose gradients underflow without it; does nothing for bfloat16 and float32."""
+    halves = device.type == "cuda" and precision == "auto" and not torch.cuda.is_bf16_supported()
+    return torch.amp.GradScaler(device.type, enabled=halves)

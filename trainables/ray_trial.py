@@ -1,0 +1,114 @@
+"""The trial as Ray Tune runs it: a class trainable that is kept warm from trial to trial."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import ray.tune
+
+from pasture.dataset import Dataset, read_train
+from pasture.errors import ForageError
+from pasture.run_folder import RunFolder
+from trainables import artifacts
+from trainables.precision import best_device
+from trainables.recipe import Recipe
+from trainables.trial import Report, Trial
+
+CHECKPOINT_SECONDS = 5.0
+"""A checkpoint is worth its price once at least this much work would be lost without it."""
+
+_STATE = "trial.pt"
+
+
+class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
+    """Runs one trial after another in one process.
+
+    The configuration holds `trial` (name), `recipe`, `data`, `fingerprint`, `run` (location of the run directory) and
+    `reported` (epochs that the driver knows already). Results hold the trial's `report`, scalars only, and
+    `finished`, true in the last one, after everything is written; or `error`, where the trial cannot go on. A trial
+    takes up its checkpoint by itself, so that it survives its worker and its driver alike.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin a trial. The work itself waits for the first step, whose errors are told to the driver."""
+        self.job = config
+        self.run = RunFolder(config["run"])
+        self.recipe = Recipe.parse(config["recipe"])
+        self.trial: Trial | None = None
+        self.curve: list[Report] = []
+        self.position = 0
+        self.written = False
+        self.saved_at = time.monotonic()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in the same process."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch; first those that an earlier life of this trial has trained but the driver has not heard of."""
+        try:
+            return self._advance()
+        except ForageError as error:
+            return {"error": str(error), "done": True}
+        except Exception as error:  # a bug in one trial must not stop the sweep
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(where.filename).name}:{where.lineno}"
+            return {"error": f"{type(error).__name__}: {error} ({place})", "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Save the trial for a scheduler that pauses trials."""
+        if self.trial is not None:
+            Path(checkpoint_dir, _STATE).write_bytes(self.trial.state())
+
+    def load_checkpoint(self, checkpoint: str) -> None:
+        """Continue from `save_checkpoint`."""
+        state = Path(checkpoint, _STATE)
+        if state.exists():
+            self.trial = self._new_trial()
+            self.trial.load_state(state.read_bytes())
+            self.curve = list(self.trial.curve)
+            self.position = len(self.curve)
+
+    def _advance(self) -> dict[str, Any]:
+        if self.trial is None and not self.written:
+            self._open()
+        if self.position < len(self.curve):
+            report = self.curve[self.position]
+        else:
+            assert self.trial is not None
+            report = self.trial.step()
+            self.curve.append(report)
+        self.position += 1
+        last = self.position == self.recipe.schedule.epochs
+        if self.trial is not None:
+            if last:
+                artifacts.write_finished(self.run, self.trial)
+            elif time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+                artifacts.write_checkpoint(self.run, self.trial)
+                self.saved_at = time.monotonic()
+        return {"report": report, "finished": last, "done": last}
+
+    def _open(self) -> None:
+        finished = artifacts.read_finished(self.run, self.job["trial"], self.recipe, self.job["fingerprint"])
+        if finished is not None:
+            self.curve, self.written = finished.metadata["curve"], True
+        else:
+            self.trial = self._new_trial()
+            artifacts.load_checkpoint(self.run, self.trial)
+            self.curve = list(self.trial.curve)
+        # The last known epoch is told again where nothing is left to train: the driver waits for `finished`.
+        self.position = min(self.job["reported"], len(self.curve), self.recipe.schedule.epochs - 1)
+
+    def _new_trial(self) -> Trial:
+        dataset = _dataset(self.job["data"])
+        return Trial(self.job["trial"], self.recipe, dataset, self.job["fingerprint"], best_device())
+
+
+@lru_cache(maxsize=1)
+def _dataset(location: str) -> Dataset:
+    return read_train(location)

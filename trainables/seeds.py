@@ -1,0 +1,23 @@
+"""Seeds that depend on where we are, not on what ran before: a restored trial draws what an undisturbed one draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def mix(*parts: int) -> int:
+    """One 32-bit seed from several numbers (recipe seed, fold, epoch, image, ...)."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+@contextmanager
+def torch_seed(seed: int, device: torch.device) -> Iterator[None]:
+    """Run a block under a seed of torch's generators and put their former state back."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield

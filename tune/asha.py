@@ -1,0 +1,76 @@
+"""Asynchronous successive halving (ASHA): stop a trial that is not among the best at a rung.
+
+Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020, algorithm 2, in the stopping form that Ray
+Tune has too. Ours is here because Ray's forgets its rungs on restart: these are rebuilt from the trials' curves.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import ray.tune.schedulers
+
+from tune.ledger import Ledger, Status
+
+REDUCTION = 3
+
+
+class Rungs:
+    """Scores of trials at a few epochs.
+
+    Args:
+        epochs: of a whole trial.
+        reduction: a trial goes on if it is among the best 1/reduction at its rung. Rungs lie at epochs /
+            reduction and epochs / reduction^2, rounded up.
+    """
+
+    def __init__(self, epochs: int, reduction: int = REDUCTION) -> None:
+        self.reduction = reduction
+        marks = {math.ceil(epochs / reduction**2), math.ceil(epochs / reduction)} - {epochs}
+        self.scores: dict[int, dict[str, float]] = {mark: {} for mark in sorted(marks)}
+
+    def record(self, trial: str, epoch: int, score: float) -> bool:
+        """Note a score; True if the trial may go on.
+
+        It may if it scores at least what the best 1/reduction of those noted here before it score; the first at
+        a rung always may. A trial is judged once at each rung, and only where it reports that very epoch.
+        """
+        rung = self.scores.get(epoch)
+        if rung is None or trial in rung:
+            return True
+        cutoff = np.percentile(list(rung.values()), 100 * (1 - 1 / self.reduction)) if rung else -math.inf
+        rung[trial] = score
+        return bool(score >= cutoff)
+
+
+class AshaScheduler(ray.tune.schedulers.FIFOScheduler):  # type: ignore[misc]
+    """Ray Tune's view of the rungs. Rungs are keyed by our trial names, which outlive a session of Ray's.
+
+    Args:
+        epochs: of a whole trial.
+        ledger: curves of earlier sessions are put back into the rungs.
+    """
+
+    def __init__(self, epochs: int, ledger: Ledger) -> None:
+        super().__init__()
+        self.rungs = Rungs(epochs)
+        self.pruned: set[str] = set()
+        for record in ledger.records.values():
+            for report in record.curve:
+                self.rungs.record(record.name, report["epoch"], report["score"])
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Stop a trial that is not among the best at a rung."""
+        name = trial.config["trial"]
+        if "error" in result or self.rungs.record(name, result["report/epoch"], result["report/score"]):
+            return str(self.CONTINUE)
+        self.pruned.add(name)
+        return str(self.STOP)
+
+    def outcome(self, name: str, result: dict[str, Any]) -> Status:
+        """How a trial has ended, from its last result."""
+        if result.get("finished"):
+            return "COMPLETE"
+        return "PRUNED" if name in self.pruned else "FAILED"

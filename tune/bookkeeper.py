@@ -1,0 +1,82 @@
+"""Keeps the ledger while Ray Tune runs: every report and every ending is written down and told to the sampler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray.tune
+
+from pasture.files import Folder
+from tune.asha import AshaScheduler
+from tune.ledger import Ledger, Record
+from tune.proposer import Proposer
+
+_TABLE_SECONDS = 10.0
+
+
+class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
+    """Ray Tune's callback that writes the ledger.
+
+    Args:
+        ledger: to write to.
+        scheduler: knows which trials it stopped.
+        proposer: is told how trials end.
+        checkpoints: where trials under way lie; those that ended need theirs no more.
+        watch: called after every event, with the record it was about.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        scheduler: AshaScheduler,
+        proposer: Proposer,
+        checkpoints: Folder,
+        watch: Callable[[Record], None],
+    ) -> None:
+        self.ledger, self.scheduler, self.proposer = ledger, scheduler, proposer
+        self.checkpoints, self.watch = checkpoints, watch
+        self.table_written = time.monotonic()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has got its worker."""
+        self.watch(self._record(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """An epoch, or an error that the trial caught itself."""
+        record = self._record(trial)
+        if "error" in result:
+            record.error = result["error"]
+        else:
+            record.report(result["report"])
+        self.ledger.write(record)
+        self.watch(record)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial has finished, was pruned or gave up."""
+        record = self._record(trial)
+        record.status = self.scheduler.outcome(record.name, trial.last_result)
+        self._end(record)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial's worker died more often than is forgiven."""
+        record = self._record(trial)
+        record.status = "FAILED"
+        failure = trial.get_pickled_error()
+        record.error = f"worker lost: {' '.join(str(failure).split())[:500]}"
+        self._end(record)
+
+    def _end(self, record: Record) -> None:
+        self.ledger.write(record)
+        self.proposer.tell(record)
+        self.checkpoints.delete(f"{record.name}.pt")
+        if time.monotonic() - self.table_written > _TABLE_SECONDS:
+            self.ledger.write_table()
+            self.table_written = time.monotonic()
+        self.watch(record)
+
+    def _record(self, trial: Any) -> Record:
+        return self.ledger.records[trial.config["trial"]]

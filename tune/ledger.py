@@ -1,0 +1,131 @@
+"""The ledger: one small JSON file a trial, written by the driver alone, before the trial starts and at every report.
+
+It is the whole state of a search. Proposals, curves and outcomes are facts that can be told again to a new scheduler
+and a new sampler, so that resuming needs no pickle, no snapshot of Ray's and not the same version of either.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+
+from pasture.errors import InputError
+from pasture.parquet import write_parquet
+from pasture.run_folder import RunFolder
+from trainables.recipe import Recipe
+
+Status = Literal["RUNNING", "COMPLETE", "PRUNED", "FAILED"]
+
+
+@dataclass
+class Record:
+    """What is known of one trial.
+
+    Attributes:
+        number: 0-based, in the order of proposal.
+        params: labels drawn from the search space, by field.
+        recipe: the whole recipe, as nested plain values.
+        status: RUNNING until something ends it.
+        curve: one report an epoch.
+        error: why it failed.
+    """
+
+    number: int
+    params: dict[str, Any]
+    recipe: dict[str, Any]
+    status: Status = "RUNNING"
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        """The trial's name in every file."""
+        return trial_name(self.number)
+
+    @property
+    def score(self) -> float | None:
+        """Score of its best epoch so far."""
+        return float(self.curve[-1]["score"]) if self.curve else None
+
+    def report(self, result: dict[str, Any]) -> None:
+        """Note an epoch; told twice, it counts once."""
+        epoch = int(result["epoch"])
+        self.curve[epoch - 1 :] = [result]
+
+
+def trial_name(number: int) -> str:
+    """t0000, t0001, ..."""
+    return f"t{number:04d}"
+
+
+class Ledger:
+    """All records of a run, in memory and on disk.
+
+    Raises:
+        InputError: a record is damaged: guessing would tell the sampler a falsehood.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        names = run.trials.names(".json")
+        with ThreadPoolExecutor(16) as pool:
+            records = list(pool.map(self._read, names))
+        self.records: dict[str, Record] = {r.name: r for r in sorted(records, key=lambda r: r.number)}
+
+    def propose(self, params: dict[str, Any], recipe: Recipe | None, error: str = "") -> Record:
+        """Write a new trial down before it runs; without a recipe, one that could not be made."""
+        content = recipe.to_dict() if recipe else {}
+        record = Record(len(self.records), params, content, "RUNNING" if recipe else "FAILED", error=error)
+        self.records[record.name] = record
+        self.write(record)
+        return record
+
+    def write(self, record: Record) -> None:
+        """Write a record, atomically."""
+        self.run.trials.write(f"{record.name}.json", json.dumps(asdict(record)).encode())
+
+    def with_status(self, *status: Status) -> list[Record]:
+        """Records in one of some states."""
+        return [r for r in self.records.values() if r.status in status]
+
+    def best(self) -> Record | None:
+        """The complete trial with the best score; the earlier of equals."""
+        complete = self.with_status("COMPLETE")
+        return max(complete, key=lambda r: r.score or -math.inf) if complete else None
+
+    def table(self) -> pd.DataFrame:
+        """One row a trial: name, status, score, epochs, seconds, error and the flattened recipe."""
+        rows = []
+        for record in self.records.values():
+            flat = Recipe.parse(record.recipe).flat() if record.recipe else {}
+            rows.append(
+                {
+                    "trial": record.name,
+                    "status": record.status,
+                    "score": record.score,
+                    "epochs": len(record.curve),
+                    "best_epoch": record.curve[-1]["best_epoch"] if record.curve else None,
+                    "seconds": sum(report["seconds"] for report in record.curve),
+                    "error": record.error,
+                    **{k: json.dumps(v) if isinstance(v, list) else v for k, v in flat.items()},
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def write_table(self) -> None:
+        """Write trials.parquet."""
+        write_parquet(self.run.folder, "trials.parquet", pa.Table.from_pandas(self.table(), preserve_index=False))
+
+    def _read(self, name: str) -> Record:
+        try:
+            return Record(**json.loads(self.run.trials.read(name)))
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"{self.run.trials.file(name)}: damaged record ({error}); delete it and the trial is proposed anew"
+            ) from None
