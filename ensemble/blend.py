@@ -1,9 +1,9 @@
 """The blend folder: everything that prediction needs, and nothing that points elsewhere.
 
-    blend.json                              members and weights, scores, TTA, fingerprint, versions
-    members/<run>-<trial>/recipe.yaml       and fold<k>.safetensors: what differs from the pretrained backbone
-    backbones/<digest>.safetensors          each pretrained backbone, once
-    oof.parquet                             OOF prediction of the blend
+blend.json                              members and weights, scores, TTA, fingerprint, versions
+members/<run>-<trial>/recipe.yaml       and fold<k>.safetensors: what differs from the pretrained backbone
+backbones/<digest>.safetensors          each pretrained backbone, once
+oof.parquet                             OOF prediction of the blend
 """
 
 from __future__ import annotations

@@ -215,9 +215,9 @@ def predict(
 
 @app.command(epilog="Example: `forage demo`")
 def demo(
-    out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where to; an earlier demo there is replaced.")
-    ] = Path("demo"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to; an earlier demo there is replaced.")] = Path(
+        "demo"
+    ),
 ) -> None:
     """The whole job in a few minutes, on synthetic paddocks: data, sweep, blend, predictions, submission."""
     from forage.demo import run

@@ -142,9 +142,7 @@ class FoldLearner:
         views = self.inputs.training(self.rows[chosen], generator)
         with autocast(self.device, self.recipe.optimizer.precision):
             predicted = self.net(views)
-        value = loss(
-            self.recipe.loss, self.net.codec, predicted.float(), self.grams[index], self.image_weights[index]
-        )
+        value = loss(self.recipe.loss, self.net.codec, predicted.float(), self.grams[index], self.image_weights[index])
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)

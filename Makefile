@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine with python3 (3.11 or newer) and make:
+#   make demo   environment, then the whole job on synthetic paddocks
+#   make test   environment, then every check and test
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint quick constraints clean
+
+demo: $(READY)
+	$(BIN)/forage demo --out demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+quick: $(READY)  ## the tests that start no Ray
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+constraints: $(READY)  ## pin today's versions anew
+	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 \
+		--upgrade --no-annotate --no-header --output-file constraints.txt
+
+clean:
+	rm -rf .venv
+
+# uv installs torch and its company in half a minute, where pip takes many.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "forage needs Python 3.11 or newer; set PYTHON")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[lite,dev]'
+	touch $@
