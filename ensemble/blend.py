@@ -9,13 +9,15 @@ oof.parquet                             OOF prediction of the blend
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -26,7 +28,8 @@ from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
-from pasture.targets import Array
+from pasture.targets import TARGETS, Array
+from trainables import d4
 from trainables.backbone import create_backbone
 from trainables.recipe import Recipe, TtaName
 from trainables.versions import versions
@@ -53,16 +56,47 @@ class Member:
     folds: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a blend was judged on.
+
+    Attributes:
+        image_ids: n ids.
+        dates: (n,) sampling date of each image.
+        truth: (n, 5) in grams.
+        predictions: (n, 8, 5) in grams, OOF of the blend under each element of D4; a member whose OOF has the identity
+            alone counts with that under all.
+        refused: (key, reason) of every trial that could not be a candidate.
+    """
+
+    image_ids: list[str]
+    dates: NDArray[np.str_]
+    truth: Array
+    predictions: Array
+    refused: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, eq=False)
 class Blend:
-    """A blend folder that has been read or just been built."""
+    """A blend folder.
+
+    Attributes:
+        folder: where it is.
+        tta: the test-time augmentation that it was chosen for.
+        fingerprint: of the data that its members were trained on.
+        members: heaviest first.
+        estimate: its scores by name.
+        warnings: what makes the scores less than honest, or absent.
+        evidence: what it was judged on, where it has just been built; the folder keeps none of it.
+    """
 
     folder: Path
     tta: TtaName
     fingerprint: str
     members: tuple[Member, ...]
     estimate: dict[str, Any]
-    refused: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str]
+    evidence: Evidence | None = None
 
     def scores(self) -> dict[str, Any]:
         """What `forage ensemble --json` prints."""
@@ -88,20 +122,15 @@ class Blend:
             raise InputError(f"{folder}: not a blend folder (no blend.json); give one that `forage ensemble` wrote")
         try:
             content = json.loads(source.read_text())
-            members = tuple(
-                Member(
-                    key=m["key"],
-                    weight=float(m["weight"]),
-                    score=float(m["score"]),
-                    recipe=Recipe.from_yaml(_member_file(folder, m["key"]).read_text(), f"{source}: {m['key']}"),
-                    backbone=str(m["backbone"]),
-                    folds=int(m["folds"]),
-                )
-                for m in content["members"]
-            )
-            return cls(folder, content["tta"], content["fingerprint"], members, content["scores"])
+            members = tuple(_read_member(folder, entry) for entry in content["members"])
+            if content["tta"] not in get_args(TtaName):
+                raise ValueError(f"tta {content['tta']!r}")
+            if not np.isclose(sum(member.weight for member in members), 1):
+                raise ValueError("the weights of its members do not sum to 1")
+            return cls(folder, content["tta"], content["fingerprint"], members, content["scores"], content["warnings"])
         except (ValueError, KeyError, TypeError, OSError) as error:
-            raise InputError(f"{source}: damaged ({error}); build the blend again") from None
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise InputError(f"{source}: damaged ({reason}); build the blend again") from None
 
 
 def build(runs: Sequence[RunFolder], out: Path, tta: TtaName) -> Blend:
@@ -122,25 +151,27 @@ def build(runs: Sequence[RunFolder], out: Path, tta: TtaName) -> Blend:
     estimate = evaluate(pool)
     chosen = [i for i in np.argsort(-estimate.weights, kind="stable") if estimate.weights[i] > 0]
     scores = _scores(estimate)
+    warnings = [*pool.warnings, *estimate.notes]
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         folder = Folder.at(partial)
         members = [_write_member(folder, pool.candidates[i], float(estimate.weights[i])) for i in chosen]
         _write_oof(folder, pool, pool.candidates[chosen[0]], np.tensordot(estimate.weights, pool.predictions, axes=1))
+        evidence = _evidence(pool, [(pool.candidates[i], float(estimate.weights[i])) for i in chosen])
         content = {
             "tta": tta,
             "fingerprint": pool.fingerprint,
             "scores": scores,
             "members": [_member_entry(member) for member in members],
-            "warnings": [*pool.warnings, *estimate.notes],
+            "warnings": warnings,
             "versions": versions(),
         }
         folder.write("blend.json", json.dumps(content, indent=2).encode())
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Blend(out, tta, pool.fingerprint, tuple(members), scores, pool.refused)
+    return Blend(out, tta, pool.fingerprint, tuple(members), scores, warnings, evidence)
 
 
 def _write_member(folder: Folder, candidate: Candidate, weight: float) -> Member:
@@ -172,6 +203,15 @@ def _write_oof(folder: Folder, pool: Pool, first: Candidate, predictions: Array)
     OofTable(pool.image_ids, first.folds, predictions[:, None], metadata).write(folder, "oof.parquet")
 
 
+def _evidence(pool: Pool, chosen: list[tuple[Candidate, float]]) -> Evidence:
+    predictions = np.zeros((len(pool.image_ids), len(d4.ALL), len(TARGETS)))
+    for candidate, weight in chosen:
+        table = candidate.run.read_oof(candidate.trial)
+        row = {image: i for i, image in enumerate(table.image_ids)}
+        predictions += weight * table.predictions[[row[image] for image in pool.image_ids]]
+    return Evidence(pool.image_ids, pool.dates, pool.truth, predictions, pool.refused)
+
+
 def _scores(estimate: Estimate) -> dict[str, Any]:
     names = ("fitted", "nested", "interval", "best_single", "uniform", "optimum", "baseline")
     return {name: getattr(estimate, name) for name in names}
@@ -181,10 +221,19 @@ def _member_entry(member: Member) -> dict[str, Any]:
     return {name: getattr(member, name) for name in ("key", "weight", "score", "backbone", "folds")}
 
 
-def _member_file(folder: Path, key: str) -> Path:
-    if "/" in key or key.startswith("."):
+def _read_member(folder: Path, entry: dict[str, Any]) -> Member:
+    key, backbone = str(entry["key"]), str(entry["backbone"])
+    if not key or "/" in key or key.startswith("."):
         raise ValueError(f"member {key!r} leaves the folder")
-    return folder / "members" / key / "recipe.yaml"
+    if not re.fullmatch("[0-9a-f]{32}", backbone):
+        raise ValueError(f"backbone {backbone!r} is not a digest")
+    weight, folds = float(entry["weight"]), int(entry["folds"])
+    if not 0 < weight <= 1 or folds < 1:
+        raise ValueError(f"member {key!r} has the weight {weight} and {folds} models")
+    recipe = folder / "members" / key / "recipe.yaml"
+    return Member(
+        key, weight, float(entry["score"]), Recipe.from_yaml(recipe.read_text(), str(recipe)), backbone, folds
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ensemble.blend import Blend, Member
 from pasture.dataset import Dataset
+from pasture.errors import InputError, JobError
 from pasture.projection import project
 from pasture.targets import TARGETS, Array
 from trainables import d4
@@ -21,20 +22,29 @@ from trainables.feature_bank import extract
 from trainables.learner import create_net, load_weights
 from trainables.model import BiomassNet
 from trainables.precision import autocast, best_device
-from trainables.recipe import TtaName, View
+from trainables.recipe import Precision, TtaName, View
 from trainables.views import load_views
 
 CHUNK = 32
 """Photographs in memory at a time; the next chunk is decoded while this one is computed."""
 
 
-@dataclass(frozen=True)
-class _Group:
+class _Model(NamedTuple):
+    """One fold's model and its share in the blend."""
+
+    name: str
+    share: float
+    net: BiomassNet
+    precision: Precision
+
+
+class _Group(NamedTuple):
     """Models that look at the same views: those on one frozen backbone, or one member whose backbone was trained."""
 
     view: View
-    frozen: Backbone | None
-    models: list[tuple[float, BiomassNet]]
+    pretrained: Backbone
+    frozen: bool
+    models: list[_Model]
 
 
 def predict(blend: Blend, dataset: Dataset, tta: TtaName | None = None) -> Array:
@@ -50,6 +60,7 @@ def predict(blend: Blend, dataset: Dataset, tta: TtaName | None = None) -> Array
 
     Raises:
         InputError: a picture or a weight file cannot be read.
+        JobError: a prediction is not finite, or weights do not fit their recipe.
     """
     device = best_device()
     groups = _load(blend, device)
@@ -67,36 +78,51 @@ def _predict_group(group: _Group, views: Tensor, elements: tuple[int, ...], devi
     total = np.zeros((len(views), len(TARGETS)))
     for element in elements:
         turned = d4.apply(views, element)
-        if group.frozen is not None:
-            features = extract(group.frozen, turned.flatten(0, 1), device)
+        if group.frozen:
+            features = extract(group.pretrained, turned.flatten(0, 1), device)
             # Heads were trained on features kept in half precision; they are given the same here.
             turned = features.half().float().view(len(views), -1, features.shape[1])
-        for weight, net in group.models:
-            with autocast(device):
-                grams = net.grams(turned.to(device))
-            total += weight / len(elements) * project(grams.double().cpu().numpy())
+        for name, share, net, precision in group.models:
+            with autocast(device, precision):
+                grams = net.grams(turned.to(device)).double().cpu().numpy()
+            if not np.isfinite(grams).all():
+                raise JobError(f"{name}: a prediction is not finite; its weights are damaged, build the blend again")
+            total += share / len(elements) * project(grams)
     return total
 
 
 def _load(blend: Blend, device: torch.device) -> list[_Group]:
     groups: dict[tuple[str, View, str], _Group] = {}
     for member in blend.members:
-        tuned = member.recipe.backbone.tuning != "frozen"
-        key = (member.backbone, member.recipe.view, member.key if tuned else "")
+        recipe = member.recipe
+        frozen = recipe.backbone.tuning == "frozen"
+        key = (member.backbone, recipe.view, "" if frozen else member.key)
         if key not in groups:
-            groups[key] = _Group(member.recipe.view, None if tuned else _backbone(blend, member).to(device), [])
-        state = blend.backbone_weights(member.backbone) if tuned else None
-        features = (groups[key].frozen or _backbone(blend, member)).features
+            pretrained = _backbone(blend, member)
+            groups[key] = _Group(recipe.view, pretrained.to(device) if frozen else pretrained, frozen, [])
+        group = groups[key]
         for fold in range(member.folds):
-            net = create_net(member.recipe, features, state)
+            net = create_net(recipe, group.pretrained.features, None if frozen else group.pretrained.model.state_dict())
             load_weights(net, blend.fold_weights(member, fold))
-            groups[key].models.append((member.weight / member.folds, net.to(device).eval()))
+            name, share = f"{member.key}, fold {fold}", member.weight / member.folds
+            group.models.append(_Model(name, share, net.to(device).eval(), recipe.optimizer.precision))
     return list(groups.values())
 
 
 def _backbone(blend: Blend, member: Member) -> Backbone:
+    """The pretrained backbone of a member, out of the blend folder and found to be the one it was trained on."""
+    config = member.recipe.backbone
     state = blend.backbone_weights(member.backbone)
-    return create_backbone(member.recipe.backbone, member.recipe.view.size, state).eval()
+    try:
+        backbone = create_backbone(config, member.recipe.view.size, state).eval()
+    except RuntimeError:  # other tensors, or other shapes
+        backbone = None
+    if backbone is None or backbone.digest() != member.backbone:
+        raise InputError(
+            f"{blend.folder}: backbones/{member.backbone}.safetensors are not the weights of {config.name} that "
+            f"{member.key} was trained on; build the blend again"
+        )
+    return backbone
 
 
 def _chunks(dataset: Dataset, views: set[View]) -> Iterator[tuple[int, dict[View, Tensor]]]:

@@ -117,7 +117,6 @@ def sweep(
     """Search for recipes on Ray, pruning with ASHA. Leaves a run directory that can be resumed and blended."""
     from pasture.run_folder import RunFolder
     from search_spaces.catalogue import load_space
-    from tune.sweep import launch
 
     overrides = parse_settings(settings or [])
     if epochs is not None:
@@ -128,6 +127,8 @@ def sweep(
     name = name or f"{Path(space).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     if "/" in name or name.startswith("."):
         raise InputError(f"--name {name!r}: a name, not a path; say where with --runs")
+    from tune.sweep import launch  # torch and Ray take seconds to import: not before the words are known to be right
+
     outcome = launch(
         RunFolder(f"{runs.rstrip('/')}/{name}"),
         data,
@@ -160,7 +161,7 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
     """How far a sweep has come; also while it runs."""
     from pasture.run_folder import RunFolder
     from tune.ledger import Ledger
-    from tune.sweep import Plan
+    from tune.plan import Plan
 
     folder = RunFolder(run)
     plan = Plan.read(folder)
@@ -180,18 +181,21 @@ def ensemble(
 ) -> None:
     """Build a blend from the trials of one or several runs and say what it is worth on data it has not seen."""
     from ensemble.blend import build
+    from forage.report import attempt, write_blend_report
+    from forage.tables import blend_table
     from pasture.run_folder import RunFolder
 
     blend = build([RunFolder(run) for run in runs], out, tta.value)
-    for key, reason in blend.refused:
-        warn(f"{key} left out: {reason}")
     if as_json:
         print_json(blend.scores())
     else:
-        from forage.tables import blend_table
-
         Console(highlight=False).print(blend_table(blend))
-        say(f"blend: {out}")
+    for warning in blend.warnings:
+        warn(warning)
+    for key, reason in blend.evidence.refused if blend.evidence else []:
+        warn(f"{key} left out: {reason}")
+    attempt(lambda: write_blend_report(blend), say)
+    say(f"blend: {out}")
 
 
 @app.command(epilog="Example: `forage predict blend data/csiro --out submission.csv`")
@@ -204,13 +208,14 @@ def predict(
     """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
     from ensemble.blend import Blend
     from ensemble.predict import predict as run
-    from ensemble.submission import write_submission
+    from ensemble.submission import read_order, write_submission
     from pasture.dataset import read_test
 
     test = read_test(data)
+    order = read_order(data, test.ids)
     predictions = run(Blend.read(blend), test, tta.value if tta else None)
-    rows = write_submission(out, data, test.ids, predictions)
-    say(f"{out}: {rows} rows for {len(test)} photographs")
+    write_submission(out, order, test.ids, predictions)
+    say(f"{out}: {len(order)} rows for {len(test)} photographs")
 
 
 @app.command(epilog="Example: `forage demo`")
@@ -258,7 +263,8 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
 
 def conclude(outcome: Any, as_json: bool) -> None:
     """Say how a session of a sweep ended, and exit with what that means."""
-    from tune.sweep import Plan
+    from forage.report import attempt, write_run_report
+    from tune.plan import Plan
 
     plan = Plan.read(outcome.run)
     summary = summarise(outcome.ledger, plan.trials)
@@ -266,6 +272,7 @@ def conclude(outcome: Any, as_json: bool) -> None:
         print_json({**summary, "run": str(outcome.run)})
     else:
         say_summary(str(outcome.run), summary)
+    attempt(lambda: write_run_report(outcome.run), say)
     if outcome.interrupted:
         say(f"stopped; go on with: forage resume {outcome.run}")
         raise typer.Exit(INTERRUPTED)

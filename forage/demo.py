@@ -12,7 +12,8 @@ from rich.console import Console
 
 from ensemble.blend import build
 from ensemble.predict import predict
-from ensemble.submission import write_submission
+from ensemble.submission import read_order, write_submission
+from forage.report import attempt, write_blend_report, write_run_report
 from forage.tables import blend_table
 from pasture.dataset import Dataset, read_test, read_train
 from pasture.errors import InputError
@@ -62,7 +63,7 @@ def run(out: Path, say: Callable[[str], None]) -> None:
     blend = build([folder], blend_folder, "d4")
     Console(highlight=False).print(blend_table(blend))
     predictions = predict(blend, test)
-    write_submission(submission, data, test.ids, predictions)
+    write_submission(submission, read_order(data, test.ids), test.ids, predictions)
 
     truth = _hidden_truth(data, test)
     means = np.broadcast_to(train.targets.mean(axis=0), truth.shape)
@@ -70,6 +71,8 @@ def run(out: Path, say: Callable[[str], None]) -> None:
         f"on the hidden truth of {len(test)} test photographs, taken on other dates: the blend scores "
         f"{weighted_r2(truth, predictions):.4f}, the training means score {weighted_r2(truth, means):.4f}"
     )
+    attempt(lambda: write_run_report(folder), say)
+    attempt(lambda: write_blend_report(blend), say)
     for what, where in (("submission", submission), ("blend", blend_folder), ("run", folder)):
         say(f"{what}: {where}")
 

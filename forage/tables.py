@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 from ensemble.blend import Blend
@@ -32,5 +33,5 @@ def blend_table(blend: Blend) -> Group:
     members.add_column("alone", justify="right")
     members.add_column("backbone")
     for member in blend.members:
-        members.add_row(member.key, f"{member.weight:.3f}", f"{member.score:.4f}", member.recipe.backbone.name)
+        members.add_row(escape(member.key), f"{member.weight:.3f}", f"{member.score:.4f}", member.recipe.backbone.name)
     return Group(scores, members)

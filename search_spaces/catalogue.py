@@ -58,14 +58,14 @@ def _names(kind: str) -> list[str]:
 
 def _read(kind: str, name_or_file: str, word: str) -> Any:
     if name_or_file in _names(kind):
-        text = (_folder(kind) / f"{name_or_file}.yaml").read_text()
+        content = (_folder(kind) / f"{name_or_file}.yaml").read_bytes()
     elif Path(name_or_file).is_file():
-        text = Path(name_or_file).read_text()
+        content = Path(name_or_file).read_bytes()
     else:
         raise InputError(
             f"no {word} {name_or_file!r}: neither a file nor one of the shipped ones ({', '.join(_names(kind))})"
         )
     try:
-        return yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+        return yaml.safe_load(content) or {}
+    except (yaml.YAMLError, ValueError) as error:  # an impossible date is a ValueError
         raise InputError(f"{word} {name_or_file}: not YAML ({' '.join(str(error).split())})") from None

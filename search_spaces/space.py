@@ -84,10 +84,7 @@ class Parameter:
 
     def fields(self) -> set[str]:
         """The dotted fields that it sets."""
-        values = self.extremes()
-        if all(isinstance(v, Mapping) for v in values):
-            return {f"{self.field}.{key}" for v in values for key in v}
-        return {self.field}
+        return {leaf for value in self.extremes() for leaf in _leaves(self.field, value)}
 
 
 @dataclass(frozen=True)
@@ -164,16 +161,19 @@ class Space:
         known = set(self.base.flat())
         seen: set[str] = set()
         for parameter in self.parameters:
+            where = f"{source}: search.{parameter.field}"
             for value in parameter.extremes():
-                self.base.with_overrides({parameter.field: value}, f"{source}: search.{parameter.field}")
+                self.base.with_overrides({parameter.field: value}, where)
+            if parameter.kind.endswith("uniform") and isinstance(self.base.flat()[parameter.field], int):
+                raise InputError(f"{where}: a whole number; use `integer` instead of `{parameter.kind}`")
             searched_later = {f for p in self.parameters if p.field not in seen for f in p.fields()}
-            for condition in parameter.when:
+            for condition, allowed in parameter.when.items():
                 if condition not in known:
-                    raise InputError(f"{source}: search.{parameter.field}.when: {unknown_field(condition)}")
+                    raise InputError(f"{where}.when: {unknown_field(condition)}")
                 if condition in searched_later:
-                    raise InputError(
-                        f"{source}: search.{parameter.field}.when names {condition}, which is drawn later; move it up"
-                    )
+                    raise InputError(f"{where}.when names {condition}, which is drawn later; move it up")
+                for value in allowed:  # one that no recipe can have would switch the parameter off in silence
+                    self.base.with_overrides({condition: value}, f"{where}.when")
             seen.add(parameter.field)
 
 
@@ -211,14 +211,18 @@ def _options(content: Any, where: str) -> dict[Label, Any]:
 
 def _range(content: Any, kind: str, where: str) -> tuple[Any, Any]:
     try:
-        low, high = (int(v) if kind == "integer" else float(v) for v in content)
+        low, high = (float(v) for v in content)
     except (TypeError, ValueError):
         raise InputError(f"{where}.{kind}: expected [low, high], got {content!r}") from None
     if low > high:
         raise InputError(f"{where}.{kind}: the low end {low} is above the high end {high}")
     if kind == "log_uniform" and low <= 0:
         raise InputError(f"{where}.log_uniform: the low end {low} must be above 0")
-    return low, high
+    if kind != "integer":
+        return low, high
+    if not (low.is_integer() and high.is_integer()):
+        raise InputError(f"{where}.integer: expected whole numbers, got {content!r}")
+    return int(low), int(high)
 
 
 def _leaves_with_values(name: str, value: Any) -> Iterator[tuple[str, Any]]:

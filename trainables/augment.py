@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import albumentations as A
 import cv2
 import numpy as np
@@ -46,5 +48,6 @@ def build(strength: Strength) -> A.Compose | None:
 
 def augment(pipeline: A.Compose, views: Picture, seed: int) -> Picture:
     """Augment the views (views, size, size, 3) of one photograph, each on its own, determined by `seed`."""
-    pipeline.set_random_seed(seed)
+    # One stream for all steps: `set_random_seed` gives each step the same draws, so that two flips would always agree.
+    pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     return np.stack([pipeline(image=view)["image"] for view in views])

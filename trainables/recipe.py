@@ -20,6 +20,8 @@ from pasture.errors import InputError
 Strength = Literal["none", "light", "medium", "heavy"]
 TtaName = Literal["none", "flips", "d4"]
 Precision = Literal["auto", "float32"]
+Tuning = Literal["frozen", "last_blocks", "lora", "full"]
+Pool = Literal["default", "cls", "mean", "cls_mean", "cls_attention"]
 
 
 class _Section(BaseModel):
@@ -29,10 +31,32 @@ class _Section(BaseModel):
 class View(_Section):
     """How a photograph is cut into square pictures."""
 
-    kind: Literal["whole", "halves"] = "halves"
-    """`whole`: the photograph squeezed into one square; `halves`: its left and its right half."""
+    kind: Literal["whole", "halves", "corners"] = "halves"
+    """`whole`: the photograph squeezed into one square; `halves`: its left and its right half; `corners`: the whole and
+    its four quarters."""
+    tiles: int = Field(1, ge=1, le=8)
+    """With `whole` and `halves`: each is cut into tiles x tiles squares of `size` pixels, a group for fusion."""
     size: int = Field(256, ge=32, le=1536)
     """Side of each square, in pixels."""
+
+
+class Lora(_Section):
+    """Low-rank adapters on a transformer's qkv matrices (Hu et al., ICLR 2022), used with `backbone.tuning` lora."""
+
+    rank: int = Field(8, ge=1, le=256)
+    alpha: float = Field(16.0, gt=0, le=1024)
+    dropout: float = Field(0.05, ge=0, lt=1)
+
+
+class Semantic(_Section):
+    """A second, frozen backbone whose features of the two halves, averaged, join the fused vector."""
+
+    name: str = ""
+    """Any model name that timm knows; empty for none."""
+    weights: str = "hub"
+    """As `backbone.weights`."""
+    size: int = Field(384, ge=32, le=1536)
+    """Side of the halves it sees, in pixels."""
 
 
 class Backbone(_Section):
@@ -43,37 +67,70 @@ class Backbone(_Section):
     weights: str = "hub"
     """`hub` (timm's pretrained weights, from the local cache where they are there), `none` (random), `package:<name>`
     (shipped inside an installed Python package) or a file (.safetensors, or .pth read with weights_only)."""
-    tuning: Literal["frozen", "last_blocks", "full"] = "frozen"
+    tuning: Tuning = "frozen"
     """What is trained. A frozen backbone runs once over every picture; its features are kept."""
     blocks: int = Field(4, ge=1, le=200)
     """With `last_blocks`: how many of the last blocks are trained."""
+    taps: tuple[Annotated[int, Field(ge=0, le=500)], ...] = ()
+    """Blocks (of a convolutional network: stages), counted from 0, whose pooled outputs are concatenated; empty for the
+    model's own output."""
+    pool: Pool = "default"
+    """How tokens become a vector: `default` (as the model was trained), the class token, the mean of the patches, both
+    (`cls_mean`), or the class token beside a trained attention over the patches (`cls_attention`, no taps)."""
+    lora: Lora = Lora()
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, about a third more time."""
+    semantic: Semantic = Semantic()
+
+    @model_validator(mode="after")
+    def _attention_without_taps(self) -> Self:
+        if self.taps and self.pool == "cls_attention":
+            raise ValueError("backbone.pool=cls_attention looks at the last block; it goes with no backbone.taps")
+        return self
 
 
 class Fusion(_Section):
-    """How the features of several views become one vector."""
+    """How the features of several views become one vector: first within a group (the tiles of a half, the whole and
+    its corners), then across groups."""
 
-    kind: Literal["mean", "concat"] = "mean"
+    within: Literal["mean", "film", "attention"] = "mean"
+    """`film`: each view is modulated by the mean of its group; `attention`: a weighted mean."""
+    kind: Literal["mean", "concat", "attention", "late"] = "mean"
+    """`late`: a prediction for each group, averaged; in training each group must meet the targets by itself."""
     """`mean`: averaged over the views; `concat`: one behind the other, so that left and right stay apart."""
 
 
 class Head(_Section):
-    """The network that turns the fused features into targets."""
+    """What turns the fused features into targets."""
 
+    kind: Literal["mlp", "mlp_per_target", "ridge", "lightgbm", "catboost"] = "mlp"
+    """A network for all targets, one network for each, or, on a frozen backbone, a model of another kind."""
     hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = (512, 256)
     """Widths of the hidden layers; empty for a linear head."""
+    hidden_share: float = Field(0.0, ge=0, le=4)
+    """If above 0: instead of `hidden`, one hidden layer of this share of the input's width, at least 8."""
     dropout: float = Field(0.3, ge=0.0, lt=1.0)
     """Dropout before the first layer; those after the hidden layers are .5 and then .3 times as large."""
+    input_dropout: bool = True
+    """Whether there is a dropout before the first layer; without it, the first hidden layer is followed by a whole
+    `dropout`."""
     norm: bool = True
     """Whether a LayerNorm comes first."""
     activation: Literal["gelu", "relu"] = "gelu"
+    output: Literal["linear", "softplus"] = "linear"
+    """`softplus` keeps predicted values positive."""
+    components: int = Field(0, ge=0, le=1024)
+    """For ridge, lightgbm and catboost: principal components kept of the features; 0 for all features."""
     """Between the layers."""
 
 
 class Target(_Section):
     """What the head predicts."""
 
-    kind: Literal["five", "primary"] = "five"
-    """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow."""
+    kind: Literal["five", "primary", "four", "ratios", "scalar"] = "five"
+    """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow; `four`: those and
+    Clover; `ratios`: Total and the proportions of Green, Dead and Clover (softmax), always in balance; `scalar`: one
+    number for all five."""
     transform: Literal["none", "log1p", "log1p_z"] = "log1p"
     """`log1p_z` is log1p, then a z-score with the statistics of the training fold."""
 
@@ -109,12 +166,29 @@ class Loss(_Section):
     beta: float = Field(1.0, gt=0, le=1000)
     """Where smooth_l1 (its beta) and huber (its delta) turn from quadratic to linear, in units of the transformed
     target."""
-    weights: Literal["competition", "equal"] = "competition"
-    """Weight of each target."""
+    mse_share: float = Field(0.0, ge=0, le=1)
+    """Share of a squared error mixed in: (1 - share) * kind + share * MSE."""
+    weights: Literal["competition", "equal", "total"] = "competition"
+    """Weight of each target; `total`: three times as much for Dry_Total_g as for each other."""
     consistency: float = Field(0.0, ge=0, le=100)
     """Weight of SmoothL1(Total, Green + Dead + Clover) + SmoothL1(GDM, Green + Clover), in grams after the inverse
     transform. Always 0 by construction where `target.kind` is primary."""
+    proportions: float = Field(0.0, ge=0, le=100)
+    """Weight of the Kullback-Leibler divergence of predicted from true proportions of Green, Dead and Clover."""
+    distillation: float = Field(0.0, ge=0, le=100)
+    """Weight of the same loss against a teacher that sees NDVI, height, month and species of the training fold."""
+    auxiliary: float = Field(0.0, ge=0, le=100)
+    """Weight of predicting NDVI and height (standardised, squared error) from the fused features."""
     lds: LabelSmoothing = LabelSmoothing()
+
+
+class Mixup(_Section):
+    """Mixing of the features of two images and of their weights in grams (Zhang et al., ICLR 2018)."""
+
+    probability: float = Field(0.0, ge=0, le=1)
+    """Share of batches that are mixed."""
+    alpha: float = Field(0.4, gt=0, le=10)
+    """The share of the first image is max(b, 1 - b) with b from Beta(alpha, alpha)."""
 
 
 class Augment(_Section):
@@ -125,12 +199,14 @@ class Augment(_Section):
     replicas: int = Field(4, ge=1, le=64)
     """For a frozen backbone with `medium` or `heavy`: how many augmented copies of each photograph are kept as
     features beside its D4 elements."""
+    mixup: Mixup = Mixup()
 
 
 class Optimizer(_Section):
     """How weights are moved."""
 
-    kind: Literal["adamw"] = "adamw"
+    kind: Literal["adamw", "adam", "sgd"] = "adamw"
+    """sgd has momentum .9."""
     """AdamW: Adam with decoupled weight decay."""
     backbone_lr: float = Field(3e-5, gt=0, le=1)
     """Learning rate of the backbone; unused while it is frozen."""
@@ -140,10 +216,40 @@ class Optimizer(_Section):
     """Decay of matrices; biases and norms are not decayed."""
     precision: Precision = "auto"
     """`auto`: mixed precision on a GPU (bfloat16 where it has it, else float16), float32 elsewhere."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """The learning rate of a backbone's layer is this to the power of its distance from the last."""
+    accumulate: int = Field(1, ge=1, le=256)
+    """Batches whose gradients are added up for one step."""
+    clip: float = Field(0.0, ge=0, le=1000)
+    """Largest norm of the gradient; 0 for no clipping."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of an exponential moving average of the weights, which is then what is evaluated and saved; 0 for none."""
+
+
+class Stage(_Section):
+    """A part of the training with its own tuning and rates, its own warm-up and its own optimiser."""
+
+    share: float = Field(gt=0, le=1)
+    """Of all epochs; the shares of all stages sum to 1."""
+    tuning: Tuning = "frozen"
+    backbone_lr: float | None = Field(None, gt=0, le=1)
+    """Learning rate; the optimiser section's by default."""
+    head_lr: float | None = Field(None, gt=0, le=1)
+    """Learning rate; the optimiser section's by default."""
 
 
 class Schedule(_Section):
     """How long, and how learning rates change."""
+
+    kind: Literal["cosine", "restarts", "plateau"] = "cosine"
+    """`restarts`: the cosine starts anew after each of `cycles`; `plateau`: a tenth after `patience` epochs without a
+    better score."""
+    cycles: int = Field(3, ge=1, le=100)
+    patience: int = Field(3, ge=1, le=1000)
+    early_stopping: int = Field(0, ge=0, le=10_000)
+    """The trial ends after this many epochs without a better score; 0 for never."""
+    stages: tuple[Stage, ...] = ()
+    """Parts of the training; empty for one with `backbone.tuning`."""
 
     epochs: int = Field(30, ge=1, le=10_000)
     """Passes over the training rows; the cosine is stretched over them."""
@@ -153,6 +259,12 @@ class Schedule(_Section):
     """Share of all steps in which learning rates rise linearly; then they fall along a cosine."""
     floor: float = Field(0.0, ge=0, le=1)
     """Where the cosine ends, as a share of the learning rate."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.stages and abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
+            raise ValueError("schedule.stages: the shares must sum to 1")
+        return self
 
 
 class Validation(_Section):
@@ -189,6 +301,47 @@ class Recipe(_Section):
     inference: Inference = Inference()
     seed: int = Field(0, ge=0, le=2**31)
     """Seed of initial weights, batches, dropout and augmentation."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.view.kind == "corners" and self.view.tiles > 1:
+            raise ValueError("view.tiles goes with view.kind whole or halves; corners are crops already")
+        if not self.neural and not self.banked:
+            raise ValueError(f"head.kind={self.head.kind} needs backbone.tuning=frozen and a fixed backbone.pool")
+        if not self.neural and self.fusion.kind not in ("mean", "concat"):
+            raise ValueError(f"head.kind={self.head.kind} goes with fusion.kind mean or concat")
+        if not self.neural and self.fusion.within != "mean":
+            raise ValueError(f"head.kind={self.head.kind} goes with fusion.within=mean")
+        if self.target.kind in ("ratios", "scalar") and self.target.transform == "log1p_z":
+            raise ValueError(f"target.kind={self.target.kind} goes with target.transform none or log1p")
+        if self.target.kind == "ratios" and self.head.output != "linear":
+            raise ValueError("target.kind=ratios keeps its values positive itself; head.output must be linear")
+        return self
+
+    @property
+    def neural(self) -> bool:
+        """Whether the head is a network, trained epoch by epoch."""
+        return self.head.kind in ("mlp", "mlp_per_target")
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a whole trial; what is no network is fitted in one."""
+        return self.schedule.epochs if self.neural else 1
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The parts of the training, with every rate filled in."""
+        stages = self.schedule.stages or (Stage(share=1.0, tuning=self.backbone.tuning),)
+        rates = {"backbone_lr": self.optimizer.backbone_lr, "head_lr": self.optimizer.head_lr}
+        return tuple(
+            stage.model_copy(update={name: getattr(stage, name) or rate for name, rate in rates.items()})
+            for stage in stages
+        )
+
+    @property
+    def banked(self) -> bool:
+        """Whether the backbone is a fixed function of the pixels, so that its features can be kept."""
+        return all(stage.tuning == "frozen" for stage in self.stages) and self.backbone.pool != "cls_attention"
 
     @classmethod
     def parse(cls, content: Any, source: str = "recipe") -> Recipe:

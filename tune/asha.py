@@ -69,6 +69,11 @@ class AshaScheduler(ray.tune.schedulers.FIFOScheduler):  # type: ignore[misc]
         self.pruned.add(name)
         return str(self.STOP)
 
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """A short trial that ends at a rung counts there too, as it does when rungs are rebuilt."""
+        if "error" not in result:
+            self.rungs.record(trial.config["trial"], result["report/epoch"], result["report/score"])
+
     def outcome(self, name: str, result: dict[str, Any]) -> Status:
         """How a trial has ended, from its last result."""
         if result.get("finished"):

@@ -52,8 +52,11 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
             record.error = result["error"]
         else:
             record.report(result["report"])
+        if result["done"]:  # in one write with the report: a trial judged at a rung must not be judged again
+            record.status = self.scheduler.outcome(record.name, result)
         self.ledger.write(record)
-        self.watch(record)
+        if record.status == "RUNNING":
+            self.watch(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial has finished, was pruned or gave up."""

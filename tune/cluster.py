@@ -61,6 +61,8 @@ def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:
     if gpus is None:
         gpus = float(any(node.get("GPU", 0) >= 1 for node in nodes))
     asked = {"CPU": float(cpus), "GPU": float(gpus)}
+    if not any(asked.values()):
+        raise InputError("a trial of 0 CPU and 0 GPU has nothing to run on; raise --cpus-per-trial")
     if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
         has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
         raise InputError(

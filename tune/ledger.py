@@ -6,6 +6,7 @@ and a new sampler, so that resuming needs no pickle, no snapshot of Ray's and no
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -78,10 +79,15 @@ class Ledger:
             records = list(pool.map(self._read, names))
         self.records: dict[str, Record] = {r.name: r for r in sorted(records, key=lambda r: r.number)}
 
+    @property
+    def next_number(self) -> int:
+        """The lowest free number: the next one, or that of a record that somebody deleted."""
+        return next(n for n in itertools.count() if trial_name(n) not in self.records)
+
     def propose(self, params: dict[str, Any], recipe: Recipe | None, error: str = "") -> Record:
         """Write a new trial down before it runs; without a recipe, one that could not be made."""
         content = recipe.to_dict() if recipe else {}
-        record = Record(len(self.records), params, content, "RUNNING" if recipe else "FAILED", error=error)
+        record = Record(self.next_number, params, content, "RUNNING" if recipe else "FAILED", error=error)
         self.records[record.name] = record
         self.write(record)
         return record
@@ -97,7 +103,7 @@ class Ledger:
     def best(self) -> Record | None:
         """The complete trial with the best score; the earlier of equals."""
         complete = self.with_status("COMPLETE")
-        return max(complete, key=lambda r: r.score or -math.inf) if complete else None
+        return max(complete, key=lambda r: -math.inf if r.score is None else r.score) if complete else None
 
     def table(self) -> pd.DataFrame:
         """One row a trial: name, status, score, epochs, seconds, error and the flattened recipe."""

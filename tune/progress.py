@@ -79,6 +79,7 @@ class Progress:
             f"failed {counts['FAILED']}   best {f'{best.score:.4f} by {best.name}' if best else 'none yet'}",
             title_justify="left",
             caption_justify="left",
+            expand=True,
         )
         for column in ("trial", "backbone", "epoch", "score", "images/s"):
             table.add_column(column, justify="left" if column in ("trial", "backbone") else "right")

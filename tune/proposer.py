@@ -7,7 +7,7 @@ running for ever; here PRUNED, FAIL and COMPLETE are told as what they are.
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 import ray.tune.search
@@ -17,8 +17,7 @@ from pasture.errors import InputError
 from search_spaces.space import Space
 from trainables.seeds import mix
 from tune.ledger import Ledger, Record, Status
-
-Search = Literal["optuna", "random"]
+from tune.plan import Search
 
 _STATES: dict[Status, TrialState] = {
     "COMPLETE": TrialState.COMPLETE,
@@ -39,17 +38,20 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         space: what may vary.
         search: `optuna` (TPE, Bergstra et al. 2011, multivariate and grouped for conditions) or `random`.
         seed: of the search.
+        trials: how many to propose in all, those of earlier sessions counted.
         ledger: proposals are written to it before they run; those of earlier sessions are told to Optuna, and those
             that have not ended are proposed again first.
         job: what every trial's configuration holds beside its recipe.
     """
 
-    def __init__(self, space: Space, search: Search, seed: int, ledger: Ledger, job: dict[str, Any]) -> None:
+    def __init__(
+        self, space: Space, search: Search, seed: int, trials: int, ledger: Ledger, job: dict[str, Any]
+    ) -> None:
         super().__init__(metric="score", mode="max")
-        self.space, self.search, self.seed, self.ledger, self.job = space, search, seed, ledger, job
+        self.space, self.search, self.seed, self.trials = space, search, seed, trials
+        self.ledger, self.job = ledger, job
         self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
         self.asked: dict[str, optuna.Trial] = {}
-        self.names: dict[str, str] = {}
         self.unfinished: list[Record] = []
         for record in ledger.records.values():
             if record.status == "RUNNING":
@@ -60,16 +62,12 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
             else:
                 self.study.add_trial(self._told(record))
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Configuration of the next trial: one that a former session left unfinished, else a new proposal."""
         record = self.unfinished.pop(0) if self.unfinished else self._propose()
-        self.names[trial_id] = record.name
+        if record is None:
+            return str(self.FINISHED)
         return {**self.job, "trial": record.name, "recipe": record.recipe, "reported": len(record.curve)}
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Intermediate scores: what TPE ranks pruned trials by."""
-        if "error" not in result:
-            self.asked[self.names[trial_id]].report(result["report/score"], result["report/epoch"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the outcome is told by `tell`, which knows whether the trial was pruned."""
@@ -78,9 +76,9 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         """Tell Optuna how a trial ended."""
         asked = self.asked.pop(record.name)
         state = _STATES[record.status]
-        if record.status == "PRUNED" and record.curve:
-            # The report at the rung itself did not pass through `on_trial_result`.
-            asked.report(record.curve[-1]["score"], record.curve[-1]["epoch"])
+        # All at the end: the ledger's curve is whole, whatever worker or session each epoch ran in.
+        for report in record.curve:
+            asked.report(report["score"], report["epoch"])
         self.study.tell(asked, record.score if state == TrialState.COMPLETE else None, state)
 
     def save(self, checkpoint_path: str) -> None:
@@ -89,10 +87,9 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: see `__init__`."""
 
-    def _propose(self) -> Record:
-        while True:
-            number = len(self.ledger.records)
-            self.study.sampler = self._sampler(number)
+    def _propose(self) -> Record | None:
+        while len(self.ledger.records) < self.trials:
+            self.study.sampler = self._sampler(self.ledger.next_number)
             asked = self.study.ask()
             try:
                 params, recipe = self.space.draw(asked)
@@ -104,6 +101,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
             record = self.ledger.propose(params, recipe)
             self.asked[record.name] = asked
             return record
+        return None
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         seed = mix(self.seed, number)
@@ -117,7 +115,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
             self.space.draw(probe)
         return optuna.trial.create_trial(
             state=_STATES[record.status],
-            value=record.score if record.status == "COMPLETE" else None,
+            value=None if record.status == "FAILED" else record.score,
             params={name: record.params[name] for name in probe.distributions},
             distributions=probe.distributions,
             intermediate_values={report["epoch"]: report["score"] for report in record.curve},

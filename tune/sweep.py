@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import ray.tune
 from filelock import FileLock, Timeout
 
 from pasture.dataset import read_train, verify_pictures
-from pasture.errors import InputError
+from pasture.errors import InputError, JobError
 from pasture.folds import make_folds
 from pasture.run_folder import RunFolder
 from search_spaces.space import Space
@@ -23,52 +23,14 @@ from trainables.versions import versions
 from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
 from tune.cluster import connect, trial_resources
-from tune.ledger import Ledger
+from tune.ledger import Ledger, Record
+from tune.plan import Plan, Search
 from tune.progress import Progress
-from tune.proposer import Proposer, Search
+from tune.proposer import Proposer
 from tune.stop import Stop
 
 WORKER_DEATHS_FORGIVEN = 2
 """How often the worker of one trial may die (out of memory, a lost node) before the trial counts as failed."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What was asked for: the content of sweep.yaml.
-
-    Attributes:
-        data: data folder.
-        space: as `Space.to_dict`.
-        trials: how many, those of every ending counted.
-        search: optuna or random.
-        seed: of the search.
-        cpus_per_trial, gpus_per_trial: what each trial asks Ray for; no number of GPUs means one where there is any.
-        fingerprint: of the data.
-        versions: of packages, when it was launched.
-    """
-
-    data: str
-    space: dict[str, Any]
-    trials: int
-    search: Search
-    seed: int
-    cpus_per_trial: float
-    gpus_per_trial: float | None
-    fingerprint: str
-    versions: dict[str, str]
-
-    @classmethod
-    def read(cls, run: RunFolder) -> Plan:
-        """The plan of a run directory.
-
-        Raises:
-            InputError: no run directory, or sweep.yaml is damaged.
-        """
-        content = run.read_sweep()
-        names = {f.name for f in fields(cls)}
-        if set(content) != names:
-            raise InputError(f"{run}/sweep.yaml: damaged, or of another version (keys {sorted(set(content) ^ names)})")
-        return cls(**content)
 
 
 @dataclass(frozen=True)
@@ -104,6 +66,7 @@ def launch(
         raise InputError(f"{run}: this run exists; choose another --name, or go on with `forage resume {run}`")
     if run.folder.is_local and Path(run.folder.path).is_dir() and any(Path(run.folder.path).iterdir()):
         raise InputError(f"{run}: the folder is not empty and not a run directory; choose another --name")
+    _check_writable(run)
     dataset = read_train(data)
     for recipe in space.variants("validation"):
         v = recipe.validation
@@ -127,7 +90,7 @@ def launch(
         with _alone(run):
             run.write_truth(dataset)
             run.write_sweep(asdict(plan))
-            return _run(plan, run, resources)
+            return _run(plan, run, Ledger(run), resources)
 
 
 def resume(run: RunFolder, address: str) -> Outcome:
@@ -138,28 +101,27 @@ def resume(run: RunFolder, address: str) -> Outcome:
         JobError: Ray or the disk fails.
     """
     plan = Plan.read(run)
-    dataset = read_train(plan.data)
-    if verify_pictures(dataset) != plan.fingerprint:
-        raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
-    with connect(address):
-        resources = trial_resources(plan.cpus_per_trial, plan.gpus_per_trial)
-        with _alone(run):
-            return _run(plan, run, resources)
+    with _alone(run):
+        ledger = Ledger(run)
+        if len(_ended(ledger)) >= plan.trials:
+            ledger.write_table()
+            return Outcome(run, ledger, interrupted=False)
+        dataset = read_train(plan.data)
+        if verify_pictures(dataset) != plan.fingerprint:
+            raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
+        with connect(address):
+            return _run(plan, run, ledger, trial_resources(plan.cpus_per_trial, plan.gpus_per_trial))
 
 
-def _run(plan: Plan, run: RunFolder, resources: dict[str, float]) -> Outcome:
+def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]) -> Outcome:
     space = Space.parse(plan.space)
     epochs = max(recipe.schedule.epochs for recipe in space.variants("schedule"))
-    ledger = Ledger(run)
-    left = plan.trials - len(ledger.with_status("COMPLETE", "PRUNED", "FAILED"))
-    if left <= 0:
-        return Outcome(run, ledger, interrupted=False)
     job = {"run": str(run.folder), "data": plan.data, "fingerprint": plan.fingerprint}
     scheduler = AshaScheduler(epochs, ledger)
-    proposer = Proposer(space, plan.search, plan.seed, ledger, job)
+    proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job)
     with (
         Progress(ledger, plan.trials, epochs, run.name) as progress,
-        tempfile.TemporaryDirectory(prefix="forage-ray-") as scratch,
+        tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
         Stop() as stop,
     ):
         # Not Tuner: it pickles all it is given for its own way of resuming, which is not ours.
@@ -167,7 +129,7 @@ def _run(plan: Plan, run: RunFolder, resources: dict[str, float]) -> Outcome:
             RayTrial,
             name=run.name,
             resources_per_trial=ray.tune.PlacementGroupFactory([resources]),
-            num_samples=left,
+            num_samples=plan.trials - len(_ended(ledger)),
             search_alg=proposer,
             scheduler=scheduler,
             stop=stop,
@@ -183,15 +145,34 @@ def _run(plan: Plan, run: RunFolder, resources: dict[str, float]) -> Outcome:
     return Outcome(run, ledger, interrupted=stop.requested)
 
 
+def _ended(ledger: Ledger) -> list[Record]:
+    return ledger.with_status("COMPLETE", "PRUNED", "FAILED")
+
+
+def _check_writable(run: RunFolder) -> None:
+    if not run.folder.is_local:
+        return
+    path = Path(run.folder.path)
+    nearest = next(p for p in (path, *path.parents) if p.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise JobError(f"cannot make {run}: {nearest} is not a folder that can be written to; choose another --runs")
+
+
 @contextmanager
 def _alone(run: RunFolder) -> Iterator[None]:
     """Hold the run directory; the system lets go of it when this process dies, however it dies."""
     if not run.folder.is_local:
         yield
         return
-    Path(run.folder.path).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.folder.file(".driver.lock"))
     try:
-        with FileLock(run.folder.file(".driver.lock"), timeout=0):
-            yield
+        Path(run.folder.path).mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"{run}: another forage is at work in this run directory; wait for it or stop it") from None
+    except OSError as error:
+        raise JobError(f"cannot write {run}: {error.strerror or error}; make space or choose another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()

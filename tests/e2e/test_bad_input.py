@@ -1,0 +1,111 @@
+"""Wrong use of the installed command: one line on standard error, the right exit status, nothing left behind."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from pasture.run_folder import RunFolder
+
+pytestmark = pytest.mark.slow
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(forage: Callable[..., subprocess.CompletedProcess[str]]) -> Refused:
+    """`refused(*words, status=2)`: the one line with which a command gives up."""
+
+    def run(*words: object, status: int = 2) -> str:
+        said = forage(*words)
+        assert said.returncode == status, said.stderr
+        assert said.stdout == ""
+        assert "Traceback" not in said.stderr
+        (line,) = said.stderr.strip().splitlines()
+        assert line.startswith("forage: ")
+        return line
+
+    return run
+
+
+@pytest.fixture
+def sweep(refused: Refused, data: Path, space_file: Path, tmp_path: Path) -> Refused:
+    """`sweep(*words, data=..., runs=..., status=2)`: a sweep that is refused and leaves no run directory."""
+
+    def run(*words: object, data: object = data, runs: Path = tmp_path / "runs", status: int = 2) -> str:
+        line = refused("sweep", data, "--space", space_file, "--runs", runs, "--name", "r", *words, status=status)
+        assert not runs.is_dir() or not (runs / "r").exists()
+        return line
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--space", "defualt"], "no space 'defualt': neither a file nor one of the shipped ones (default, demo"),
+        (["--set", "head.droput=0.3"], "unknown recipe field 'head.droput'; did you mean head.dropout"),
+        (["--set", "head.dropout=3"], "head.dropout=3"),
+        (["--set", "head.dropout"], "--set 'head.dropout': expected field=value"),
+        (["--set", "backbone.name=resnet19"], "backbone.name='resnet19': timm knows no such model; near: "),
+        (["--set", "validation.folds=40"], "needs at least 40 sampling dates, the data have "),
+        (["--set", "backbone.weights=hub"], "backbone.weights=hub: "),
+        (["--gpus-per-trial", "1"], "no node can hold a trial of 1 CPU and 1 GPU: the cluster's nodes have "),
+        (["--cpus-per-trial", "4000"], "no node can hold a trial of 4000 CPU and 0 GPU"),
+        (["--cpus-per-trial", "0"], "raise --cpus-per-trial"),
+    ],
+)
+def test_a_sweep_that_cannot_be(sweep: Refused, words: list[str], message: str) -> None:
+    assert message in sweep(*words)
+
+
+def test_no_data(sweep: Refused, tmp_path: Path) -> None:
+    assert "no such data folder" in sweep(data=tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "train.csv: no such file" in sweep(data=tmp_path / "empty")
+
+
+def test_a_truncated_picture(sweep: Refused, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    picture = sorted((tmp_path / "data" / "train").iterdir())[0]
+    picture.write_bytes(picture.read_bytes()[:700])
+    assert f"{picture.name}: not a readable picture" in sweep(data=tmp_path / "data")
+
+
+def test_a_runs_folder_that_cannot_be_written(sweep: Refused, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "file is not a folder that can be written to" in sweep(runs=tmp_path / "file", status=1)
+
+
+def test_a_run_that_exists_and_a_folder_that_is_none(refused: Refused, data: Path, tmp_path: Path) -> None:
+    words = ["sweep", data, "--runs", tmp_path, "--name", "r"]
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "notes.txt").touch()
+    assert "not empty and not a run directory; choose another --name" in refused(*words)
+    RunFolder(tmp_path / "r").write_sweep({})
+    assert f"this run exists; choose another --name, or go on with `forage resume {tmp_path}/r`" in refused(*words)
+
+
+def test_what_is_no_run_directory(refused: Refused, tmp_path: Path) -> None:
+    for command in ("resume", "status"):
+        assert "not a run directory (no sweep.yaml)" in refused(command, tmp_path)
+    (tmp_path / "sweep.yaml").write_text("trials: 3\n")
+    for command in ("resume", "status"):
+        assert "sweep.yaml: damaged, or of another version" in refused(command, tmp_path)
+
+
+def test_a_run_directory_in_use(refused: Refused, tmp_path: Path) -> None:
+    names = "data space trials search seed cpus_per_trial gpus_per_trial fingerprint versions".split()
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(dict.fromkeys(names, 1)))
+    with FileLock(tmp_path / ".driver.lock"):
+        assert "another forage is at work in this run directory" in refused("resume", tmp_path)
+
+
+def test_no_cluster_at_an_address(sweep: Refused) -> None:
+    assert "--address auto: no Ray cluster answers there" in sweep("--address", "auto")

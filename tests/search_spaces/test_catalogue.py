@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pasture.errors import InputError
+from search_spaces.catalogue import load_recipe, load_space, recipe_names, space_names
+from search_spaces.space import Space
+from trainables.recipe import Recipe
+
+
+def fields(space: Space) -> set[str]:
+    return {f for p in space.parameters for f in p.fields()}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_loads(name: str) -> None:
+    recipe = load_recipe(name)
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_every_shipped_space_draws_valid_recipes_and_every_option(name: str, draw_many: Callable[..., Any]) -> None:
+    space = load_space(name)
+    drawn: dict[str, set[Any]] = {}
+    for labels, recipe in draw_many(space, 80):
+        assert Recipe.parse(recipe.to_dict()) == recipe
+        for field, label in labels.items():
+            drawn.setdefault(field, set()).add(label)
+    for parameter in space.parameters:
+        if parameter.kind == "choice":
+            assert drawn[parameter.field] == set(parameter.options)
+
+
+def test_the_shipped_names() -> None:
+    assert "frozen_mlp" in recipe_names()
+    assert {"default", "demo"} <= set(space_names())
+
+
+def test_default_searches_what_it_promises() -> None:
+    promised = {
+        "backbone.name",
+        "backbone.weights",
+        "optimizer.backbone_lr",
+        "optimizer.head_lr",
+        "head.dropout",
+        "head.hidden",
+        "loss.lds.enabled",
+        "loss.lds.kernel",
+        "loss.lds.sigma",
+        "loss.lds.reweighting",
+        "loss.consistency",
+        "augment.strength",
+    }
+    assert promised <= fields(load_space("default"))
+
+
+def test_default_draws_lds_details_only_where_lds_is_on(draw_many: Callable[..., Any]) -> None:
+    details = {"loss.lds.kernel", "loss.lds.sigma", "loss.lds.reweighting"}
+    for labels, recipe in draw_many(load_space("default"), 40):
+        assert labels.keys() & details == (details if recipe.loss.lds.enabled else set())
+
+
+def test_default_searches_the_backbone_rate_once_the_backbone_is_tuned(draw_many: Callable[..., Any]) -> None:
+    space = load_space("default")
+    assert not any("optimizer.backbone_lr" in labels for labels, _ in draw_many(space, 20))
+    tuned = space.fixed({"backbone.tuning": "full"})
+    names = set()
+    for labels, recipe in draw_many(tuned, 20):
+        assert 1e-5 <= recipe.optimizer.backbone_lr <= 1e-4
+        assert labels["optimizer.backbone_lr"] == recipe.optimizer.backbone_lr
+        assert recipe.backbone.tuning == "full"
+        names.add(recipe.backbone.name)
+    assert len(names) == 3
+
+
+def test_a_file_is_a_space_and_may_name_a_shipped_base(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: frozen_mlp\nsearch:\n  head.dropout: {uniform: [0.1, 0.2]}\n")
+    space = load_space(str(path))
+    assert space.base == load_recipe("frozen_mlp")
+    assert fields(space) == {"head.dropout"}
+
+
+def test_a_file_is_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"head": {"dropout": 0.25}}))
+    assert load_recipe(str(path)) == Recipe().with_overrides({"head.dropout": 0.25})
+
+
+@pytest.mark.parametrize("load", [load_space, load_recipe])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"base: [", "not YAML"),
+        (b"base: \xff\xfe\x00", "not YAML"),
+        (b"base: 2001-13-40", "not YAML"),
+        (b"- a\n- b", "expected a mapping"),
+        (b"just words", "expected a mapping"),
+    ],
+)
+def test_a_damaged_file(load: Callable[[str], Any], content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        load(str(path))
+    assert "bad.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("base: frozen_mpl", "no recipe 'frozen_mpl': .*frozen_mlp"),
+        ("base: {head: {dropout: 3}}", r"base: head\.dropout=3"),
+        ("base: 5", "base: expected a mapping"),
+        ("extra: 1", "unknown key 'extra'"),
+        ("search: {head.droput: {uniform: [0, 0.1]}}", r"bad\.yaml: search\.head\.droput: unknown"),
+    ],
+)
+def test_a_wrong_space_names_its_file(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_space(str(path))
+
+
+@pytest.mark.parametrize(("load", "known"), [(load_space, "default, demo"), (load_recipe, "frozen_mlp")])
+def test_no_such_name_or_file(load: Callable[[str], Any], known: str, tmp_path: Path) -> None:
+    for name in ("defualt", str(tmp_path), str(tmp_path / "absent.yaml")):
+        with pytest.raises(InputError, match=f"neither a file nor one of the shipped ones.*{known}"):
+            load(name)
+
+
+@pytest.mark.slow
+def test_no_heavy_library_is_imported() -> None:
+    heavy = "{'torch', 'timm', 'ray', 'optuna', 'albumentations', 'sklearn'}"
+    code = f"""
+import sys
+from search_spaces.catalogue import load_space, space_names
+[load_space(name) for name in space_names()]
+sys.exit(str(sorted({heavy} & set(sys.modules))) if {heavy} & set(sys.modules) else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

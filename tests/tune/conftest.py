@@ -1,0 +1,159 @@
+"""A sweep without Ray: the driver's parts called as Ray Tune calls them, on trials whose scores are a formula."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pasture.run_folder import RunFolder
+from pasture.synthetic import make_data
+from search_spaces.space import Space
+from tune.asha import AshaScheduler
+from tune.bookkeeper import Bookkeeper
+from tune.ledger import Ledger, Record
+from tune.proposer import Proposer
+
+SPACE: dict[str, Any] = {
+    "base": {
+        "view": {"kind": "whole", "size": 32},
+        "backbone": {"name": "resnet18", "weights": "none"},
+        "head": {"hidden": [8]},
+        "validation": {"folds": 3},
+        "schedule": {"epochs": 9},
+    },
+    "search": {
+        "optimizer.head_lr": {"log_uniform": [1e-4, 1e-1]},
+        "head.dropout": {"uniform": [0.0, 0.5]},
+        "loss.lds.enabled": {"choice": [False, True]},
+        "loss.lds.size": {"integer": [1, 5], "when": {"loss.lds.enabled": True}},  # even sizes are impossible
+        "target.transform": {"choice": ["none", "log1p"]},
+    },
+}
+
+
+class Killed(BaseException):
+    """The driver is gone; nothing of it may tidy up."""
+
+
+def _report(epoch: int, score: float, best_epoch: int | None = None) -> dict[str, Any]:
+    content = {"score": score, "epoch_score": score, "best_epoch": best_epoch or epoch, "train_loss": 1.0}
+    return {"epoch": epoch, **content, "seconds": 0.5, "images_per_second": 100.0}
+
+
+def _formula(recipe: dict[str, Any], epoch: int) -> float:
+    """Higher for good recipes; curves cross."""
+    distance = abs(math.log10(recipe["optimizer"]["head_lr"]) + 2.3) + recipe["head"]["dropout"]
+    return 1 - distance / 3 - (0.1 + recipe["head"]["dropout"]) / epoch
+
+
+def _fails(recipe: dict[str, Any], epoch: int) -> bool:
+    return epoch == 3 and recipe["optimizer"]["head_lr"] > 0.03
+
+
+@pytest.fixture
+def report() -> Callable[..., dict[str, Any]]:
+    """`report(epoch, score)`: what a trial says after an epoch."""
+    return _report
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run directory that does not exist yet."""
+    return RunFolder(tmp_path / "run")
+
+
+@pytest.fixture
+def space() -> Space:
+    """A small space with a condition and an impossible combination."""
+    return Space.parse(SPACE)
+
+
+@pytest.fixture
+def make_proposer(space: Space) -> Callable[..., Proposer]:
+    """`make_proposer(run, search="optuna", seed=0, trials=100, space=...)`, from the ledger on disk."""
+    default = space
+
+    def make(
+        run: RunFolder, search: str = "optuna", seed: int = 0, trials: int = 100, space: Space = default
+    ) -> Proposer:
+        return Proposer(space, search, seed, trials, Ledger(run), {"run": str(run)})  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
+    """`drive(run, trials, search, seed, kill_after=None)`: a serial sweep from the ledger on disk to its end.
+
+    With `kill_after` it dies after that many events; an event is a proposal, an epoch or an ending.
+    """
+
+    def sweep(
+        run: RunFolder, trials: int, search: str = "optuna", seed: int = 0, kill_after: int | None = None
+    ) -> Ledger:
+        proposer = make_proposer(run, search, seed, trials)
+        ledger = proposer.ledger
+        epochs = proposer.space.base.schedule.epochs
+        scheduler = AshaScheduler(epochs, ledger)
+        keeper = Bookkeeper(ledger, scheduler, proposer, run.checkpoints, lambda _: None)
+        events = 0
+
+        def event() -> None:
+            nonlocal events
+            events += 1
+            if events == kill_after:
+                raise Killed
+
+        while (config := proposer.suggest("ray's id")) != "FINISHED":
+            event()
+            assert isinstance(config, dict)
+            trial: Any = SimpleNamespace(config=config, last_result={})
+            keeper.on_trial_start(0, [], trial)
+            for epoch in range(1, epochs + 1):
+                if _fails(config["recipe"], epoch):
+                    result: dict[str, Any] = {"error": "the loss is nan", "done": True}
+                else:
+                    finished = epoch == epochs
+                    told = _report(epoch, _formula(config["recipe"], epoch))
+                    result = {"report": told, "finished": finished, "done": finished}
+                if not result["done"]:
+                    flat = {f"report/{key}": value for key, value in result["report"].items()}
+                    if scheduler.on_trial_result(None, trial, flat) == scheduler.STOP:
+                        result["done"] = True
+                    else:
+                        proposer.on_trial_result("ray's id", flat)
+                keeper.on_trial_result(0, [], trial, result)
+                trial.last_result = result
+                event()
+                if result["done"]:
+                    break
+            keeper.on_trial_complete(0, [], trial)
+            event()
+        return ledger
+
+    return sweep
+
+
+@pytest.fixture
+def facts() -> Callable[[Ledger], list[Record]]:
+    """`facts(ledger)`: its records, to compare."""
+    return lambda ledger: list(ledger.records.values())
+
+
+@pytest.fixture
+def killed() -> type[BaseException]:
+    """What `drive` raises when it is killed."""
+    return Killed
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small sound data folder."""
+    out = tmp_path_factory.mktemp("paddocks") / "data"
+    make_data(out, images=24, width=200, height=100)
+    return out

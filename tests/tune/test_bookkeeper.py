@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pasture.parquet import read_parquet
+from pasture.run_folder import RunFolder
+from trainables.recipe import Recipe
+from tune import bookkeeper
+from tune.asha import AshaScheduler
+from tune.bookkeeper import Bookkeeper
+from tune.ledger import Ledger, Record
+
+
+class Told:
+    """A proposer that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def tell(self, record: Record) -> None:
+        self.told.append((record.name, record.status))
+
+
+class House:
+    """A bookkeeper, and all it keeps books for, around one trial."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run, self.ledger, self.told = run, Ledger(run), Told()
+        self.scheduler = AshaScheduler(9, self.ledger)
+        self.watched: list[tuple[str, str, int]] = []
+        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, run.checkpoints, self.watch)  # type: ignore[arg-type]
+        self.record = self.ledger.propose({}, Recipe())
+        error = RuntimeError("the worker\ndied")
+        config = {"trial": self.record.name}
+        self.trial = SimpleNamespace(config=config, last_result={}, get_pickled_error=lambda: error)
+        run.checkpoints.write(f"{self.record.name}.pt", b"state")
+
+    def watch(self, record: Record) -> None:
+        self.watched.append((record.name, record.status, len(record.curve)))
+
+    def result(self, **content: Any) -> None:
+        self.trial.last_result = content
+        self.keeper.on_trial_result(0, [], self.trial, content)
+
+    def on_disk(self) -> Record:
+        return Ledger(self.run).records[self.record.name]
+
+
+@pytest.fixture
+def house(run: RunFolder) -> House:
+    return House(run)
+
+
+Report = Callable[..., dict[str, Any]]
+
+
+def test_every_epoch_is_on_disk_at_once(house: House, report: Report) -> None:
+    house.keeper.on_trial_start(0, [], house.trial)
+    for epoch in (1, 2):
+        house.result(report=report(epoch, 0.1 * epoch), finished=False, done=False)
+        assert house.on_disk() == house.record
+        assert (house.on_disk().status, len(house.on_disk().curve)) == ("RUNNING", epoch)
+    assert house.watched == [("t0000", "RUNNING", 0), ("t0000", "RUNNING", 1), ("t0000", "RUNNING", 2)]
+    assert house.told.told == []
+    assert house.run.checkpoints.exists("t0000.pt")
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "epochs"),
+    [("finished", "COMPLETE", 1), ("pruned", "PRUNED", 1), ("error", "FAILED", 0)],
+)
+def test_an_ending(house: House, report: Report, ending: str, status: str, epochs: int) -> None:
+    if ending == "error":
+        house.result(error="the loss is nan", done=True)
+    else:
+        if ending == "pruned":
+            house.scheduler.pruned.add("t0000")
+        house.result(report=report(1, 0.1), finished=ending == "finished", done=True)
+    assert house.on_disk().status == status  # with the very report that ended it: a kill in between loses nothing
+    assert house.watched == []
+    house.keeper.on_trial_complete(0, [], house.trial)
+    assert (house.on_disk().status, len(house.on_disk().curve)) == (status, epochs)
+    assert house.on_disk().error == ("the loss is nan" if ending == "error" else "")
+    assert house.told.told == [("t0000", status)]
+    assert house.watched == [("t0000", status, epochs)]
+    assert not house.run.checkpoints.exists("t0000.pt")
+
+
+def test_a_worker_that_died_too_often(house: House, report: Report) -> None:
+    house.result(report=report(1, 0.1), finished=False, done=False)
+    house.keeper.on_trial_error(0, [], house.trial)
+    assert house.on_disk().status == "FAILED"
+    assert house.on_disk().error == "worker lost: the worker died"
+    assert house.told.told == [("t0000", "FAILED")]
+
+
+def test_the_table_is_written_now_and_then(house: House, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.result(report=report(1, 0.1), finished=True, done=True)
+    house.keeper.on_trial_complete(0, [], house.trial)
+    assert not house.run.folder.exists("trials.parquet")
+    monkeypatch.setattr(bookkeeper, "_TABLE_SECONDS", 0.0)
+    house.keeper.on_trial_complete(0, [], house.trial)
+    assert read_parquet(house.run.folder, "trials.parquet").num_rows == 1

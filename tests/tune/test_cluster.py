@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pasture.errors import InputError, JobError
+from tune import cluster
+
+
+def node(cpu: float, gpu: float = 0, alive: bool = True) -> dict[str, Any]:
+    return {"Alive": alive, "Resources": {"CPU": cpu, "memory": 1e9} | ({"GPU": gpu} if gpu else {})}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "gpus", "bundle"),
+    [
+        ([node(2)], 1, None, {"CPU": 1}),
+        ([node(2)], 2, 0, {"CPU": 2}),
+        ([node(2)], 0.5, None, {"CPU": 0.5}),
+        ([node(8, 1)], 4, None, {"CPU": 4, "GPU": 1}),
+        ([node(8, 1)], 4, 0.0, {"CPU": 4}),
+        ([node(8, 2)], 4, 2, {"CPU": 4, "GPU": 2}),
+        ([node(8, 1)], 1, 0.25, {"CPU": 1, "GPU": 0.25}),
+        ([node(2), node(16, 4)], 8, None, {"CPU": 8, "GPU": 1}),
+    ],
+)
+def test_the_bundle_of_a_trial(
+    nodes: list[Any], cpus: float, gpus: float | None, bundle: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    assert cluster.trial_resources(cpus, gpus) == bundle
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "gpus", "message"),
+    [
+        ([node(2)], 1, 1, "1 CPU and 1 GPU: the cluster's nodes have 2 CPU, 0 GPU; lower --cpus-per-trial or"),
+        ([node(2)], 3, None, "3 CPU and 0 GPU"),
+        ([node(2), node(4, 1)], 8, None, "have 2 CPU, 0 GPU; 4 CPU, 1 GPU"),
+        # Each is there, but on different nodes.
+        ([node(32), node(4, 1)], 8, 1, "no node can hold"),
+        ([node(8, 4), node(64, 8, alive=False)], 16, 0, "nodes have 8 CPU, 4 GPU;"),
+        ([node(2)], 0, None, "nothing to run on; raise --cpus-per-trial"),
+    ],
+)
+def test_what_no_node_can_give_is_named(
+    nodes: list[Any], cpus: float, gpus: float | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    with pytest.raises(InputError, match=message):
+        cluster.trial_resources(cpus, gpus)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no\nanswer"), ValueError("bad"), RuntimeError("no")])
+@pytest.mark.parametrize(
+    ("address", "kind", "message"),
+    [
+        ("local", JobError, "Ray does not start on this machine"),
+        ("auto", InputError, "--address auto: no Ray cluster answers there"),
+        ("ray://nowhere:10001", InputError, "--address ray://nowhere:10001"),
+    ],
+)
+def test_no_ray_is_one_line(
+    error: Exception, address: str, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("ray.init", fail)
+    with pytest.raises(kind, match=message) as caught, cluster.connect(address):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_ray_is_let_go_of_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("ray.init", lambda **_: calls.append("init"))
+    monkeypatch.setattr("ray.shutdown", lambda: calls.append("shutdown"))
+    with pytest.raises(ZeroDivisionError), cluster.connect("local"):
+        _ = 1 / 0
+    assert calls == ["init", "shutdown"]

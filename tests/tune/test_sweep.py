@@ -1,0 +1,228 @@
+"""Launching and resuming up to where Ray would start; whole sweeps are in tests/e2e."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from pasture.dataset import read_train, verify_pictures
+from pasture.errors import InputError, JobError
+from pasture.parquet import read_parquet
+from pasture.run_folder import RunFolder
+from search_spaces.space import Space
+from trainables.recipe import Recipe
+from tune import sweep
+from tune.ledger import Ledger
+from tune.sweep import Plan, launch, resume
+
+
+class RayStartedError(Exception):
+    """Nothing was wrong: Ray would have started now."""
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise where Ray would start."""
+
+    @contextmanager
+    def connect(address: str) -> Iterator[None]:
+        raise RayStartedError
+        yield
+
+    monkeypatch.setattr(sweep, "connect", connect)
+
+
+@pytest.fixture
+def start(no_ray: None, run: RunFolder, data: Path, space: Space) -> Callable[..., None]:
+    """`start(run=..., data=..., space=...)`: launch until Ray would start."""
+
+    def start(run: RunFolder = run, data: Path = data, space: Space = space) -> None:
+        launch(
+            run,
+            data,
+            space,
+            trials=2,
+            search="random",
+            seed=0,
+            address="local",
+            cpus_per_trial=1,
+            gpus_per_trial=None,
+        )
+
+    return start
+
+
+@pytest.fixture
+def plan(data: Path, space: Space) -> dict[str, Any]:
+    """The content of a sound sweep.yaml."""
+    return {
+        "data": str(data),
+        "space": space.to_dict(),
+        "trials": 2,
+        "search": "random",
+        "seed": 0,
+        "cpus_per_trial": 1.0,
+        "gpus_per_trial": None,
+        "fingerprint": verify_pictures(read_train(data)),
+        "versions": {},
+    }
+
+
+def test_a_sound_launch_gets_as_far_as_ray_and_has_written_nothing(start: Callable[..., None], run: RunFolder) -> None:
+    with pytest.raises(RayStartedError):
+        start()
+    assert not run.folder.exists()
+
+
+def test_refusals_come_in_the_order_of_their_price_before_ray(
+    start: Callable[..., None], tmp_path: Path, data: Path, space: Space
+) -> None:
+    """Everything is wrong at once; mended one by one, the next thing is named."""
+    root = tmp_path / "runs"
+    run = RunFolder(root / "a")
+    run.write_sweep({})
+    bad = tmp_path / "data"
+    lonely = space.fixed({"validation.folds": 40, "backbone.name": "resnet19"})
+
+    def refused(kind: type[Exception], message: str, space: Space = lonely) -> None:
+        with pytest.raises(kind, match=message) as caught:
+            start(run, bad, space)
+        assert "\n" not in str(caught.value)
+
+    refused(InputError, "this run exists; choose another --name, or go on with `forage resume .*/runs/a`")
+    (root / "a" / "sweep.yaml").rename(root / "a" / "notes.txt")
+    refused(InputError, "not empty and not a run directory")
+    shutil.rmtree(root)
+    root.write_text("a file")
+    refused(JobError, "not a folder that can be written to")
+    root.unlink()
+    refused(InputError, "no such data folder")
+    shutil.copytree(data, bad)
+    picture = next((bad / "train").iterdir())
+    picture.write_bytes(picture.read_bytes()[:500])
+    refused(InputError, "needs at least 40 sampling dates")
+    few = lonely.fixed({"validation.folds": 3})
+    refused(InputError, f"{picture.name}: not a readable picture", few)
+    shutil.copy(data / "train" / picture.name, picture)
+    refused(InputError, "resnet19.*no such model", few)
+    with pytest.raises(RayStartedError):
+        start(run, bad, few.fixed({"backbone.name": "resnet18"}))
+    assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"backbone.name": {"choice": ["resnet18", "resnet19"]}}, "resnet19.*no such model"),
+        ({"backbone.weights": {"choice": ["none", "package:nothing-here"]}}, "nothing-here.*not installed"),
+        ({"validation.folds": {"choice": [3, 40]}}, "at least 40 sampling dates"),
+    ],
+)
+def test_what_only_some_trials_would_meet_is_met_before_any(
+    start: Callable[..., None], space: Space, search: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        start(space=Space.parse({"base": space.base.to_dict(), "search": search}))
+
+
+def test_an_empty_folder_may_become_a_run(start: Callable[..., None], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RayStartedError):
+        start(RunFolder(tmp_path / "empty"))
+
+
+def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
+    run.write_sweep(plan)
+    assert Plan.read(run) == Plan(**plan)
+    assert Space.parse(Plan.read(run).space) == Space.parse(plan["space"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "not a run directory"),
+        (b"", "damaged"),
+        (b"trials: [", "damaged"),
+        (b"\xff\xfe\xff", "damaged"),
+        (b"- a", "damaged"),
+        (b"trials: 3", r"damaged, or of another version \(keys \['cpus_per_trial', 'data'"),
+    ],
+)
+def test_a_damaged_plan(run: RunFolder, content: bytes | None, message: str) -> None:
+    if content is not None:
+        run.folder.write("sweep.yaml", content)
+    with pytest.raises(InputError, match=message) as caught:
+        Plan.read(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plan_of_another_version_names_the_odd_keys(run: RunFolder, plan: dict[str, Any]) -> None:
+    del plan["seed"]
+    run.write_sweep(plan | {"budget": 3})
+    with pytest.raises(InputError, match=r"keys \['budget', 'seed'\]"):
+        Plan.read(run)
+
+
+def test_resume_refuses_before_ray(no_ray: None, run: RunFolder, plan: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a run directory"):
+        resume(run, "local")
+    assert not run.folder.exists()
+    moved = tmp_path / "moved"
+    run.write_sweep(plan | {"data": str(moved)})
+    with pytest.raises(InputError, match="no such data folder"):
+        resume(run, "local")
+    shutil.copytree(plan["data"], moved)
+    picture = next((moved / "train").iterdir())
+    picture.write_bytes(picture.read_bytes() + b"x")
+    with pytest.raises(InputError, match="the data have changed since"):
+        resume(run, "local")
+    run.write_sweep(plan)
+    with pytest.raises(RayStartedError):
+        resume(run, "local")
+    run.trials.write("t0000.json", b"{")
+    with pytest.raises(InputError, match=r"t0000\.json: damaged"):
+        resume(run, "local")
+
+
+def test_a_second_driver_is_refused_and_a_later_one_is_not(no_ray: None, run: RunFolder, plan: dict[str, Any]) -> None:
+    run.write_sweep(plan)
+    with (
+        FileLock(run.folder.file(".driver.lock")),
+        pytest.raises(InputError, match="another forage is at work in this run directory"),
+    ):
+        resume(run, "local")
+    with pytest.raises(RayStartedError):
+        resume(run, "local")
+    with pytest.raises(RayStartedError):
+        resume(run, "local")
+
+
+def test_a_finished_sweep_needs_neither_ray_nor_its_data(
+    no_ray: None, run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
+) -> None:
+    run.write_sweep(plan | {"data": "/gone"})
+    ledger = Ledger(run)
+    for status in ("COMPLETE", "FAILED"):
+        record = ledger.propose({}, Recipe())
+        record.report(report(1, 0.1))
+        record.status = status  # type: ignore[assignment]
+        ledger.write(record)
+    outcome = resume(run, "local")
+    assert not outcome.interrupted
+    assert outcome.ledger.records == ledger.records
+    # The driver may have died between the last trial and the table.
+    assert read_parquet(run.folder, "trials.parquet").num_rows == 2
+
+
+def test_the_plan_on_disk_is_plain_yaml(run: RunFolder, plan: dict[str, Any]) -> None:
+    run.write_sweep(plan)
+    text = run.folder.read("sweep.yaml").decode()
+    assert yaml.safe_load(text) == plan
+    assert "!!" not in text
