@@ -45,6 +45,7 @@ class Member:
         score: OOF R2 of the member alone, with the blend's TTA.
         recipe: what it is.
         backbone: digest of its pretrained backbone.
+        semantic: digest of its second backbone; empty where it has none.
         folds: how many models it has; its prediction is their mean.
     """
 
@@ -53,6 +54,7 @@ class Member:
     score: float
     recipe: Recipe
     backbone: str
+    semantic: str
     folds: int
 
 
@@ -186,16 +188,30 @@ def _write_member(folder: Folder, candidate: Candidate, weight: float) -> Member
         _parse_safetensors(content, source.file(name))
         target.write(name, content)
     target.write("recipe.yaml", recipe.to_yaml().encode())
+    _write_backbone(folder, candidate.key, recipe, candidate.backbone_digest)
+    if recipe.semantic:
+        _write_backbone(folder, candidate.key, recipe.semantic, candidate.semantic_digest)
+    return Member(
+        candidate.key,
+        weight,
+        candidate.score,
+        recipe,
+        candidate.backbone_digest,
+        candidate.semantic_digest,
+        len(names),
+    )
+
+
+def _write_backbone(folder: Folder, key: str, recipe: Recipe, digest: str) -> None:
+    if folder.exists(f"backbones/{digest}.safetensors"):
+        return
     backbone = create_backbone(recipe.backbone, recipe.view.size)
-    digest = backbone.digest()
-    if digest != candidate.backbone_digest:
+    if backbone.digest() != digest:
         raise InputError(
-            f"{candidate.key}: backbone {recipe.backbone.name} with weights={recipe.backbone.weights} is not what the "
-            "trial was trained on; put the same weights back"
+            f"{key}: backbone {recipe.backbone.name} with weights={recipe.backbone.weights} is not what the trial was "
+            "trained on; put the same weights back"
         )
-    if not folder.exists(f"backbones/{digest}.safetensors"):
-        folder.write(f"backbones/{digest}.safetensors", save(backbone.model.state_dict()))
-    return Member(candidate.key, weight, candidate.score, recipe, digest, len(names))
+    folder.write(f"backbones/{digest}.safetensors", save(backbone.model.state_dict()))
 
 
 def _write_oof(folder: Folder, pool: Pool, first: Candidate, predictions: Array) -> None:
@@ -218,22 +234,21 @@ def _scores(estimate: Estimate) -> dict[str, Any]:
 
 
 def _member_entry(member: Member) -> dict[str, Any]:
-    return {name: getattr(member, name) for name in ("key", "weight", "score", "backbone", "folds")}
+    return {name: getattr(member, name) for name in ("key", "weight", "score", "backbone", "semantic", "folds")}
 
 
 def _read_member(folder: Path, entry: dict[str, Any]) -> Member:
-    key, backbone = str(entry["key"]), str(entry["backbone"])
+    key, backbone, semantic = str(entry["key"]), str(entry["backbone"]), str(entry["semantic"])
     if not key or "/" in key or key.startswith("."):
         raise ValueError(f"member {key!r} leaves the folder")
-    if not re.fullmatch("[0-9a-f]{32}", backbone):
-        raise ValueError(f"backbone {backbone!r} is not a digest")
+    if not re.fullmatch("[0-9a-f]{32}", backbone) or not re.fullmatch("([0-9a-f]{32})?", semantic):
+        raise ValueError(f"backbone {backbone!r} or {semantic!r} is not a digest")
     weight, folds = float(entry["weight"]), int(entry["folds"])
     if not 0 < weight <= 1 or folds < 1:
         raise ValueError(f"member {key!r} has the weight {weight} and {folds} models")
-    recipe = folder / "members" / key / "recipe.yaml"
-    return Member(
-        key, weight, float(entry["score"]), Recipe.from_yaml(recipe.read_text(), str(recipe)), backbone, folds
-    )
+    source = folder / "members" / key / "recipe.yaml"
+    recipe = Recipe.from_yaml(source.read_text(), str(source))
+    return Member(key, weight, float(entry["score"]), recipe, backbone, semantic, folds)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

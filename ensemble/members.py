@@ -42,6 +42,7 @@ class Candidate:
         epochs: (E, n, 5) OOF in grams of every epoch without TTA, projected; None where the run kept none.
         folds: (n,) the fold in which each image was held out.
         backbone_digest: hash of the pretrained weights it was trained on; empty where its models are not at hand.
+        semantic_digest: the same of its second backbone; empty where it has none.
     """
 
     key: str
@@ -55,6 +56,7 @@ class Candidate:
     epochs: NDArray[np.float32] | None
     folds: NDArray[np.int8]
     backbone_digest: str = ""
+    semantic_digest: str = ""
 
     @property
     def backbone(self) -> str:
@@ -229,6 +231,7 @@ class _Member:
             recipe=self.metadata["recipe"],
             recipe_hash=self.metadata["recipe_hash"],
             backbone_digest=self.metadata.get("backbone_digest", ""),
+            semantic_digest=self.metadata.get("semantic_digest", ""),
             score=weighted_r2(truth, predictions),
             epoch=self.metadata["epoch"],
             predictions=predictions,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensemble.blend import Blend, Member
+from ensemble.blend import Blend
 from pasture.dataset import Dataset
 from pasture.errors import InputError, JobError
 from pasture.projection import project
@@ -19,32 +19,54 @@ from pasture.targets import TARGETS, Array
 from trainables import d4
 from trainables.backbone import Backbone, create_backbone
 from trainables.feature_bank import extract
-from trainables.learner import create_net, load_weights
-from trainables.model import BiomassNet
+from trainables.fitted_learner import FittedNet
+from trainables.model import Batch, BiomassNet
+from trainables.nets import Widths
 from trainables.precision import autocast, best_device
-from trainables.recipe import Precision, TtaName, View
+from trainables.recipe import Precision, Recipe, TtaName, View
+from trainables.trained import trained_net
 from trainables.views import load_views
 
 CHUNK = 32
 """Photographs in memory at a time; the next chunk is decoded while this one is computed."""
 
 
+class _Source(NamedTuple):
+    """A frozen backbone and the views it looks at; named by what makes its features different from others'."""
+
+    digest: str
+    view: View
+    taps: tuple[int, ...]
+    pool: str
+
+
 class _Model(NamedTuple):
-    """One fold's model and its share in the blend."""
+    """One fold's model and its share in the blend.
+
+    Attributes:
+        name: for messages.
+        share: in the blend.
+        net: takes features of `source`, or the pictures of `view` where its backbone was trained.
+        precision: of its arithmetic.
+        view: how photographs are cut.
+        source: its frozen backbone, if it stands on one.
+        semantic: its second backbone, if it has one.
+    """
 
     name: str
     share: float
-    net: BiomassNet
+    net: BiomassNet | FittedNet
     precision: Precision
-
-
-class _Group(NamedTuple):
-    """Models that look at the same views: those on one frozen backbone, or one member whose backbone was trained."""
-
     view: View
-    pretrained: Backbone
-    frozen: bool
+    source: _Source | None
+    semantic: _Source | None
+
+
+class _Loaded(NamedTuple):
+    """All models of a blend, and each frozen backbone once."""
+
     models: list[_Model]
+    frozen: dict[_Source, Backbone]
 
 
 def predict(blend: Blend, dataset: Dataset, tta: TtaName | None = None) -> Array:
@@ -63,64 +85,79 @@ def predict(blend: Blend, dataset: Dataset, tta: TtaName | None = None) -> Array
         JobError: a prediction is not finite, or weights do not fit their recipe.
     """
     device = best_device()
-    groups = _load(blend, device)
+    loaded = _load(blend, device)
     elements = d4.tta_elements(tta or blend.tta)
     result = np.zeros((len(dataset), len(TARGETS)))
-    for start, pictures in _chunks(dataset, {group.view for group in groups}):
-        for group in groups:
-            views = pictures[group.view]
-            result[start : start + len(views)] += _predict_group(group, views, elements, device)
+    views = {model.view for model in loaded.models if model.source is None} | {s.view for s in loaded.frozen}
+    for start, pictures in _chunks(dataset, views):
+        for element in elements:
+            turned = {view: d4.apply(stack, element) for view, stack in pictures.items()}
+            grams = _predict(loaded, turned, device)
+            result[start : start + len(grams)] += grams / len(elements)
     return result
 
 
 @torch.inference_mode()
-def _predict_group(group: _Group, views: Tensor, elements: tuple[int, ...], device: torch.device) -> Array:
-    total = np.zeros((len(views), len(TARGETS)))
-    for element in elements:
-        turned = d4.apply(views, element)
-        if group.frozen:
-            features = extract(group.pretrained, turned.flatten(0, 1), device)
-            # Heads were trained on features kept in half precision; they are given the same here.
-            turned = features.half().float().view(len(views), -1, features.shape[1])
-        for name, share, net, precision in group.models:
-            with autocast(device, precision):
-                grams = net.grams(turned.to(device)).double().cpu().numpy()
-            if not np.isfinite(grams).all():
-                raise JobError(f"{name}: a prediction is not finite; its weights are damaged, build the blend again")
-            total += share / len(elements) * project(grams)
+def _predict(loaded: _Loaded, pictures: dict[View, Tensor], device: torch.device) -> Array:
+    """(n, 5) of all models together, of photographs laid down one way."""
+    features = {
+        source: _features(pictures[source.view], backbone, device) for source, backbone in loaded.frozen.items()
+    }
+    total = np.zeros((len(next(iter(pictures.values()))), len(TARGETS)))
+    for model in loaded.models:
+        views = features[model.source] if model.source else pictures[model.view].to(device)
+        semantic = features[model.semantic].mean(dim=1) if model.semantic else None
+        with autocast(device, model.precision):
+            grams = model.net.grams(Batch(views, semantic)).double().cpu().numpy()
+        if not np.isfinite(grams).all():
+            raise JobError(f"{model.name}: a prediction is not finite; its weights are damaged, build the blend again")
+        total += model.share * project(grams)
     return total
 
 
-def _load(blend: Blend, device: torch.device) -> list[_Group]:
-    groups: dict[tuple[str, View, str], _Group] = {}
+def _features(pictures: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
+    """(n, views, d) of pictures (n, views, size, size, 3)."""
+    features = extract(backbone, pictures.flatten(0, 1), device)
+    # Heads were trained on features kept in half precision; they are given the same here.
+    return features.half().float().view(*pictures.shape[:2], -1)
+
+
+def _load(blend: Blend, device: torch.device) -> _Loaded:
+    models: list[_Model] = []
+    frozen: dict[_Source, Backbone] = {}
     for member in blend.members:
-        recipe = member.recipe
-        frozen = recipe.backbone.tuning == "frozen"
-        key = (member.backbone, recipe.view, "" if frozen else member.key)
-        if key not in groups:
-            pretrained = _backbone(blend, member)
-            groups[key] = _Group(recipe.view, pretrained.to(device) if frozen else pretrained, frozen, [])
-        group = groups[key]
+        recipe, second = member.recipe, member.recipe.semantic
+        pretrained = _backbone(blend, member.key, recipe, member.backbone)
+        source = _source(recipe, member.backbone) if recipe.banked else None
+        if source:
+            frozen.setdefault(source, pretrained.to(device))
+        semantic = _source(second, member.semantic) if second else None
+        if second and semantic and semantic not in frozen:
+            frozen[semantic] = _backbone(blend, member.key, second, member.semantic).to(device)
+        sizes = Widths(pretrained.features, frozen[semantic].features if semantic else 0)
         for fold in range(member.folds):
-            net = create_net(recipe, group.pretrained.features, None if frozen else group.pretrained.model.state_dict())
-            load_weights(net, blend.fold_weights(member, fold))
+            weights = blend.fold_weights(member, fold)
+            net = trained_net(recipe, sizes, weights, pretrained.model.state_dict()).to(device)
             name, share = f"{member.key}, fold {fold}", member.weight / member.folds
-            group.models.append(_Model(name, share, net.to(device).eval(), recipe.optimizer.precision))
-    return list(groups.values())
+            models.append(_Model(name, share, net, recipe.optimizer.precision, recipe.view, source, semantic))
+    return _Loaded(models, frozen)
 
 
-def _backbone(blend: Blend, member: Member) -> Backbone:
-    """The pretrained backbone of a member, out of the blend folder and found to be the one it was trained on."""
-    config = member.recipe.backbone
-    state = blend.backbone_weights(member.backbone)
+def _source(recipe: Recipe, digest: str) -> _Source:
+    return _Source(digest, recipe.view, recipe.backbone.taps, recipe.backbone.pool)
+
+
+def _backbone(blend: Blend, key: str, recipe: Recipe, digest: str) -> Backbone:
+    """A pretrained backbone of a member, out of the blend folder and found to be the one it was trained on."""
+    state = blend.backbone_weights(digest)
     try:
-        backbone = create_backbone(config, member.recipe.view.size, state).eval()
+        backbone = create_backbone(recipe.backbone, recipe.view.size, state).eval()
     except RuntimeError:  # other tensors, or other shapes
         backbone = None
-    if backbone is None or backbone.digest() != member.backbone:
+    if backbone is None or backbone.digest() != digest:
         raise InputError(
-            f"{blend.folder}: backbones/{member.backbone}.safetensors are not the weights of {config.name} that "
-            f"{member.key} was trained on; build the blend again"
+            f"{blend.folder}: backbones/{digest}.safetensors are not the weights of {recipe.backbone.name} that "
+            f"{key} was trained on; build the blend again"
         )
     return backbone
 

@@ -40,14 +40,12 @@ def scores(blend: Blend) -> go.Figure:
         marker={"size": 12, "color": [BEST if name == "nested" else GOOD for name in names]},
         cliponaxis=False,
     )
-    figure.add_vline(
-        x=estimate["baseline"],
-        line=BASELINE_LINE,
-        opacity=1,
-        annotation_text="each target's mean",
-        annotation_position="bottom right",
-    )
-    figure.update_xaxes(title="R²", range=score_range([*values, *(estimate["interval"] or [])], estimate["baseline"]))
+    baseline = estimate["baseline"]
+    ends = score_range([*values, *(estimate["interval"] or [])], baseline)
+    side = "bottom right" if baseline < sum(ends) / 2 else "bottom left"
+    line = {"line": BASELINE_LINE, "opacity": 1, "annotation_text": "each target's mean"}
+    figure.add_vline(x=baseline, annotation_position=side, **line)
+    figure.update_xaxes(title="R²", range=ends)
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=[_SCORES[n] for n in names])
     return framed(figure, 330).update_layout(showlegend=False, margin={"l": 270})
 

@@ -13,6 +13,8 @@ BEST: Final = "#d9822b"
 DIM: Final = "#b5b5b5"
 BASELINE_LINE: Final = {"color": "#a33b3b", "dash": "dash", "width": 1.5}
 
+_LONGEST: Final = 40
+
 _CUT: Final = 0.5
 """How far below the baseline a chart of scores goes: a diverged trial must not squeeze all others into a line."""
 
@@ -48,6 +50,7 @@ def whole_numbers(count: int) -> dict[str, object]:
     return {"dtick": 1} if count <= 10 else {}
 
 
-def label(text: object) -> str:
-    """A text from data for a chart: plotly would read tags in it."""
-    return escape(str(text))
+def label(content: object) -> str:
+    """A text from data for a chart, shortened in its middle; plotly would read tags in it, but no quotes."""
+    text = str(content)
+    return escape(text if len(text) <= _LONGEST else f"{text[:24]}...{text[-13:]}", quote=False)

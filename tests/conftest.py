@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +38,15 @@ def recipes() -> list[Recipe]:
     base = Recipe.parse(small)
     tuned = {"backbone": TUNED, "view.kind": "whole", "target.transform": "none", "optimizer.backbone_lr": 1e-2}
     return [base, base.with_overrides({"head.hidden": [], "seed": 1}), base.with_overrides(tuned)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small are fastest on one thread, however many processes share the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +84,7 @@ def make_blend() -> MakeBlend:
         def evaluate(pool: Pool) -> object:
             wanted = dict(zip(("t0000", "t0001", "t0002"), weights, strict=True))
             chosen = [wanted[candidate.trial] for candidate in pool.candidates]
-            return dataclasses.replace(honest(pool), weights=torch.tensor(chosen).double().numpy())
+            return dataclasses.replace(honest(pool), weights=np.array(chosen))
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ensemble.blend, "evaluate", evaluate)

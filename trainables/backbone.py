@@ -16,41 +16,87 @@ from urllib.parse import urlsplit
 import timm
 import torch
 from safetensors.torch import load_file
-from timm.models import group_parameters
 from torch import Tensor, nn
 
 from pasture.errors import InputError
 from trainables import recipe as recipes
+from trainables.pooling import pool_tokens, pooled_width
 from trainables.seeds import torch_seed
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _INIT_SEED = 0  # random weights must be the same in every process, or features of one could not serve another
 
 
+Tokens = tuple[Tensor | None, Tensor]
+"""Prefix tokens (b, p, d), where there are any, and patch tokens (b, t, d)."""
+
+
 class Backbone(nn.Module):
-    """A timm model without its classifier; pixels in, one feature vector a picture out."""
+    """A timm model without its classifier; pixels in, one feature vector a picture out.
+
+    With `cls_attention` its tokens come out instead, (b, 1 + t, width), for a pool that is trained.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, config: recipes.Backbone) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.pool, self.taps = model, config.pool, list(config.taps)
         cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(cfg[name]).view(3, 1, 1), persistent=False)
+        if self.pool.startswith("cls") and not self.prefix_tokens:
+            raise InputError(f"backbone.pool={self.pool}: {config.name} has no class token; use mean or default")
+
+    @property
+    def width(self) -> int:
+        """Length of a token of the last block."""
+        return int(self.model.num_features)  # type: ignore[arg-type]
 
     @property
     def features(self) -> int:
-        """Length of the feature vector."""
-        return int(self.model.num_features)  # type: ignore[arg-type]
+        """Length of the feature vector, a trained pool included."""
+        if not self.taps:
+            return pooled_width(self.pool, self.width)
+        channels = self.model.feature_info.channels()  # type: ignore[union-attr,operator]
+        return sum(pooled_width(self.pool, channels[tap]) for tap in self.taps)
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before the patches, the class token first; 0 for a network without one."""
+        return int(getattr(self.model, "num_prefix_tokens", 0))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(b, size, size, 3) uint8 RGB to (b, features)."""
         # The permuted view is channels-last in memory, which is what convolutions are fastest on.
-        x = pictures.permute(0, 3, 1, 2).float() / 255
-        features: Tensor = self.model((x - self.mean) / self.std)
-        return features
+        x = (pictures.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        if self.taps:
+            return torch.cat([pool_tokens(self.pool, *tokens) for tokens in self._tapped(x)], dim=1)
+        if self.pool == "default":
+            features: Tensor = self.model(x)
+            return features
+        prefix, patches = self._last(x)
+        if self.pool == "cls_attention":
+            assert prefix is not None
+            return torch.cat([prefix[:, :1], patches], dim=1)
+        return pool_tokens(self.pool, prefix, patches)
+
+    def _tapped(self, x: Tensor) -> list[Tokens]:
+        more = {"return_prefix_tokens": True} if self.prefix_tokens else {}
+        blocks = self.model.forward_intermediates(  # type: ignore[operator]
+            x, indices=self.taps, norm=True, intermediates_only=True, **more
+        )
+        pairs = (block if isinstance(block, tuple) else (block, None) for block in blocks)
+        return [(prefix, patches.flatten(2).transpose(1, 2)) for patches, prefix in pairs]
+
+    def _last(self, x: Tensor) -> Tokens:
+        out: Tensor = self.model.forward_features(x)  # type: ignore[operator]
+        if out.ndim == 4:
+            channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+            return None, out.flatten(1, 2) if channels_last else out.flatten(2).transpose(1, 2)
+        count = self.prefix_tokens
+        return (out[:, :count] if count else None), out[:, count:]
 
     def digest(self) -> str:
         """Hash of architecture, normalisation and all weights: the name under which features are kept.
@@ -94,32 +140,9 @@ def create_backbone(config: recipes.Backbone, size: int, state: Mapping[str, Ten
         renamed = _in_order(weights, config)
         model = _create(config, arguments, pretrained=True, pretrained_cfg_overlay={"state_dict": renamed})
         _refuse_gaps(model, renamed, _create(config, arguments), config)
-    return Backbone(model)
-
-
-def set_tuning(backbone: Backbone, config: recipes.Backbone) -> None:
-    """Mark which parameters are trained (`requires_grad`), by the order of timm's own layer groups."""
-    matcher = backbone.model.group_matcher(coarse=False)  # type: ignore[operator]
-    layers = list(group_parameters(backbone.model, matcher).values())
-    tuned = {"frozen": 0, "last_blocks": config.blocks, "full": len(layers)}[config.tuning]
-    if config.tuning == "last_blocks" and tuned >= len(layers):
-        raise InputError(
-            f"backbone.blocks={config.blocks}: {config.name} has {len(layers) - 1} blocks behind its stem; give fewer, "
-            "or backbone.tuning=full"
-        )
-    backbone.requires_grad_(False)
-    parameters = dict(backbone.model.named_parameters())
-    for layer in layers[len(layers) - tuned :]:
-        for name in layer:
-            if name in parameters:
-                parameters[name].requires_grad_(True)
-
-
-def train_mode(backbone: Backbone) -> None:
-    """Put the trained modules into training mode and the frozen ones (their dropout, their batch norms) not."""
-    for module in backbone.modules():
-        own = list(module.parameters(recurse=False))
-        module.train(any(p.requires_grad for p in (own or module.parameters())))
+    if config.gradient_checkpointing:
+        model.set_grad_checkpointing(True)  # type: ignore[operator]
+    return Backbone(model, config)
 
 
 class BackboneFacts(NamedTuple):
@@ -133,18 +156,18 @@ class BackboneFacts(NamedTuple):
 
 @lru_cache(maxsize=64)
 def check_backbone(config: recipes.Backbone, size: int) -> BackboneFacts:
-    """Build a backbone once to see that it can be had, that it takes this size and has that many blocks.
+    """Build a backbone once to see that it can be had, and that it takes this size and has the tapped blocks.
 
     Raises:
-        InputError: as `create_backbone` and `set_tuning`.
+        InputError: naming the field that does not fit.
     """
     backbone = create_backbone(config, size)
-    set_tuning(backbone, config)
     with torch.inference_mode():
         try:
             backbone.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8))
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"view.size={size} does not fit {config.name}: {str(error).splitlines()[0]}") from None
+        except (RuntimeError, AssertionError, IndexError) as error:
+            field = f"backbone.taps={list(config.taps)}" if config.taps else f"view.size={size}"
+            raise InputError(f"{field} does not fit {config.name}: {str(error).splitlines()[0]}") from None
     return BackboneFacts(backbone.digest(), backbone.features)
 
 

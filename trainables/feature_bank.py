@@ -63,7 +63,13 @@ def feature_bank(recipe: Recipe, dataset: Dataset, fingerprint: str, device: tor
         device: where the backbone runs.
     """
     facts = check_backbone(recipe.backbone, recipe.view.size)
-    key = {"dataset": fingerprint, "view": recipe.view.model_dump(mode="json"), "weights": facts.digest}
+    key = {
+        "dataset": fingerprint,
+        "view": recipe.view.model_dump(mode="json"),
+        "weights": facts.digest,
+        "taps": list(recipe.backbone.taps),
+        "pool": recipe.backbone.pool,
+    }
 
     def built(width: int, draws: Draw, **more: object) -> np.ndarray:
         def fill(array: np.ndarray) -> None:

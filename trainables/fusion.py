@@ -61,7 +61,8 @@ class ViewAttention(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """(n, views, d) to (n, d)."""
-        return (self.score(views).softmax(dim=1) * views).sum(dim=1)
+        weights: Tensor = self.score(views).softmax(dim=1)
+        return (weights * views).sum(dim=1)
 
 
 class Film(nn.Module):
@@ -78,7 +79,8 @@ class Film(nn.Module):
     def forward(self, views: Tensor) -> Tensor:
         """(n, views, d) to (n, d)."""
         gamma, beta = self.net(views.mean(dim=1, keepdim=True)).chunk(2, dim=2)
-        return (views * (1 + gamma) + beta).mean(dim=1)
+        modulated: Tensor = views * (1 + gamma) + beta
+        return modulated.mean(dim=1)
 
 
 def _within(config: Fusion, features: int) -> nn.Module:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
+from pasture.dataset import Dataset
 from pasture.errors import JobError
 from pasture.projection import project
 from pasture.targets import TOTAL, Array
-from trainables.backbone import create_backbone, set_tuning, train_mode
+from trainables.ema import averaged
 from trainables.inputs import Inputs, Rows
 from trainables.lds import lds_weights
-from trainables.losses import loss
+from trainables.losses import Truth, auxiliary, loss
+from trainables.metadata import auxiliary_targets, standardise
 from trainables.model import BiomassNet
+from trainables.nets import Widths, create_net, load_weights, trained_names
 from trainables.optim import create_optimizer, rate_factor, set_learning_rates
 from trainables.precision import autocast, gradient_scaler
 from trainables.recipe import Recipe
 from trainables.seeds import mix, torch_seed
+from trainables.teacher import teach
+from trainables.tuning import set_tuning, train_mode
 
 _PREDICT_BATCH = 64
 
@@ -28,99 +34,121 @@ _PREDICT_BATCH = 64
 class FoldLearner:
     """Trains one fold epoch by epoch and predicts.
 
-    Everything that is fitted to data (target statistics, label density, the starting bias) is fitted to the training
-    rows. Every random draw is seeded by (recipe seed, fold, epoch).
+    Everything that is fitted to data (target statistics, label density, teacher, starting bias) is fitted to the
+    training rows. Every random draw is seeded by (recipe seed, fold, epoch).
 
     Args:
         recipe: what to train.
         fold: number of the fold.
-        features: length of the backbone's feature vector.
+        sizes: lengths of the backbones' feature vectors.
         inputs: the photographs.
-        grams: (images, 5) truth of the whole dataset; only `rows` of it are looked at.
+        dataset: the truth; only `rows` of it are looked at.
         rows: the training rows.
         device: where to compute.
     """
 
     def __init__(
-        self, recipe: Recipe, fold: int, features: int, inputs: Inputs, grams: Array, rows: Rows, device: torch.device
+        self,
+        recipe: Recipe,
+        fold: int,
+        sizes: Widths,
+        inputs: Inputs,
+        dataset: Dataset,
+        rows: Rows,
+        device: torch.device,
     ) -> None:
         self.recipe, self.fold, self.inputs, self.rows, self.device = recipe, fold, inputs, rows, device
-        self.grams = torch.from_numpy(grams[rows]).float().to(device)
+        self.truth = _truth(recipe, fold, dataset, rows, device)
         with torch_seed(mix(recipe.seed, fold), device):
-            self.net = create_net(recipe, features).to(device)
-        self.net.codec.fit(self.grams)
-        self.net.start_at(self.net.codec.encode(self.grams))
-        weights = lds_weights(grams[rows, TOTAL], recipe.loss.lds) if recipe.loss.lds.enabled else np.ones(len(rows))
-        self.image_weights = torch.from_numpy(weights).float().to(device)
-        self.optimizer = create_optimizer(recipe.optimizer, self.net)
+            self.net = create_net(recipe, sizes).to(device)
+        self.net.codec.fit(self.truth.grams)
+        self.net.head.start_at(self.net.codec.start(self.truth.grams))
+        self.names = trained_names(self.net, recipe)
+        self.ema = averaged(self.net, recipe.optimizer.ema) if recipe.optimizer.ema else None
+        self.batches = math.ceil(len(rows) / recipe.schedule.batch_size)
+        self.steps_an_epoch = math.ceil(self.batches / recipe.optimizer.accumulate)
         self.scaler = gradient_scaler(device, recipe.optimizer.precision)
-        self.steps_an_epoch = math.ceil(len(rows) / recipe.schedule.batch_size)
+        self._enter(0)
 
-    def train_epoch(self, epoch: int) -> float:
+    def train_epoch(self, epoch: int, scores: list[float]) -> float:
         """One pass over the training rows; the mean loss.
+
+        Args:
+            epoch: 0-based.
+            scores: the trial's, of the epochs before.
 
         Raises:
             JobError: the loss is not finite.
         """
-        recipe = self.recipe
-        seed = mix(recipe.seed, self.fold, epoch + 1)
+        stage, first, last = stage_of(self.recipe, epoch)
+        if stage != self.stage:
+            self._enter(stage)
+        seed = mix(self.recipe.seed, self.fold, epoch + 1)
         generator = np.random.default_rng(seed)
-        self._train_mode()
-        losses = torch.zeros((), device=self.device)
+        self.net.train()
+        if self.net.backbone is not None:
+            train_mode(self.net.backbone)
+        total = torch.zeros((), device=self.device)
         # Batches of nearly equal size: a last batch of one image would break a batch norm.
-        batches = np.array_split(generator.permutation(len(self.rows)), self.steps_an_epoch)
+        batches = np.array_split(generator.permutation(len(self.rows)), self.batches)
+        every = self.recipe.optimizer.accumulate
+        steps = (last - first) * self.steps_an_epoch
         with torch_seed(seed, self.device):
-            for i, chosen in enumerate(batches):
-                step = epoch * self.steps_an_epoch + i
-                set_learning_rates(
-                    self.optimizer,
-                    rate_factor(recipe.schedule, step, recipe.schedule.epochs * self.steps_an_epoch),
-                )
-                losses += self._step(chosen, generator) * len(chosen)
-        mean = float(losses) / len(self.rows)
+            for i in range(0, len(batches), every):
+                step = (epoch - first) * self.steps_an_epoch + i // every
+                set_learning_rates(self.optimizer, rate_factor(self.recipe.schedule, step, steps, scores[first:]))
+                total += self._step(batches[i : i + every], generator)
+        mean = float(total) / len(self.rows)
         if not math.isfinite(mean):
             raise JobError(f"fold {self.fold}, epoch {epoch + 1}: the loss is {mean}; lower the learning rates")
         return mean
 
-    @torch.inference_mode()
     def predict(self, rows: Rows, elements: tuple[int, ...]) -> Array:
         """(rows, elements, 5) in grams, projected onto the mass balance.
 
         Raises:
             JobError: a prediction is not finite.
         """
-        self.net.eval()
+        net = self._evaluated()
+        net.eval()
         parts = []
-        for chosen in np.array_split(rows, math.ceil(len(rows) / _PREDICT_BATCH)):
-            with autocast(self.device, self.recipe.optimizer.precision):
-                predicted = [self.net.grams(self.inputs.element(chosen, e)) for e in elements]
-            parts.append(torch.stack(predicted, dim=1).double().cpu().numpy())
+        with torch.inference_mode():
+            for chosen in np.array_split(rows, math.ceil(len(rows) / _PREDICT_BATCH)):
+                with autocast(self.device, self.recipe.optimizer.precision):
+                    predicted = [net.grams(self.inputs.element(chosen, e)) for e in elements]
+                parts.append(torch.stack(predicted, dim=1).double().cpu().numpy())
         grams = np.concatenate(parts)
         if not np.isfinite(grams).all():
             raise JobError(f"fold {self.fold}: a prediction is not finite; lower the learning rates")
         return project(grams)
 
     def weights(self) -> dict[str, Tensor]:
-        """What differs from the pretrained backbone, on the CPU: what a finished fold is saved as."""
-        frozen = frozen_names(self.net)
-        state = self.net.state_dict()
-        return {name: tensor.detach().cpu().clone() for name, tensor in state.items() if name not in frozen}
+        """What differs from the pretrained backbone, on the CPU: what is evaluated, and what a finished fold is saved
+        as. With an EMA these are the averaged weights."""
+        return self._trained(self._evaluated())
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Take over what `weights` gave."""
-        load_weights(self.net, weights)
+        """Take over what `weights` gave, to predict with it."""
+        load_weights(self._evaluated(), weights, self.names)
 
     def state(self) -> dict[str, Any]:
         """Everything that continuing needs."""
         return {
-            "weights": self.weights(),
+            "stage": self.stage,
+            "net": self._trained(self.net),
+            "ema": (self._trained(self._evaluated()), int(self.ema.n_averaged)) if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
-        self.load_weights(state["weights"])
+        self._enter(state["stage"])
+        load_weights(self.net, state["net"], self.names)
+        if self.ema is not None:
+            weights, updates = state["ema"]
+            load_weights(self._evaluated(), weights, self.names)
+            self.ema.n_averaged.fill_(updates)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
@@ -128,67 +156,86 @@ class FoldLearner:
         """Learning rates of the last step."""
         groups = self.optimizer.param_groups
         rates = {"head_lr": float(groups[0]["lr"])}
-        if self.net.backbone is not None:
+        if self.net.backbone is not None and any(p.requires_grad for p in self.net.backbone.parameters()):
             rates["backbone_lr"] = float(groups[-1]["lr"])
         return rates
 
-    def _train_mode(self) -> None:
-        self.net.train()
+    def _enter(self, stage: int) -> None:
+        """Begin a stage: what it trains, under an optimiser made for just that."""
+        self.stage = stage
+        settings = self.recipe.stages[stage]
         if self.net.backbone is not None:
-            train_mode(self.net.backbone)
+            set_tuning(self.net.backbone, self.recipe.backbone, settings.tuning)
+        self.optimizer = create_optimizer(self.recipe.optimizer, settings, self.net)
 
-    def _step(self, chosen: Rows, generator: np.random.Generator) -> Tensor:
-        index = torch.from_numpy(chosen)
-        views = self.inputs.training(self.rows[chosen], generator)
-        with autocast(self.device, self.recipe.optimizer.precision):
-            predicted = self.net(views)
-        value = loss(self.recipe.loss, self.net.codec, predicted.float(), self.grams[index], self.image_weights[index])
+    def _evaluated(self) -> BiomassNet:
+        if self.ema is None:
+            return self.net
+        return cast(BiomassNet, self.ema.module)
+
+    def _trained(self, net: BiomassNet) -> dict[str, Tensor]:
+        state = net.state_dict()
+        return {name: tensor.detach().cpu().clone() for name, tensor in state.items() if name in self.names}
+
+    def _step(self, batches: list[Rows], generator: np.random.Generator) -> Tensor:
+        """One step of the optimiser over a few batches; the sum of their losses over images."""
+        total = torch.zeros((), device=self.device)
+        images = sum(len(chosen) for chosen in batches)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        for chosen in batches:
+            value = self._loss(chosen, generator)
+            self.scaler.scale(value * (len(chosen) / images)).backward()  # type: ignore[no-untyped-call]
+            total += value.detach() * len(chosen)
+        if self.recipe.optimizer.clip:
+            self.scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.net.parameters(), self.recipe.optimizer.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return value.detach()
+        if self.ema is not None:
+            self.ema.update_parameters(self.net)
+        return total
+
+    def _loss(self, chosen: Rows, generator: np.random.Generator) -> Tensor:
+        truth = self.truth.rows(torch.from_numpy(chosen).to(self.device))
+        batch = self.inputs.training(self.rows[chosen], generator)
+        mixup = self.recipe.augment.mixup
+        with autocast(self.device, self.recipe.optimizer.precision):
+            fused = self.net.embed(batch)
+            if generator.random() < mixup.probability:
+                share = generator.beta(mixup.alpha, mixup.alpha)
+                share = max(share, 1 - share)
+                order = torch.from_numpy(generator.permutation(len(chosen))).to(self.device)
+                fused = share * fused + (1 - share) * fused[order]
+                truth = truth.mixed(order, share)
+            encoded = self.net.encoded(fused)
+        value = loss(self.recipe.loss, self.net.codec, encoded.float(), truth)
+        if self.net.auxiliary is not None:
+            assert truth.metadata is not None
+            measured = self.net.auxiliary(fused.float().mean(dim=1))
+            value = value + self.recipe.loss.auxiliary * auxiliary(measured, truth.metadata)
+        return value
 
 
-def create_net(recipe: Recipe, features: int, backbone_state: dict[str, Tensor] | None = None) -> BiomassNet:
-    """The network of a recipe; with a backbone inside only if any of it is trained.
-
-    Args:
-        recipe: what to build.
-        features: length of the backbone's feature vector.
-        backbone_state: pretrained weights to use instead of the recipe's source.
-    """
-    backbone = None
-    if recipe.backbone.tuning != "frozen":
-        backbone = create_backbone(recipe.backbone, recipe.view.size, backbone_state)
-        set_tuning(backbone, recipe.backbone)
-    return BiomassNet(recipe, features, backbone)
+def stage_of(recipe: Recipe, epoch: int) -> tuple[int, int, int]:
+    """Number of the stage an epoch lies in, with the stage's first epoch and the one after its last."""
+    ends = np.round(np.cumsum([stage.share for stage in recipe.stages]) * recipe.epochs).astype(int).tolist()
+    stage = next(i for i, end in enumerate(ends) if epoch < end)
+    return stage, ends[stage - 1] if stage else 0, ends[stage]
 
 
-def frozen_names(net: BiomassNet) -> set[str]:
-    """Names in the state dict that training leaves at their pretrained values."""
-    if net.backbone is None:
-        return set()
-    names = set()
-    for prefix, module in net.backbone.named_modules(prefix="backbone"):
-        own = list(module.named_parameters(recurse=False))
-        trained = any(p.requires_grad for _, p in own)
-        names |= {f"{prefix}.{name}" for name, p in own if not p.requires_grad}
-        if not trained:  # running statistics move only where the module is trained
-            names |= {f"{prefix}.{name}" for name, _ in module.named_buffers(recurse=False)}
-    return names
-
-
-def load_weights(net: BiomassNet, weights: dict[str, Tensor]) -> None:
-    """Load what `FoldLearner.weights` saved into a network with the same pretrained backbone.
-
-    Raises:
-        JobError: tensors are missing, too many or of other shapes.
-    """
-    try:
-        missing, unexpected = net.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise JobError(f"weights do not fit the recipe: {' '.join(str(error).split())[:200]}") from None
-    lost = set(missing) - frozen_names(net)
-    if lost or unexpected:
-        raise JobError(f"weights do not fit the recipe: missing {sorted(lost)[:3]}, unexpected {unexpected[:3]}")
+def _truth(recipe: Recipe, fold: int, dataset: Dataset, rows: Rows, device: torch.device) -> Truth:
+    grams = dataset.targets
+    lds = recipe.loss.lds
+    weights = lds_weights(grams[rows, TOTAL], lds) if lds.enabled else np.ones(len(rows))
+    taught = metadata = None
+    if recipe.loss.distillation:
+        taught = teach(dataset.images, grams, rows, mix(recipe.seed, fold)).to(device)
+    if recipe.loss.auxiliary:
+        known = standardise(auxiliary_targets(dataset.images), rows)[rows]
+        metadata = torch.from_numpy(known).float().to(device)
+    return Truth(
+        torch.from_numpy(grams[rows]).float().to(device),
+        torch.from_numpy(weights).float().to(device),
+        taught,
+        metadata,
+    )

@@ -1,67 +1,80 @@
-"""The network: backbone, fusion of views, head. Composed from a recipe, never subclassed for one."""
+"""The network: backbone, pool, fusion of views, head. Composed from a recipe, never subclassed for one."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from trainables.backbone import Backbone
-from trainables.recipe import Head, Recipe
+from trainables.fusion import Fuse
+from trainables.heads import MlpHead
+from trainables.pooling import AttentionPool
+from trainables.recipe import Recipe
 from trainables.target_codec import TargetCodec
-from trainables.views import view_count
+from trainables.views import view_groups
 
-_DROPOUT_SCALE: Final = (1.0, 0.5, 0.3)
-_ACTIVATIONS: Final = {"gelu": nn.GELU, "relu": nn.ReLU}
+AUXILIARY = ("ndvi", "height_cm")
+"""What an auxiliary head predicts beside the weights."""
+
+
+class Batch(NamedTuple):
+    """What a network is fed.
+
+    Attributes:
+        views: pictures (n, views, size, size, 3) uint8, or the features (n, views, d) that a frozen backbone made.
+        semantic: features (n, s) of the second backbone, where the recipe has one.
+    """
+
+    views: Tensor
+    semantic: Tensor | None = None
 
 
 class BiomassNet(nn.Module):
-    """From views to encoded targets.
+    """From views to encoded targets, in two halves between which features can be mixed.
 
-    With a `backbone`, it takes pictures (n, views, size, size, 3) uint8; without one, the features
-    (n, views, features) that a frozen backbone made of them.
+    Args:
+        recipe: what to build.
+        features: length of a view's feature vector.
+        backbone: where it is trained; None where the features of a frozen one come in.
+        semantic: length of the second backbone's vector; 0 for none.
     """
 
-    def __init__(self, recipe: Recipe, features: int, backbone: Backbone | None) -> None:
+    def __init__(self, recipe: Recipe, features: int, backbone: Backbone | None = None, semantic: int = 0) -> None:
         super().__init__()
         self.backbone = backbone
-        self.concat = recipe.fusion.kind == "concat"
+        self.pool = AttentionPool(backbone.width) if backbone and recipe.backbone.pool == "cls_attention" else None
+        self.fuse = Fuse(recipe.fusion, view_groups(recipe.view), features)
         self.codec = TargetCodec(recipe.target)
-        width = features * view_count(recipe.view) if self.concat else features
-        self.head = mlp(recipe.head, width, self.codec.outputs)
+        self.head = MlpHead(recipe.head, self.fuse.width + semantic, self.codec.outputs)
+        self.auxiliary = nn.Linear(self.fuse.width + semantic, len(AUXILIARY)) if recipe.loss.auxiliary else None
 
-    def forward(self, views: Tensor) -> Tensor:
-        """(n, k) encoded predictions."""
+    def embed(self, batch: Batch) -> Tensor:
+        """(n, vectors, width): one fused vector an image, or one a group with late fusion."""
+        views = batch.views
         if self.backbone is not None:
-            n = len(views)
-            views = self.backbone(views.flatten(0, 1)).view(n, -1, self.backbone.features)
-        fused = views.flatten(1) if self.concat else views.mean(dim=1)
-        encoded: Tensor = self.head(fused)
-        return encoded
+            n, count = views.shape[:2]
+            views = self.backbone(views.flatten(0, 1))
+            if self.pool is not None:
+                views = self.pool(views)
+            views = views.view(n, count, -1)
+        fused: Tensor = self.fuse(views)
+        if batch.semantic is None:
+            return fused
+        return torch.cat([fused, batch.semantic.unsqueeze(1).expand(-1, fused.shape[1], -1)], dim=2)
 
-    def grams(self, views: Tensor) -> Tensor:
+    def encoded(self, fused: Tensor) -> Tensor:
+        """(n, vectors, width) to encoded predictions (n, vectors, c)."""
+        encoded: Tensor = self.codec.expand(self.head(fused.flatten(0, 1)))
+        return encoded.view(*fused.shape[:2], -1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(n, vectors, c) encoded predictions."""
+        return self.encoded(self.embed(batch))
+
+    def grams(self, batch: Batch) -> Tensor:
         """(n, 5) predictions in grams, not yet projected onto the mass balance."""
-        return self.codec.decode(self(views).float())
-
-    def start_at(self, encoded: Tensor) -> None:
-        """Let an untrained head predict the mean of the training fold's encoded targets (n, k)."""
-        last = self.head[-1]
-        assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            last.bias.copy_(encoded.mean(dim=0))
-
-
-def mlp(config: Head, inputs: int, outputs: int) -> nn.Sequential:
-    """LayerNorm, then dropout and linear layers; dropouts scale 1, .5, .3 from the first to the third and beyond."""
-    layers: list[nn.Module] = [nn.LayerNorm(inputs)] if config.norm else []
-    width = inputs
-    for i, hidden in enumerate(config.hidden):
-        layers += [nn.Dropout(_dropout(config, i)), nn.Linear(width, hidden), _ACTIVATIONS[config.activation]()]
-        width = hidden
-    layers += [nn.Dropout(_dropout(config, len(config.hidden))), nn.Linear(width, outputs)]
-    return nn.Sequential(*layers)
-
-
-def _dropout(config: Head, layer: int) -> float:
-    return config.dropout * _DROPOUT_SCALE[min(layer, len(_DROPOUT_SCALE) - 1)]
+        encoded = self(batch).float()
+        grams: Tensor = self.codec.decode(encoded.flatten(0, 1))
+        return grams.view(*encoded.shape[:2], -1).mean(dim=1)

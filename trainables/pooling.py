@@ -19,8 +19,11 @@ def pooled_width(pool: Pool, width: int) -> int:
 
 
 def pool_tokens(pool: Pool, prefix: Tensor | None, patches: Tensor) -> Tensor:
-    """Fixed pools: (n, p, d) prefix tokens, the class token first, and (n, t, d) patch tokens to (n, features)."""
-    if pool == "mean":
+    """Fixed pools: (n, p, d) prefix tokens, the class token first, and (n, t, d) patch tokens to (n, features).
+
+    `default` is the mean here: a model has no pool of its own for its inner blocks.
+    """
+    if pool in ("mean", "default"):
         return patches.mean(dim=1)
     assert prefix is not None
     return prefix[:, 0] if pool == "cls" else torch.cat([prefix[:, 0], patches.mean(dim=1)], dim=1)

@@ -84,7 +84,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
             report = self.trial.step()
             self.curve.append(report)
         self.position += 1
-        last = self.position == self.recipe.schedule.epochs
+        # `done`, not a count: early stopping ends a trial too; what is written is done at the end of its curve.
+        last = self.position == len(self.curve) and (self.written or bool(self.trial and self.trial.done))
         if self.trial is not None:
             if last:
                 artifacts.write_finished(self.run, self.trial)
@@ -102,7 +103,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
             artifacts.load_checkpoint(self.run, self.trial)
             self.curve = list(self.trial.curve)
         # The last known epoch is told again where nothing is left to train: the driver waits for `finished`.
-        self.position = min(self.job["reported"], len(self.curve), self.recipe.schedule.epochs - 1)
+        over = self.written or bool(self.trial and self.trial.done)
+        self.position = min(self.job["reported"], len(self.curve) - over)
 
     def _new_trial(self) -> Trial:
         dataset = _dataset(self.job["data"])

@@ -44,8 +44,11 @@ class Lora(_Section):
     """Low-rank adapters on a transformer's qkv matrices (Hu et al., ICLR 2022), used with `backbone.tuning` lora."""
 
     rank: int = Field(8, ge=1, le=256)
+    """Rank of the update of a matrix."""
     alpha: float = Field(16.0, gt=0, le=1024)
+    """The update is scaled by alpha over rank."""
     dropout: float = Field(0.05, ge=0, lt=1)
+    """Dropout before the adapters."""
 
 
 class Semantic(_Section):
@@ -96,8 +99,9 @@ class Fusion(_Section):
     within: Literal["mean", "film", "attention"] = "mean"
     """`film`: each view is modulated by the mean of its group; `attention`: a weighted mean."""
     kind: Literal["mean", "concat", "attention", "late"] = "mean"
-    """`late`: a prediction for each group, averaged; in training each group must meet the targets by itself."""
-    """`mean`: averaged over the views; `concat`: one behind the other, so that left and right stay apart."""
+    """`mean`: averaged over the groups; `concat`: one behind the other, so that left and right stay apart;
+    `attention`: a weighted mean; `late`: a prediction for each group, averaged, where in training each group must meet
+    the targets by itself."""
 
 
 class Head(_Section):
@@ -117,11 +121,11 @@ class Head(_Section):
     norm: bool = True
     """Whether a LayerNorm comes first."""
     activation: Literal["gelu", "relu"] = "gelu"
+    """Between the layers."""
     output: Literal["linear", "softplus"] = "linear"
     """`softplus` keeps predicted values positive."""
     components: int = Field(0, ge=0, le=1024)
     """For ridge, lightgbm and catboost: principal components kept of the features; 0 for all features."""
-    """Between the layers."""
 
 
 class Target(_Section):
@@ -206,8 +210,7 @@ class Optimizer(_Section):
     """How weights are moved."""
 
     kind: Literal["adamw", "adam", "sgd"] = "adamw"
-    """sgd has momentum .9."""
-    """AdamW: Adam with decoupled weight decay."""
+    """`adamw` is Adam with decoupled weight decay; `sgd` has momentum .9."""
     backbone_lr: float = Field(3e-5, gt=0, le=1)
     """Learning rate of the backbone; unused while it is frozen."""
     head_lr: float = Field(1e-3, gt=0, le=1)
@@ -232,6 +235,7 @@ class Stage(_Section):
     share: float = Field(gt=0, le=1)
     """Of all epochs; the shares of all stages sum to 1."""
     tuning: Tuning = "frozen"
+    """As `backbone.tuning`."""
     backbone_lr: float | None = Field(None, gt=0, le=1)
     """Learning rate; the optimiser section's by default."""
     head_lr: float | None = Field(None, gt=0, le=1)
@@ -245,7 +249,9 @@ class Schedule(_Section):
     """`restarts`: the cosine starts anew after each of `cycles`; `plateau`: a tenth after `patience` epochs without a
     better score."""
     cycles: int = Field(3, ge=1, le=100)
+    """With `restarts`: how many cosines there are."""
     patience: int = Field(3, ge=1, le=1000)
+    """With `plateau`: epochs without a better score before the rates fall."""
     early_stopping: int = Field(0, ge=0, le=10_000)
     """The trial ends after this many epochs without a better score; 0 for never."""
     stages: tuple[Stage, ...] = ()
@@ -322,6 +328,18 @@ class Recipe(_Section):
     def neural(self) -> bool:
         """Whether the head is a network, trained epoch by epoch."""
         return self.head.kind in ("mlp", "mlp_per_target")
+
+    @property
+    def semantic(self) -> Recipe | None:
+        """The second backbone as a recipe of its own: frozen, on the halves; None where there is none."""
+        second = self.backbone.semantic
+        if not second.name:
+            return None
+        return Recipe(
+            view=View(kind="halves", size=second.size),
+            backbone=Backbone(name=second.name, weights=second.weights),
+            augment=self.augment,
+        )
 
     @property
     def epochs(self) -> int:

@@ -22,9 +22,10 @@ from pasture.metric import target_r2, weighted_r2
 from pasture.oof import OofTable
 from pasture.targets import TARGETS, Array
 from trainables import d4
-from trainables.backbone import check_backbone
+from trainables.fitted_learner import FittedLearner
 from trainables.inputs import Inputs, make_inputs
 from trainables.learner import FoldLearner
+from trainables.nets import backbone_digests, widths
 from trainables.recipe import Recipe
 from trainables.versions import versions
 
@@ -51,10 +52,10 @@ class Trial:
         self.folds = make_folds(dataset, v.splitter, v.folds, v.seed)
         self.held = np.flatnonzero(self.folds >= 0)
         inputs: Inputs = make_inputs(recipe, dataset, fingerprint, device)
-        self.backbone = check_backbone(recipe.backbone, recipe.view.size)
-        width = self.backbone.features
+        sizes = widths(recipe)
+        kind = FoldLearner if recipe.neural else FittedLearner
         self.learners = [
-            FoldLearner(recipe, fold, width, inputs, dataset.targets, training_rows(self.folds, fold), device)
+            kind(recipe, fold, sizes, inputs, dataset, training_rows(self.folds, fold), device)
             for fold in range(int(self.folds.max()) + 1)
         ]
         self.curve: list[Report] = []
@@ -63,13 +64,17 @@ class Trial:
 
     @property
     def done(self) -> bool:
-        """Whether all epochs are trained."""
-        return len(self.curve) >= self.recipe.schedule.epochs
+        """Whether all epochs are trained, or no better one has come for long enough (early stopping)."""
+        epochs, patience = len(self.curve), self.recipe.schedule.early_stopping
+        return epochs >= self.recipe.epochs or bool(patience and epochs - 1 - self.best_epoch >= patience)
 
     @property
     def best_epoch(self) -> int:
         """0-based epoch whose pooled OOF score is best; the first of equals."""
-        return int(np.argmax([report["epoch_score"] for report in self.curve]))
+        return int(np.argmax(self._scores())) if self.curve else 0
+
+    def _scores(self) -> list[float]:
+        return [float(report["epoch_score"]) for report in self.curve]
 
     def step(self) -> Report:
         """Train one epoch of every fold and score the pooled OOF.
@@ -83,7 +88,7 @@ class Trial:
         """
         start = time.perf_counter()
         epoch = len(self.curve)
-        losses = [learner.train_epoch(epoch) for learner in self.learners]
+        losses = [learner.train_epoch(epoch, self._scores()) for learner in self.learners]
         oof = self._oof((d4.IDENTITY,))[:, 0]
         truth = self.dataset.targets[self.held]
         epoch_score = weighted_r2(truth, oof)
@@ -122,7 +127,7 @@ class Trial:
             "epoch": self.best_epoch,
             "curve": self.curve,
             "fingerprint": self.fingerprint,
-            "backbone_digest": self.backbone.digest,
+            **backbone_digests(self.recipe),
             "versions": versions(),
         }
         return OofTable([ids[i] for i in self.held], self.folds[self.held], predictions, metadata)

@@ -14,12 +14,17 @@ from trainables.recipe import View
 
 Picture = NDArray[np.uint8]
 
-_VIEWS = {"whole": 1, "halves": 2}
+
+def view_groups(view: View) -> tuple[int, ...]:
+    """Number of views in each group: the tiles of the whole or of a half, or the whole with its corners."""
+    if view.kind == "corners":
+        return (5,)
+    return (view.tiles**2,) * (2 if view.kind == "halves" else 1)
 
 
 def view_count(view: View) -> int:
     """How many views a photograph is cut into."""
-    return _VIEWS[view.kind]
+    return sum(view_groups(view))
 
 
 def load_views(path: Path, view: View) -> Picture:
@@ -37,10 +42,20 @@ def load_views(path: Path, view: View) -> Picture:
 
 
 def cut(pixels: Picture, view: View) -> Picture:
-    """Cut decoded pixels (height, width, 3) into (views, size, size, 3)."""
-    middle = pixels.shape[1] // 2
-    parts = [pixels] if view.kind == "whole" else [pixels[:, :middle], pixels[:, middle:]]
-    return np.stack([_resize(part, view.size) for part in parts])
+    """Cut decoded pixels (height, width, 3) into (views, size, size, 3), group after group, row after row."""
+    height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
+    parts = [pixels]
+    if view.kind == "halves":
+        parts = [pixels[:, :width], pixels[:, width:]]
+    elif view.kind == "corners":
+        parts += [pixels[y : y + height, x : x + width] for y in (0, height) for x in (0, width)]
+    return np.concatenate([_tiles(_resize(part, view.size * view.tiles), view.tiles) for part in parts])
+
+
+def _tiles(part: Picture, tiles: int) -> Picture:
+    side = part.shape[0] // tiles
+    grid = part.reshape(tiles, side, tiles, side, 3).swapaxes(1, 2)
+    return grid.reshape(tiles**2, side, side, 3)
 
 
 def _resize(part: Picture, size: int) -> Picture:

@@ -17,7 +17,7 @@ from pasture.errors import InputError, JobError
 from pasture.folds import make_folds
 from pasture.run_folder import RunFolder
 from search_spaces.space import Space
-from trainables.backbone import check_backbone
+from trainables.preflight import check_recipe
 from trainables.ray_trial import RayTrial
 from trainables.versions import versions
 from tune.asha import AshaScheduler
@@ -73,7 +73,7 @@ def launch(
         make_folds(dataset, v.splitter, v.folds, v.seed)
     fingerprint = verify_pictures(dataset)
     for recipe in space.variants("backbone", "view"):
-        check_backbone(recipe.backbone, recipe.view.size)
+        check_recipe(recipe)
     plan = Plan(
         data=str(dataset.root),
         space=space.to_dict(),
@@ -115,7 +115,7 @@ def resume(run: RunFolder, address: str) -> Outcome:
 
 def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]) -> Outcome:
     space = Space.parse(plan.space)
-    epochs = max(recipe.schedule.epochs for recipe in space.variants("schedule"))
+    epochs = max(recipe.epochs for recipe in space.variants("schedule"))
     job = {"run": str(run.folder), "data": plan.data, "fingerprint": plan.fingerprint}
     scheduler = AshaScheduler(epochs, ledger)
     proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job)

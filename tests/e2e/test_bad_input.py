@@ -1,9 +1,13 @@
-"""Wrong use of the installed command: one line on standard error, the right exit status, nothing left behind."""
+"""Wrong use of the command: one line on standard error, the right exit status, nothing left behind.
+
+What is refused before Ray starts is run in this process, as the console script runs it; the rest as a process.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,26 +15,38 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from forage.cli import main
 from pasture.run_folder import RunFolder
-
-pytestmark = pytest.mark.slow
 
 Refused = Callable[..., str]
 
 
+def only_line(text: str) -> str:
+    assert "Traceback" not in text
+    (line,) = text.strip().splitlines()
+    assert line.startswith("forage: ")
+    return line
+
+
 @pytest.fixture
-def refused(forage: Callable[..., subprocess.CompletedProcess[str]]) -> Refused:
-    """`refused(*words, status=2)`: the one line with which a command gives up."""
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """`refused(*words, status=2)`: the one line with which a command gives up before it starts Ray."""
+
+    def no_ray(**_: object) -> None:
+        pytest.fail("Ray was started for something that is wrong without it")
 
     def run(*words: object, status: int = 2) -> str:
-        said = forage(*words)
-        assert said.returncode == status, said.stderr
-        assert said.stdout == ""
-        assert "Traceback" not in said.stderr
-        (line,) = said.stderr.strip().splitlines()
-        assert line.startswith("forage: ")
-        return line
+        monkeypatch.setattr(sys, "argv", ["forage", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        said = capsys.readouterr()
+        assert caught.value.code == status, said.err
+        assert said.out == ""
+        return only_line(said.err)
 
+    monkeypatch.setattr("ray.init", no_ray)
+    monkeypatch.setattr("warnings.showwarning", None)  # `main` sets it; put back afterwards
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return run
 
 
@@ -40,7 +56,7 @@ def sweep(refused: Refused, data: Path, space_file: Path, tmp_path: Path) -> Ref
 
     def run(*words: object, data: object = data, runs: Path = tmp_path / "runs", status: int = 2) -> str:
         line = refused("sweep", data, "--space", space_file, "--runs", runs, "--name", "r", *words, status=status)
-        assert not runs.is_dir() or not (runs / "r").exists()
+        assert not runs.is_dir()
         return line
 
     return run
@@ -53,12 +69,11 @@ def sweep(refused: Refused, data: Path, space_file: Path, tmp_path: Path) -> Ref
         (["--set", "head.droput=0.3"], "unknown recipe field 'head.droput'; did you mean head.dropout"),
         (["--set", "head.dropout=3"], "head.dropout=3"),
         (["--set", "head.dropout"], "--set 'head.dropout': expected field=value"),
+        (["--set", "head.dropout=["], "--set 'head.dropout=[': "),
         (["--set", "backbone.name=resnet19"], "backbone.name='resnet19': timm knows no such model; near: "),
-        (["--set", "validation.folds=40"], "needs at least 40 sampling dates, the data have "),
         (["--set", "backbone.weights=hub"], "backbone.weights=hub: "),
-        (["--gpus-per-trial", "1"], "no node can hold a trial of 1 CPU and 1 GPU: the cluster's nodes have "),
-        (["--cpus-per-trial", "4000"], "no node can hold a trial of 4000 CPU and 0 GPU"),
-        (["--cpus-per-trial", "0"], "raise --cpus-per-trial"),
+        (["--set", "validation.folds=40"], "needs at least 40 sampling dates, the data have "),
+        (["--name", "a/b"], "--name 'a/b': a name, not a path"),
     ],
 )
 def test_a_sweep_that_cannot_be(sweep: Refused, words: list[str], message: str) -> None:
@@ -73,7 +88,7 @@ def test_no_data(sweep: Refused, tmp_path: Path) -> None:
 
 def test_a_truncated_picture(sweep: Refused, data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "data")
-    picture = sorted((tmp_path / "data" / "train").iterdir())[0]
+    picture = min((tmp_path / "data" / "train").iterdir())
     picture.write_bytes(picture.read_bytes()[:700])
     assert f"{picture.name}: not a readable picture" in sweep(data=tmp_path / "data")
 
@@ -92,20 +107,38 @@ def test_a_run_that_exists_and_a_folder_that_is_none(refused: Refused, data: Pat
     assert f"this run exists; choose another --name, or go on with `forage resume {tmp_path}/r`" in refused(*words)
 
 
-def test_what_is_no_run_directory(refused: Refused, tmp_path: Path) -> None:
-    for command in ("resume", "status"):
-        assert "not a run directory (no sweep.yaml)" in refused(command, tmp_path)
+@pytest.mark.parametrize("command", ["resume", "status"])
+def test_what_is_no_run_directory(refused: Refused, command: str, tmp_path: Path) -> None:
+    assert "not a run directory (no sweep.yaml)" in refused(command, tmp_path)
     (tmp_path / "sweep.yaml").write_text("trials: 3\n")
-    for command in ("resume", "status"):
-        assert "sweep.yaml: damaged, or of another version" in refused(command, tmp_path)
+    assert "sweep.yaml: damaged, or of another version" in refused(command, tmp_path)
 
 
 def test_a_run_directory_in_use(refused: Refused, tmp_path: Path) -> None:
-    names = "data space trials search seed cpus_per_trial gpus_per_trial fingerprint versions".split()
+    names = ["data", "space", "trials", "search", "seed", "cpus_per_trial", "gpus_per_trial", "fingerprint", "versions"]
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(dict.fromkeys(names, 1)))
     with FileLock(tmp_path / ".driver.lock"):
         assert "another forage is at work in this run directory" in refused("resume", tmp_path)
 
 
-def test_no_cluster_at_an_address(sweep: Refused) -> None:
-    assert "--address auto: no Ray cluster answers there" in sweep("--address", "auto")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--gpus-per-trial", "9"], "no node can hold a trial of 1 CPU and 9 GPU: the cluster's nodes have "),
+        (["--address", "auto"], "--address auto: no Ray cluster answers there"),
+    ],
+)
+def test_what_only_ray_can_tell(
+    words: list[str],
+    message: str,
+    forage: Callable[..., subprocess.CompletedProcess[str]],
+    data: Path,
+    space_file: Path,
+    tmp_path: Path,
+) -> None:
+    said = forage("sweep", data, "--space", space_file, "--runs", tmp_path / "runs", "--name", "r", *words)
+    assert said.returncode == 2, said.stderr
+    assert said.stdout == ""
+    assert message in only_line(said.stderr)
+    assert not (tmp_path / "runs").exists()

@@ -27,6 +27,12 @@ ABOUT_HALF_PRECISION = {"rtol": 2e-3, "atol": 2e-3}
 """Features are kept as float16; batches of another size round otherwise in the last bit."""
 
 
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the run was trained: mixed precision on a GPU would hide small differences."""
+    monkeypatch.setattr(ensemble.predict, "best_device", lambda: torch.device("cpu"))
+
+
 @pytest.fixture(scope="session")
 def train(paddocks: Path) -> Dataset:
     return read_train(paddocks)

@@ -19,6 +19,7 @@ from trainables.trial import Report, Trial
 
 TIMES = ("seconds", "images_per_second")
 MakeConfig = Callable[..., dict[str, Any]]
+MakeTrial = Callable[..., Trial]
 
 
 @pytest.fixture(autouse=True)
@@ -86,9 +87,7 @@ def test_it_steps_to_the_end(make_config: MakeConfig, run: RunFolder) -> None:
     assert len(run.weights("t0").names(".safetensors")) == 3
 
 
-def test_it_is_the_trial_itself(
-    make_config: MakeConfig, make_trial: Callable[..., Trial], frozen_recipe: Recipe
-) -> None:
+def test_it_is_the_trial_itself(make_config: MakeConfig, make_trial: MakeTrial, frozen_recipe: Recipe) -> None:
     results = _to_the_end(RayTrial(config=make_config()))
     curve = make_trial(frozen_recipe, epochs=6).curve
     assert _curve(results) == [{k: v for k, v in report.items() if k not in TIMES} for report in curve]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -32,6 +32,10 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
 FIELDS = dict(_leaves(Recipe))
 
 
+SPECIAL = {"schedule.stages": [{"share": 1.0, "tuning": "full", "backbone_lr": None, "head_lr": 0.1}]}
+"""Fields whose other values cannot be guessed from their type."""
+
+
 def _bounds(info: FieldInfo) -> tuple[list[float], list[float]]:
     """Values just outside the lower and the upper bound."""
     step = 1 if info.annotation is int else 1e-6
@@ -42,6 +46,8 @@ def _bounds(info: FieldInfo) -> tuple[list[float], list[float]]:
 
 def _another(field: str) -> Any:
     """A valid value of `field` other than its default; None where there is no other."""
+    if field in SPECIAL:
+        return SPECIAL[field]
     info = FIELDS[field]
     default = Recipe().flat()[field]
     if typing.get_origin(info.annotation) is Literal:
@@ -63,7 +69,7 @@ NUMBERS = [f for f, info in FIELDS.items() if info.annotation in (int, float)]
 
 def test_field_names_are_all_the_leaves() -> None:
     assert field_names() == list(FIELDS)
-    assert set(FIELDS) - set(CHANGES) == {"optimizer.kind"}
+    assert set(FIELDS) == set(CHANGES), "a field with one value only is none"
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -91,7 +97,10 @@ def test_a_change_survives_yaml_and_changes_the_hash(field: str) -> None:
 
 @given(st.sets(st.sampled_from(sorted(CHANGES))))
 def test_any_mixture_survives_yaml_and_keeps_its_hash(fields: set[str]) -> None:
-    recipe = Recipe().with_overrides({f: CHANGES[f] for f in fields})
+    try:
+        recipe = Recipe().with_overrides({f: CHANGES[f] for f in fields})
+    except InputError:
+        reject()  # some fields exclude each other
     again = Recipe.from_yaml(recipe.to_yaml())
     assert again == recipe
     assert again.hash == recipe.hash
@@ -159,7 +168,7 @@ def test_overrides_leave_the_original_alone() -> None:
         ({"view": 64}, ["view is a section"]),
         ({"loss.lds": None}, ["loss.lds is a section"]),
         ({"view": {"sise": 64}}, ["view.sise"]),
-        ({"view.kind": "thirds"}, ["view.kind='thirds'", "'whole' or 'halves'"]),
+        ({"view.kind": "thirds"}, ["view.kind='thirds'", "'whole'", "'halves'"]),
         ({"head.hidden": [64, 0]}, ["head.hidden.1=0", "1"]),
         ({"head.hidden": 64}, ["head.hidden=64"]),
         ({"head.norm": "perhaps"}, ["head.norm='perhaps'"]),

@@ -20,12 +20,17 @@ CONFIGS = [
     for kind in get_args(Target.model_fields["kind"].annotation)
     for transform in get_args(Target.model_fields["transform"].annotation)
 ]
-IDS = [f"{c.kind}-{c.transform}" for c in CONFIGS]
+PLAIN = [c for c in CONFIGS if c.kind in ("five", "primary")]
+LOGS = [c for c in CONFIGS if c.transform.startswith("log")]
 COMPONENTS = arrays(np.float64, (6, 3), elements=st.floats(0, 300))
 FIT = torch.from_numpy(from_components(np.random.default_rng(0).gamma(2, 15, (30, 3)))).float()
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
+def _name(config: Target) -> str:
+    return f"{config.kind}-{config.transform}"
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=_name)
 @given(components=COMPONENTS)
 def test_decoding_undoes_encoding(config: Target, components: np.ndarray) -> None:
     codec = TargetCodec(config)
@@ -36,7 +41,7 @@ def test_decoding_undoes_encoding(config: Target, components: np.ndarray) -> Non
     torch.testing.assert_close(codec.decode(encoded), grams, rtol=1e-4, atol=5e-3)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
+@pytest.mark.parametrize("config", PLAIN, ids=_name)
 @given(values=arrays(np.float32, (4, 5), elements=st.floats(-1, 1, width=32)))
 def test_encoding_undoes_decoding(config: Target, values: np.ndarray) -> None:
     codec = TargetCodec(config)
@@ -105,13 +110,13 @@ def test_five_keeps_the_order_of_targets() -> None:
     np.testing.assert_allclose(codec.weights, WEIGHTS)
 
 
-@pytest.mark.parametrize("config", [c for c in CONFIGS if c.transform != "none"], ids=IDS[1:3] + IDS[4:])
+@pytest.mark.parametrize("config", LOGS, ids=_name)
 def test_a_wild_prediction_stays_finite(config: Target) -> None:
     codec = TargetCodec(config)
     assert torch.isfinite(codec.decode(torch.full((1, codec.outputs), 1e6))).all()
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
+@pytest.mark.parametrize("config", CONFIGS, ids=_name)
 def test_decoding_is_differentiable(config: Target) -> None:
     codec = TargetCodec(config)
     encoded = torch.ones(2, codec.outputs, requires_grad=True)

@@ -1,0 +1,244 @@
+"""The command line: exit statuses, one line for an error, JSON alone on standard output."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from forage.cli import app, parse_settings
+from pasture.dataset import read_train
+from pasture.errors import InputError, JobError
+from pasture.run_folder import RunFolder
+from tune.ledger import Ledger
+
+STATUS_KEYS = {"trials", "complete", "pruned", "failed", "running", "best_score", "best_trial"}
+ENSEMBLE_KEYS = {"fitted", "nested", "interval", "best_single", "uniform", "optimum", "baseline", "members"}
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]  # type: ignore[union-attr]
+
+
+def outcome(run: RunFolder, interrupted: bool = False) -> Any:
+    from tune.sweep import Outcome
+
+    return Outcome(run, Ledger(run), interrupted)
+
+
+def test_these_are_the_commands() -> None:
+    assert set(COMMANDS) == {"make-data", "check", "sweep", "resume", "status", "ensemble", "predict", "demo"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "160", "TERM": "dumb"})
+    assert result.exit_code == 0
+    assert f"Example: forage {command}" in " ".join(result.stdout.split())
+
+
+def test_make_data_then_check(shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pasture.synthetic
+
+    draw = pasture.synthetic.make_data
+    monkeypatch.setattr(pasture.synthetic, "make_data", lambda *a, **k: draw(*a, **k, width=128, height=64))
+    said = shell("make-data", tmp_path / "data", "--images", 8, "--seed", 5)
+    assert (said.status, said.out) == (0, "")
+    assert "hidden_truth.csv" in said.err
+    said = shell("check", tmp_path / "data")
+    assert (said.status, said.out) == (0, "")
+    assert "8 labelled photographs" in said.err
+
+
+def test_check_json(shell: Any, paddocks: Path) -> None:
+    said = shell("check", paddocks, "--json")
+    content = json.loads(said.out)
+    assert set(content) == {"images", "dates", "baseline", "fingerprint", "test_images"}
+    assert (said.status, content["images"], content["test_images"]) == (0, 24, 6)
+    assert content["baseline"] == read_train(paddocks).baseline()
+
+
+def test_status_json(shell: Any, swept: RunFolder) -> None:
+    said = shell("status", swept, "--json")
+    assert (said.status, said.err) == (0, "")
+    assert json.loads(said.out) == {
+        "trials": 5, "complete": 3, "pruned": 1, "failed": 1, "running": 0, "best_score": 0.5, "best_trial": "t0001"
+    }  # fmt: skip
+    assert "3 complete, 1 pruned, 1 failed" in shell("status", swept).err
+
+
+@pytest.mark.parametrize("command", ["sweep", "resume"])
+def test_sweep_and_resume_json(
+    command: str, shell: Any, swept: RunFolder, paddocks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tune.sweep
+
+    monkeypatch.setattr(tune.sweep, "launch", lambda *_, **__: outcome(swept))
+    words = ("sweep", paddocks, "--name", "x") if command == "sweep" else ("resume", swept)
+    said = shell(*words, "--json")
+    content = json.loads(said.out)
+    assert said.status == 0
+    assert set(content) == STATUS_KEYS | {"run"}
+    assert content["run"] == str(swept)
+    assert f"report: {swept}/report.html" in said.err
+    assert Path(f"{swept}/report.html").stat().st_size > 10_000
+
+
+def test_a_report_that_fails_does_not_fail_the_sweep(shell: Any, swept: RunFolder) -> None:
+    (Path(str(swept)) / "truth.parquet").write_bytes(b"damaged")
+    said = shell("resume", swept, "--json")
+    assert said.status == 0
+    assert json.loads(said.out)["complete"] == 3
+    assert "warning: no report (InputError: " in said.err
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(
+    shell: Any, swept: RunFolder, paddocks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tune.sweep
+
+    monkeypatch.setattr(tune.sweep, "launch", lambda *_, **__: outcome(swept, interrupted=True))
+    said = shell("sweep", paddocks)
+    assert said.status == 130
+    assert f"forage resume {swept}" in said.err
+
+
+def test_a_sweep_without_a_complete_trial_fails_with_the_first_error(
+    shell: Any, swept: RunFolder, paddocks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tune.sweep
+
+    ledger = Ledger(swept)
+    for record in ledger.with_status("COMPLETE"):
+        record.status, record.error = "FAILED", "out of patience"
+        ledger.write(record)
+    monkeypatch.setattr(tune.sweep, "launch", lambda *_, **__: outcome(swept))
+    said = shell("sweep", paddocks)
+    assert said.status == 1
+    assert "the first error: out of patience" in said.err
+
+
+def test_ensemble_json_then_predict(shell: Any, swept: RunFolder, paddocks: Path, tmp_path: Path) -> None:
+    said = shell("ensemble", swept, "--out", tmp_path / "blend", "--json")
+    content = json.loads(said.out)
+    assert said.status == 0
+    assert set(content) == ENSEMBLE_KEYS
+    assert all(set(member) == {"trial", "weight"} for member in content["members"])
+    assert f"report: {tmp_path}/blend/report.html" in said.err
+    said = shell("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv", "--tta", "none")
+    assert (said.status, said.out) == (0, "")
+    asked = pd.read_csv(paddocks / "sample_submission.csv")
+    assert list(pd.read_csv(tmp_path / "s.csv")["sample_id"]) == list(asked["sample_id"])
+
+
+def test_ensemble_tells_what_it_left_out_and_why(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
+    Path(str(swept), "oof", "t0001.parquet").write_bytes(b"damaged")
+    said = shell("ensemble", swept, "--out", tmp_path / "blend")
+    assert said.status == 0
+    assert "warning: run-t0001 left out: " in said.err
+    assert "nested" in said.out
+
+
+def test_ensemble_passes_on_what_makes_its_scores_less_than_honest(
+    shell: Any, swept: RunFolder, tmp_path: Path
+) -> None:
+    shutil.rmtree(Path(str(swept), "epochs"))
+    said = shell("ensemble", swept, "--out", tmp_path / "blend")
+    assert "warning: 3 candidate(s) have no OOF of every epoch" in said.err
+
+
+def test_a_warning_of_ours_reaches_standard_error(shell: Any, paddocks: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(paddocks, tmp_path / "data")
+    table = pd.read_csv(data / "train.csv")
+    table.loc[table["target_name"] == "Dry_Total_g", "target"] += 5
+    table.to_csv(data / "train.csv", index=False)
+    said = shell("check", data, "--json")
+    assert said.err.startswith("warning: ")
+    assert "break the mass balance" in said.err
+    json.loads(said.out)
+
+
+BAD_INPUT = {
+    "no data folder": "check {tmp}/nowhere",
+    "no train.csv": "check {tmp}",
+    "data folder exists": "make-data {data}",
+    "too few images": "make-data {tmp}/new --images 0",
+    "unknown space": "sweep {data} --space nosuch",
+    "setting without =": "sweep {data} --set head.dropout",
+    "setting of no field": "sweep {data} --set head.dropuot=0.1",
+    "setting out of range": "sweep {data} --set head.dropout=2",
+    "setting no YAML": "sweep {data} --set head.dropout=[1",
+    "name is a path": "sweep {data} --name a/b",
+    "name is hidden": "sweep {data} --name .a",
+    "run exists": "sweep {data} --runs {tmp}/runs --name run",
+    "unknown filesystem": "sweep {data} --runs nosuch://bucket",
+    "no run to resume": "resume {data}",
+    "no run to show": "status {data}",
+    "no run to blend": "ensemble {data} --out {tmp}/blend",
+    "run given twice": "ensemble {run} {run} --out {tmp}/blend",
+    "blend exists": "ensemble {run} --out {tmp}",
+    "no blend": "predict {data} {data} --out {tmp}/s.csv",
+    "no test.csv": "predict {blend} {tmp} --out {tmp}/s.csv",
+    "demo in a full folder": "demo --out {data}",
+}
+
+
+@pytest.mark.parametrize("words", BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_is_one_line_and_status_2(
+    words: str, shell: Any, swept: RunFolder, paddocks: Path, blend: Any, tmp_path: Path
+) -> None:
+    places = {"tmp": tmp_path, "data": paddocks, "run": swept, "blend": blend.folder}
+    before = sorted(tmp_path.rglob("*"))
+    said = shell(*words.format(**places).split())
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("forage: ")
+    assert said.err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before, "something was written"
+
+
+@pytest.mark.parametrize(
+    "words", [["sweep"], ["check", "a", "b"], ["nosuch"], ["predict", "a", "b", "--out", "c", "--tta", "d8"]]
+)
+def test_wrong_usage_is_status_2_without_a_traceback(words: list[str], shell: Any) -> None:
+    said = shell(*words)
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("Usage: ")
+    assert "Traceback" not in said.err
+
+
+def test_a_submission_that_cannot_be_met_is_refused_before_predicting(
+    shell: Any, blend: Any, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ensemble.predict
+
+    monkeypatch.setattr(ensemble.predict, "predict", lambda *_: pytest.fail("predicted all the same"))
+    data = shutil.copytree(paddocks, tmp_path / "data")
+    (data / "sample_submission.csv").write_text("sample_id,target\nID9__GDM_g,0\n")
+    assert shell("predict", blend.folder, data, "--out", tmp_path / "s.csv").status == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(InputError("bad"), 2), (JobError("bad"), 1), (KeyboardInterrupt(), 130)]
+)
+def test_exit_statuses(
+    error: BaseException, status: int, shell: Any, paddocks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pasture.dataset
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pasture.dataset, "read_train", fail)
+    said = shell("check", paddocks)
+    assert said.status == status
+    assert said.out == ""
+    assert said.err.count("\n") <= 1
+
+
+def test_settings_are_yaml() -> None:
+    words = ["a.b=0.3", "c=true", "d=[1, 2]", "e=none", "f=x=y", "g="]
+    assert parse_settings(words) == {"a.b": 0.3, "c": True, "d": [1, 2], "e": "none", "f": "x=y", "g": None}
+    with pytest.raises(InputError, match="expected field=value"):
+        parse_settings(["=3"])

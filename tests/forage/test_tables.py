@@ -1,0 +1,42 @@
+"""The blend as a table for a terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rich.console import Console
+
+from ensemble.blend import Blend
+from forage.tables import blend_table
+
+
+def printed(blend: Blend) -> str:
+    console = Console(width=160, color_system=None)
+    with console.capture() as capture:
+        console.print(blend_table(blend))
+    return capture.get()
+
+
+def test_scores_stand_side_by_side_and_members_below(blend: Blend) -> None:
+    text = printed(blend)
+    lines = [line.split() for line in text.splitlines()]
+    names = [line[1] for line in lines if len(line) > 2 and line[1] in {"nested", "fitted", "optimum", "uniform"}]
+    assert names[0] == "nested", "the one to quote comes first"
+    for name in ("nested", "fitted", "optimum", "best_single", "uniform", "baseline"):
+        assert f"{blend.estimate[name]:.4f}" in text
+    low, high = blend.estimate["interval"]
+    assert f"{low:.4f} to {high:.4f}" in text
+    for member in blend.members:
+        assert f"{member.key} " in text
+        assert f" {member.weight:.3f} " in text
+
+
+def test_absent_scores_are_dashes(blend: Blend) -> None:
+    text = printed(dataclasses.replace(blend, estimate={**blend.estimate, "nested": None, "interval": None}))
+    assert "no interval" in text
+    assert "None" not in text
+
+
+def test_a_run_name_is_no_markup(blend: Blend) -> None:
+    member = dataclasses.replace(blend.members[0], key="[red]run-t0000")
+    assert "[red]run-t0000" in printed(dataclasses.replace(blend, members=(member,)))

@@ -1,0 +1,28 @@
+"""An exponential moving average of a network's weights and running statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+def averaged(net: nn.Module, decay: float) -> AveragedModel:
+    """A copy of `net` that follows it, update by update.
+
+    The decay rises as (1 + t) / (10 + t) to its value: a search of a few hundred steps would otherwise still hold the
+    initial weights at its end.
+    """
+
+    def follow(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
+        t = float(updates)
+        step = 1 - min(decay, (1 + t) / (10 + t))
+        for old, new in zip(average, current, strict=True):
+            if torch.is_floating_point(old):
+                old.lerp_(new, step)
+            else:
+                old.copy_(new)
+
+    return AveragedModel(net, multi_avg_fn=follow, use_buffers=True)
