@@ -42,9 +42,8 @@ def scores(blend: Blend) -> go.Figure:
     )
     baseline = estimate["baseline"]
     ends = score_range([*values, *(estimate["interval"] or [])], baseline)
-    side = "bottom right" if baseline < sum(ends) / 2 else "bottom left"
     line = {"line": BASELINE_LINE, "opacity": 1, "annotation_text": "each target's mean"}
-    figure.add_vline(x=baseline, annotation_position=side, **line)
+    figure.add_vline(x=baseline, annotation_position="top", **line)
     figure.update_xaxes(title="R²", range=ends)
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=[_SCORES[n] for n in names])
     return framed(figure, 330).update_layout(showlegend=False, margin={"l": 270})

@@ -52,6 +52,19 @@ AddressOption = Annotated[
 ]
 
 
+NameOption = Annotated[str, typer.Option(help="Name of the run; what is run and the time by default.")]
+RunsOption = Annotated[str, typer.Option(help="Where run directories lie: a path or a URI (s3://bucket/runs).")]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of a whole trial; the recipe's by default.")]
+CpusOption = Annotated[float, typer.Option(min=0, help="CPUs each trial asks for.")]
+GpusOption = Annotated[
+    float | None, typer.Option(min=0, help="GPUs each trial asks for; one where there is any, by default.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field in every trial, unsearched; repeatable."),
+]
+
+
 @app.command("make-data", epilog="Example: `forage make-data data/synthetic --images 48`")
 def make_data(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; must not exist.")],
@@ -73,10 +86,11 @@ def check(data: DataArgument, as_json: JsonOption = False) -> None:
     train = read_train(data)
     fingerprint = verify_pictures(train)
     result: dict[str, Any] = {
-        "images": len(train),
-        "dates": len(set(train.dates)),
+        "images": int(train.measured.sum()),
+        "dates": len(set(train.dates[train.measured])),
         "baseline": train.baseline(),
         "fingerprint": fingerprint,
+        "pseudo_images": int((~train.measured).sum()),
         "test_images": None,
     }
     if (data / "test.csv").exists():
@@ -87,6 +101,8 @@ def check(data: DataArgument, as_json: JsonOption = False) -> None:
         print_json(result)
         return
     say(f"{data}: {result['images']} labelled photographs on {result['dates']} dates, all readable")
+    if result["pseudo_images"]:
+        say(f"{result['pseudo_images']} photographs with pseudo-labels, trained on but never held out, all readable")
     if result["test_images"] is not None:
         say(f"{result['test_images']} test photographs, all readable")
     say(f"predicting each target's mean scores {result['baseline']:.4f}")
@@ -96,41 +112,28 @@ def check(data: DataArgument, as_json: JsonOption = False) -> None:
 @app.command(epilog="Example: `forage sweep data/csiro --trials 24 --set schedule.epochs=40`")
 def sweep(
     data: DataArgument,
-    name: Annotated[str, typer.Option(help="Name of the run; the space and the time by default.")] = "",
-    runs: Annotated[str, typer.Option(help="Where run directories lie: a path or a URI (s3://bucket/runs).")] = "runs",
+    name: NameOption = "",
+    runs: RunsOption = "runs",
     space: Annotated[str, typer.Option(help="A shipped search space or a YAML file.")] = "default",
     trials: Annotated[int, typer.Option(min=1, help="How many trials.")] = 24,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a whole trial; the recipe's by default.")] = None,
+    epochs: EpochsOption = None,
     search: Annotated[SearchName, typer.Option(help="How trials are proposed.")] = SearchName.optuna,
     address: AddressOption = "local",
-    cpus_per_trial: Annotated[float, typer.Option(min=0, help="CPUs each trial asks for.")] = 1,
-    gpus_per_trial: Annotated[
-        float | None, typer.Option(min=0, help="GPUs each trial asks for; one where there is any, by default.")
-    ] = None,
+    cpus_per_trial: CpusOption = 1,
+    gpus_per_trial: GpusOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field in every trial, unsearched; repeatable."),
-    ] = None,
+    settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search for recipes on Ray, pruning with ASHA. Leaves a run directory that can be resumed and blended."""
-    from pasture.run_folder import RunFolder
     from search_spaces.catalogue import load_space
 
-    overrides = parse_settings(settings or [])
-    if epochs is not None:
-        overrides["schedule.epochs"] = epochs
-    chosen = load_space(space)
-    if overrides:
-        chosen = chosen.fixed(overrides)
-    name = name or f"{Path(space).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    if "/" in name or name.startswith("."):
-        raise InputError(f"--name {name!r}: a name, not a path; say where with --runs")
+    chosen = override(load_space(space), settings, epochs)
+    run = new_run(runs, name or f"{Path(space).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     from tune.sweep import launch  # torch and Ray take seconds to import: not before the words are known to be right
 
     outcome = launch(
-        RunFolder(f"{runs.rstrip('/')}/{name}"),
+        run,
         data,
         chosen,
         trials=trials,
@@ -141,6 +144,65 @@ def sweep(
         gpus_per_trial=gpus_per_trial,
     )
     conclude(outcome, as_json)
+
+
+@app.command(epilog="Example: `forage train data/csiro --recipe feature_ridge`")
+def train(
+    data: DataArgument,
+    recipe: Annotated[str, typer.Option(help="A shipped recipe (`forage recipes`) or a YAML file.")],
+    name: NameOption = "",
+    runs: RunsOption = "runs",
+    epochs: EpochsOption = None,
+    address: AddressOption = "local",
+    cpus_per_trial: CpusOption = 1,
+    gpus_per_trial: GpusOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one recipe on all its folds, without a search. Leaves a run directory like a sweep's, of one trial."""
+    from search_spaces.catalogue import load_recipe
+    from search_spaces.space import Space
+
+    chosen = override(Space(load_recipe(recipe), (), {}), settings, epochs)
+    run = new_run(runs, name or f"{Path(recipe).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    from tune.sweep import launch
+
+    outcome = launch(
+        run,
+        data,
+        chosen,
+        trials=1,
+        search="random",
+        seed=0,
+        address=address,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+    )
+    conclude(outcome, as_json)
+
+
+recipes = typer.Typer(help="List the shipped recipes, or print one.", rich_markup_mode="markdown")
+app.add_typer(recipes, name="recipes")
+
+
+@recipes.callback(invoke_without_command=True, epilog="Example: `forage recipes`")
+def list_recipes(context: typer.Context) -> None:
+    """List the shipped recipes, a line each."""
+    if context.invoked_subcommand is None:
+        from search_spaces.catalogue import describe_recipe, recipe_names
+
+        for name in recipe_names():
+            sys.stdout.write(f"{name:28} {describe_recipe(name)}\n")
+
+
+@recipes.command("show", epilog="Example: `forage recipes show two_stream > my_recipe.yaml`")
+def show_recipe(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe or a YAML file.")],
+) -> None:
+    """Print every field of a recipe as YAML."""
+    from search_spaces.catalogue import load_recipe
+
+    sys.stdout.write(load_recipe(name).to_yaml())
 
 
 @app.command(epilog="Example: `forage resume runs/default-20261121-093000`")
@@ -218,6 +280,27 @@ def predict(
     say(f"{out}: {len(order)} rows for {len(test)} photographs")
 
 
+@app.command(epilog="Example: `forage pseudo blend data/csiro --out data/csiro-pseudo --weight 0.3`")
+def pseudo(
+    blend: Annotated[Path, typer.Argument(metavar="BLEND", help="Blend folder that `forage ensemble` wrote.")],
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Data folder to make; must not exist.")],
+    weight: Annotated[float, typer.Option(help="How much a pseudo-label counts; a measured image counts 1.")] = 0.5,
+) -> None:
+    """Make a data folder in which the test photographs join the labelled ones, with the blend's predictions as targets.
+
+    They are trained on with a weight and never held out. Still, scores of models trained on such a folder flatter: the
+    blend has seen the labels of all folds, and its predictions carry them into every fold. Compare such models on the
+    leaderboard or on a hidden truth.
+    """
+    from ensemble.blend import Blend
+    from forage.pseudo import LEAK, write_pseudo
+
+    count = write_pseudo(Blend.read(blend), data, out, weight)
+    say(f"{out}: the data of {data} and {count} photographs with pseudo-labels of weight {weight:g}")
+    warn(LEAK)
+
+
 @app.command(epilog="Example: `forage demo`")
 def demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to; an earlier demo there is replaced.")] = Path(
@@ -259,6 +342,25 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise InputError(f"--set {setting!r}: the value is not YAML") from None
     return result
+
+
+def override(space: Any, settings: list[str] | None, epochs: int | None) -> Any:
+    """A space with what `--set` and `--epochs` fix."""
+    overrides = parse_settings(settings or []) | ({"schedule.epochs": epochs} if epochs is not None else {})
+    return space.fixed(overrides) if overrides else space
+
+
+def new_run(runs: str, name: str) -> Any:
+    """The run directory of a name.
+
+    Raises:
+        InputError: the name is a path.
+    """
+    from pasture.run_folder import RunFolder
+
+    if "/" in name or name.startswith("."):
+        raise InputError(f"--name {name!r}: a name, not a path; say where with --runs")
+    return RunFolder(f"{runs.rstrip('/')}/{name}")
 
 
 def conclude(outcome: Any, as_json: bool) -> None:

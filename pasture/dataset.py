@@ -26,6 +26,9 @@ _METADATA = {
     "Pre_GSHH_NDVI": "ndvi",
     "Height_Ave_cm": "height_cm",
 }
+PSEUDO_WEIGHT = "Pseudo_Weight"
+"""Optional column of train.csv: how much a pseudo-label counts, a number in (0, 1]; empty in measured rows."""
+
 _TRAIN_COLUMNS = ("sample_id", "image_path", *_METADATA, "target_name", "target")
 _TEST_COLUMNS = ("sample_id", "image_path", "target_name")
 
@@ -37,7 +40,8 @@ class Dataset:
     Attributes:
         root: the data folder.
         images: index `image_id`; `image_path`, relative to `root`; for labelled data also date, state, species,
-            ndvi, height_cm and the five target columns in grams.
+            ndvi, height_cm and the five target columns in grams. Where targets are pseudo-labels, `pseudo_weight` is a
+            number in (0, 1], and the metadata may be missing; NaN or no such column where they were measured.
     """
 
     root: Path
@@ -60,8 +64,22 @@ class Dataset:
 
     @property
     def dates(self) -> np.ndarray:
-        """(n,) sampling date of each image as a string: the groups of every honest split."""
-        return np.asarray(self.images["date"].dt.strftime("%Y-%m-%d"), dtype=str)
+        """(n,) sampling date of each image as a string: the groups of every honest split. Empty where unknown."""
+        return np.asarray(self.images["date"].dt.strftime("%Y-%m-%d").fillna(""), dtype=str)
+
+    @property
+    def measured(self) -> np.ndarray:
+        """(n,) False for an image whose targets are pseudo-labels: it may be trained on, never judged on."""
+        return np.asarray(self._pseudo_weight.isna())
+
+    @property
+    def pseudo_weights(self) -> Array:
+        """(n,) how much the targets of each image count in training; 1 for a measured image."""
+        return self._pseudo_weight.fillna(1.0).to_numpy(dtype=np.float64)
+
+    @property
+    def _pseudo_weight(self) -> pd.Series:
+        return self.images.get("pseudo_weight", pd.Series(np.nan, index=self.images.index))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,35 +89,44 @@ class Dataset:
         return np.asarray(self.images.index.get_indexer(pd.Index(ids)))
 
     def baseline(self) -> float:
-        """Score of predicting each target's mean on these images."""
-        return baseline_r2(self.targets)
+        """Score of predicting each target's mean on the measured images."""
+        return baseline_r2(self.targets[self.measured])
 
 
 def read_train(root: str | os.PathLike[str]) -> Dataset:
     """Read and check `train.csv` of a data folder. Pictures are not opened: see `verify_pictures`.
 
     Rows are joined by image id, never by their order. A row that breaks the mass balance by more than
-    0.01 g is reported as a warning.
+    0.01 g is reported as a warning. With a column `Pseudo_Weight`, rows that have one are pseudo-labelled.
 
     Raises:
         InputError: naming file, row and reason.
     """
     root, table = _read_csv(root, "train.csv", _TRAIN_COLUMNS)
     source = root / "train.csv"
+    if PSEUDO_WEIGHT not in table.columns:
+        table[PSEUDO_WEIGHT] = ""
+    pseudo = table[PSEUDO_WEIGHT] != ""
     values = pd.to_numeric(table["target"], errors="coerce").astype(float)
     _refuse(source, table, ~values.map(np.isfinite), "target {target!r} is not a finite number of grams")
     _refuse(source, table, values < 0, "target {target!r} is negative; a dry weight is at least 0 g")
     # Without a year pandas would fill in today's: "10:00" is no date.
     dated = table["Sampling_Date"].where(table["Sampling_Date"].str.contains(r"\d{4}"))
     dates = pd.to_datetime(dated, errors="coerce", format="mixed")
-    _refuse(source, table, dates.isna(), "Sampling_Date {Sampling_Date!r} is not a date such as 2015/9/4")
+    undated = dates.isna() & ~(pseudo & (table["Sampling_Date"] == ""))
+    _refuse(source, table, undated, "Sampling_Date {Sampling_Date!r} is not a date such as 2015/9/4")
     table = table.assign(target=values, Sampling_Date=dates)
-    for column in ("Pre_GSHH_NDVI", "Height_Ave_cm"):
+    for column in ("Pre_GSHH_NDVI", "Height_Ave_cm", PSEUDO_WEIGHT):
         numbers = pd.to_numeric(table[column], errors="coerce").astype(float)
         _refuse(source, table, numbers.isna() & (table[column] != ""), f"{column} {{{column}!r}} is not a number")
         table[column] = numbers
+    outside = ~table[PSEUDO_WEIGHT].between(0, 1, inclusive="right")
+    _refuse(source, table, pseudo & outside, f"{PSEUDO_WEIGHT} {{{PSEUDO_WEIGHT}}} is not in (0, 1]")
+    if pseudo.all():
+        raise InputError(f"{source}: every image is pseudo-labelled; measured ones are needed to judge models on")
 
-    images = _one_row_an_image(source, table, [*_METADATA]).rename(columns=_METADATA)
+    columns = _METADATA | {PSEUDO_WEIGHT: "pseudo_weight"}
+    images = _one_row_an_image(source, table, [*columns]).rename(columns=columns)
     targets = table.pivot(index="image_id", columns="target_name", values="target")
     missing = targets.reindex(columns=list(TARGETS)).isna().to_numpy()
     if missing.any():
@@ -124,8 +151,8 @@ def read_test(root: str | os.PathLike[str]) -> Dataset:
 def verify_pictures(dataset: Dataset) -> str:
     """Decode every photograph and return the dataset's fingerprint.
 
-    The fingerprint is a SHA-256 over ids, targets (where there are any) and the bytes of every picture, in order
-    of image id; every OOF file and every blend carries it.
+    The fingerprint is a SHA-256 over ids, targets (where there are any), the bytes of every picture and the weights of
+    pseudo-labels (where there are any), in order of image id; every OOF file and every blend carries it.
 
     Raises:
         InputError: a picture is missing, truncated or no picture, naming it.
@@ -141,6 +168,9 @@ def verify_pictures(dataset: Dataset) -> str:
         total.update(ids[i].encode() + digest)
         if targets is not None:
             total.update(targets[i].tobytes())
+    if not dataset.measured.all():
+        weights = np.where(dataset.measured, 0.0, dataset.pseudo_weights)
+        total.update(weights[order].astype("<f8").tobytes())
     return total.hexdigest()
 
 

@@ -21,7 +21,7 @@ NEVER_HELD_OUT = -1
 
 
 def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, strata: int = 5) -> Folds:
-    """Fold in which each image is held out.
+    """Fold in which each image is held out. Pseudo-labelled images are not looked at and never held out.
 
     Args:
         dataset: labelled images.
@@ -33,13 +33,14 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
         strata: number of quantile bins.
 
     Returns:
-        (n,) fold of each image; -1 for an image that is never held out (`holdout` only).
+        (n,) fold of each image; -1 for an image that is never held out (pseudo-labelled, or with `holdout`).
 
     Raises:
         InputError: more folds than there are groups, naming both.
     """
-    n = len(dataset)
-    groups = np.arange(n) if splitter in ("image", "holdout") else pd.factorize(dataset.dates)[0]
+    rows = np.flatnonzero(dataset.measured)
+    n = len(rows)
+    groups = np.arange(n) if splitter in ("image", "holdout") else pd.factorize(dataset.dates[rows])[0]
     needed = 2 if splitter == "holdout" else folds
     kind = "images" if splitter in ("image", "holdout") else "sampling dates"
     if len(np.unique(groups)) < needed:
@@ -47,13 +48,12 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
             f"validation.splitter={splitter} needs at least {needed} {kind}, the data have {len(np.unique(groups))}; "
             "lower validation.folds or choose another splitter"
         )
+    result = np.full(len(dataset), NEVER_HELD_OUT, dtype=np.int8)
     if splitter == "holdout":
-        held = train_test_split(np.arange(n), test_size=0.2, random_state=seed)[1]
-        result = np.full(n, NEVER_HELD_OUT, dtype=np.int8)
-        result[held] = 0
+        result[train_test_split(rows, test_size=0.2, random_state=seed)[1]] = 0
         return result
 
-    total = dataset.targets[:, TOTAL]
+    total = dataset.targets[rows, TOTAL]
     # A stratum smaller than the number of folds cannot be spread over them; with few images there are fewer strata.
     bins = pd.qcut(total, max(1, min(strata, n // folds)), labels=False, duplicates="drop")
     split = {
@@ -61,10 +61,9 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
         "group": GroupKFold(folds, shuffle=True, random_state=seed),
         "image": KFold(folds, shuffle=True, random_state=seed),
     }[splitter]
-    result = np.full(n, NEVER_HELD_OUT, dtype=np.int8)
     for fold, (_, held) in enumerate(_splits(split, np.nan_to_num(bins), groups)):
-        result[held] = fold
-    if len(np.unique(result)) < folds:
+        result[rows[held]] = fold
+    if len(np.unique(result[rows])) < folds:
         raise InputError(
             f"validation.splitter={splitter} with {folds} folds leaves a fold without images; lower validation.folds"
         )

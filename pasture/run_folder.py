@@ -89,9 +89,10 @@ class RunFolder:
         self.folder.write("sweep.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
     def write_truth(self, dataset: Dataset) -> None:
-        """Write truth.parquet from labelled images."""
+        """Write truth.parquet from the measured images."""
         table = pd.DataFrame({"image_id": dataset.ids, "date": dataset.dates})
         table[list(TARGETS)] = dataset.targets
+        table = table[dataset.measured]
         write_parquet(self.folder, "truth.parquet", pa.Table.from_pandas(table, preserve_index=False))
 
     def read_truth(self) -> pd.DataFrame:

@@ -8,11 +8,7 @@ weights from the pixels, and dates differ as they do in reality.
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +20,7 @@ from pasture.errors import InputError
 from pasture.synthetic_picture import draw_picture
 from pasture.synthetic_truth import Plot, draw_truth
 from pasture.targets import TARGETS
+from pasture.whole_folder import complete_or_absent
 
 JPEG_QUALITY: Final = 90
 
@@ -46,7 +43,7 @@ def make_data(
     _check_least(0, seed=seed)
     _check_least(64, width=width, height=height)
     train, test = draw_truth(images, test_images, SeedSequence(seed))
-    with _complete_or_absent(out) as folder:
+    with complete_or_absent(out) as folder:
         _write_tables(folder, train, test)
         _write_pictures({folder / "train": train, folder / "test": test}, width, height)
 
@@ -55,23 +52,6 @@ def _check_least(least: int, **numbers: int) -> None:
     for name, value in numbers.items():
         if value < least:
             raise InputError(f"{name} is {value}: at least {least} expected; give a larger number")
-
-
-@contextmanager
-def _complete_or_absent(out: Path) -> Iterator[Path]:
-    """A temporary sibling of `out` that takes its name if the body succeeds and vanishes if it fails."""
-    out = out.resolve()
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
-    try:
-        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-            raise InputError(f"{out} exists: a new or empty folder expected; choose another or remove it")
-        partial.mkdir(parents=True)
-        yield partial
-        partial.replace(out)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}): choose a folder that you may write") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_tables(folder: Path, train: list[Plot], test: list[Plot]) -> None:

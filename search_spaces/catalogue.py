@@ -33,6 +33,11 @@ def load_recipe(name_or_file: str) -> Recipe:
     return Recipe.parse(_read("presets", name_or_file, "recipe"), f"recipe {name_or_file}")
 
 
+def describe_recipe(name: str) -> str:
+    """The first line of a shipped recipe's file: what it is."""
+    return (_folder("presets") / f"{name}.yaml").read_text().splitlines()[0].removeprefix("# ")
+
+
 def load_space(name_or_file: str) -> Space:
     """A shipped search space by name, or one from a YAML file, checked against the recipe.
 

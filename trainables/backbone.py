@@ -59,8 +59,8 @@ class Backbone(nn.Module):
         """Length of the feature vector, a trained pool included."""
         if not self.taps:
             return pooled_width(self.pool, self.width)
-        channels = self.model.feature_info.channels()  # type: ignore[union-attr,operator]
-        return sum(pooled_width(self.pool, channels[tap]) for tap in self.taps)
+        blocks: list[dict[str, Any]] = self.model.feature_info  # type: ignore[assignment]
+        return sum(pooled_width(self.pool, blocks[tap]["num_chs"]) for tap in self.taps)
 
     @property
     def prefix_tokens(self) -> int:

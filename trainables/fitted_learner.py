@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +14,7 @@ from trainables import d4
 from trainables.fitted import FittedModel
 from trainables.fusion import Fuse
 from trainables.inputs import Inputs, Rows
-from trainables.lds import lds_weights
+from trainables.lds import image_weights
 from trainables.losses import regression
 from trainables.model import Batch
 from trainables.nets import Widths
@@ -62,14 +61,13 @@ class FittedLearner:
     ) -> None:
         self.recipe, self.fold, self.inputs, self.rows = recipe, fold, inputs, rows
         self.truth = dataset.targets[rows]
+        self.image_weights = image_weights(self.truth[:, TOTAL], dataset.pseudo_weights[rows], recipe.loss.lds)
         self.net = FittedNet(recipe, sizes)
 
     def train_epoch(self, epoch: int, scores: list[float]) -> float:
         """Fit to the training rows; the training loss, as the recipe's loss measures it in grams."""
-        lds = self.recipe.loss.lds
-        weights = lds_weights(self.truth[:, TOTAL], lds) if lds.enabled else np.ones(len(self.rows))
         features = self._features(self.rows, d4.IDENTITY)
-        self.net.model.fit(features.double().numpy(), self.truth, weights, mix(self.recipe.seed, self.fold))
+        self.net.model.fit(features.double().numpy(), self.truth, self.image_weights, mix(self.recipe.seed, self.fold))
         fitted = self.net.model.grams(features)
         return float(regression(self.recipe.loss, fitted.float(), torch.from_numpy(self.truth).float()).mean())
 

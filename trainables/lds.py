@@ -9,6 +9,21 @@ from pasture.targets import Array
 from trainables.recipe import LabelSmoothing
 
 
+def image_weights(totals: Array, pseudo_weights: Array, config: LabelSmoothing) -> Array:
+    """How much each training image counts: its LDS weight, where that is enabled, times what its label counts.
+
+    Args:
+        totals: (n,) Dry_Total_g of the training fold only.
+        pseudo_weights: (n,) 1 for a measured image, less for a pseudo-label.
+        config: of LDS.
+
+    Returns:
+        (n,) positive weights with mean 1.
+    """
+    weights = (lds_weights(totals, config) if config.enabled else 1.0) * pseudo_weights
+    return np.asarray(weights / weights.mean())
+
+
 def lds_weights(labels: Array, config: LabelSmoothing) -> Array:
     """Weight of each label: the inverse, or its square root, of the kernel-smoothed label density.
 

@@ -16,7 +16,7 @@ from pasture.projection import project
 from pasture.targets import TOTAL, Array
 from trainables.ema import averaged
 from trainables.inputs import Inputs, Rows
-from trainables.lds import lds_weights
+from trainables.lds import image_weights
 from trainables.losses import Truth, auxiliary, loss
 from trainables.metadata import auxiliary_targets, standardise
 from trainables.model import BiomassNet
@@ -225,11 +225,13 @@ def stage_of(recipe: Recipe, epoch: int) -> tuple[int, int, int]:
 
 def _truth(recipe: Recipe, fold: int, dataset: Dataset, rows: Rows, device: torch.device) -> Truth:
     grams = dataset.targets
-    lds = recipe.loss.lds
-    weights = lds_weights(grams[rows, TOTAL], lds) if lds.enabled else np.ones(len(rows))
+    weights = image_weights(grams[rows, TOTAL], dataset.pseudo_weights[rows], recipe.loss.lds)
     taught = metadata = None
     if recipe.loss.distillation:
-        taught = teach(dataset.images, grams, rows, mix(recipe.seed, fold)).to(device)
+        # A pseudo-label has no metadata to teach from: the teacher repeats it.
+        taught, measured = torch.from_numpy(grams[rows]).float(), dataset.measured[rows]
+        taught[measured] = teach(dataset.images, grams, rows[measured], mix(recipe.seed, fold))
+        taught = taught.to(device)
     if recipe.loss.auxiliary:
         known = standardise(auxiliary_targets(dataset.images), rows)[rows]
         metadata = torch.from_numpy(known).float().to(device)

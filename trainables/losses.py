@@ -22,7 +22,7 @@ class Truth(NamedTuple):
 
     Attributes:
         grams: (n, 5) weights.
-        image_weights: (n,) how much each image counts (LDS); mean 1 over the training fold.
+        image_weights: (n,) how much each image counts (LDS, pseudo-labels); mean 1 over the training fold.
         taught: (n, 5) the teacher's weights in grams, where the recipe has one.
         metadata: (n, 2) standardised NDVI and height, NaN where missing, where the recipe predicts them.
     """
@@ -65,7 +65,7 @@ def loss(config: recipes.Loss, codec: TargetCodec, encoded: Tensor, truth: Truth
         total = total + config.consistency * consistency(codec.decode(flat))
     if config.proportions and codec.kind != "scalar":
         grams = truth.grams.repeat_interleave(vectors, dim=0)
-        total = total + config.proportions * proportions(codec.decode(flat), grams)
+        total = total + config.proportions * proportions(codec.decode(flat), grams, image_weights)
     return total
 
 
@@ -100,15 +100,16 @@ def consistency(grams: Tensor) -> Tensor:
     return total + F.smooth_l1_loss(grams[:, GDM], grams[:, GREEN] + grams[:, CLOVER])
 
 
-def proportions(predicted: Tensor, truth: Tensor) -> Tensor:
+def proportions(predicted: Tensor, truth: Tensor, image_weights: Tensor | float = 1.0) -> Tensor:
     """Kullback-Leibler divergence of predicted from true proportions of green, dead and clover, mean over images.
 
     Args:
         predicted, truth: (n, 5) in grams.
+        image_weights: (n,) how much each image counts.
     """
     p, q = (grams[:, list(COMPONENTS)].clamp(min=_LEAST_G) for grams in (truth, predicted))
     p, q = p / p.sum(dim=1, keepdim=True), q / q.sum(dim=1, keepdim=True)
-    return (p * (p / q).log()).sum(dim=1).mean()
+    return ((p * (p / q).log()).sum(dim=1) * image_weights).mean()
 
 
 def auxiliary(predicted: Tensor, metadata: Tensor) -> Tensor:

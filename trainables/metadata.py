@@ -22,10 +22,10 @@ GROUPS: Final = {
 def species_tags(species: str) -> set[str]:
     """The names that a species label joins by "_", in lower case, with the groups they belong to.
 
-    A name of no known group is its own tag alone, and a warning says so.
+    A name of no known group is its own tag alone, and a warning says so. An empty label has no tags.
     """
     tags = set()
-    for name in species.split("_"):
+    for name in filter(None, species.split("_")):
         tags.add(name.lower())
         groups = {g for g, starts in GROUPS.items() if name.lower().startswith(tuple(s.lower() for s in starts))}
         if not groups:

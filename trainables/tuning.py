@@ -66,5 +66,6 @@ def merge_lora(backbone: Backbone) -> None:
 def train_mode(backbone: Backbone) -> None:
     """Put the trained modules into training mode and the frozen ones (their dropout, their batch norms) not."""
     for module in backbone.modules():
-        own = list(module.parameters(recurse=False))
-        module.train(any(p.requires_grad for p in (own or module.parameters())))
+        parameters = list(module.parameters(recurse=False)) or list(module.parameters())
+        if parameters:  # what has none, as a dropout, goes with the module it is part of
+            module.train(any(p.requires_grad for p in parameters))

@@ -103,6 +103,7 @@ def start() -> Iterator[Start]:
         "RAY_TMPDIR": scratch,
         "COLUMNS": "400",
         "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",  # threads that wait for each other on busy cores make an epoch 50 times as long
     }
 
     def begin(*words: object, **env: str) -> Process:

@@ -19,7 +19,7 @@ from pasture.run_folder import RunFolder
 from tune.asha import AshaScheduler, Rungs
 from tune.ledger import Ledger
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TRIALS = 14
 EPOCHS = 6

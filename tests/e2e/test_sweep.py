@@ -21,7 +21,7 @@ from search_spaces.catalogue import load_space
 from trainables.recipe import Recipe
 from tune.asha import REDUCTION, Rungs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TRIALS = 8
 EPOCHS = 6

@@ -13,6 +13,7 @@ import pytest
 
 from pasture.dataset import Dataset, read_test, read_train, verify_pictures
 from pasture.errors import InputError
+from pasture.metric import baseline_r2
 from pasture.targets import TARGETS
 
 SAMPLE = Path(__file__).parents[3] / "shared/data/csiro-sample"
@@ -91,6 +92,61 @@ def test_baseline_is_that_of_the_targets(data: Path) -> None:
     assert read_train(data).baseline() == pytest.approx(expected)
 
 
+def add_pseudo(image: int, weight: str = "0.5") -> Change:
+    """Make an image of the file one that `forage pseudo` has added."""
+
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        rows = slice(5 * image, 5 * image + 4)
+        metadata = ["Sampling_Date", "State", "Species", "Pre_GSHH_NDVI", "Height_Ave_cm"]
+        table = table.assign(Pseudo_Weight=table.get("Pseudo_Weight", ""))
+        table.loc[rows, metadata] = ""
+        table.loc[rows, "Pseudo_Weight"] = weight
+        return table
+
+    return change
+
+
+def test_pseudo_labelled_images_carry_a_weight_and_no_metadata(data: Path) -> None:
+    edit(data, add_pseudo(0, "0.25"))
+    dataset = read_train(data)
+    assert dataset.measured.tolist() == [True, True, True, False]
+    assert dataset.pseudo_weights.tolist() == [1, 1, 1, 0.25]
+    assert dataset.dates.tolist() == ["2015-09-02", "2015-09-01", "2015-09-02", ""]
+    np.testing.assert_allclose(dataset.targets[3], [1, 0, 0.5, 1.5, 1.5])
+    assert dataset.baseline() == baseline_r2(dataset.targets[:3])
+
+
+def test_without_the_column_every_image_is_measured(data: Path) -> None:
+    before = read_train(data)
+    assert before.measured.all()
+    assert before.pseudo_weights.tolist() == [1, 1, 1, 1]
+    edit(data, lambda t: t.assign(Pseudo_Weight=""))
+    after = read_train(data)
+    assert after.measured.all()
+    assert verify_pictures(after) == verify_pictures(before)
+
+
+def test_the_fingerprint_covers_pseudo_weights(data: Path) -> None:
+    prints = [verify_pictures(read_train(data))]
+    for weight in ("0.5", "0.25", "1"):
+        edit(data, add_pseudo(0, weight))
+        prints.append(verify_pictures(read_train(data)))
+    edit(data, lambda t: add_pseudo(1, "1")(t.assign(Pseudo_Weight="", Sampling_Date="2015/9/1")))
+    prints.append(verify_pictures(read_train(data)))
+    assert len(set(prints)) == 5
+
+
+def pseudo_with(change: Change) -> Change:
+    """A change of a table whose first image is pseudo-labelled."""
+
+    def both(table: pd.DataFrame) -> pd.DataFrame:
+        table = add_pseudo(0)(table)  # type: ignore[assignment]
+        changed = change(table)
+        return table if changed is None else changed
+
+    return both
+
+
 # The line is as an editor counts: the header is line 1, the first image (ID0004) has the lines 2 to 6.
 REFUSALS: dict[str, tuple[Change, int | None, str]] = {
     "columns missing": (lambda t: t.drop(columns=["target", "State"]), None, "column(s) State, target missing"),
@@ -135,6 +191,21 @@ REFUSALS: dict[str, tuple[Change, int | None, str]] = {
         15,
         "Pre_GSHH_NDVI differs",
     ),
+    "pseudo weight 0": (add_pseudo(1, "0"), 7, "Pseudo_Weight 0.0 is not in (0, 1]"),
+    "pseudo weight below 0": (add_pseudo(1, "-0.5"), 7, "Pseudo_Weight -0.5 is not in (0, 1]"),
+    "pseudo weight above 1": (add_pseudo(1, "1.5"), 7, "Pseudo_Weight 1.5 is not in (0, 1]"),
+    "pseudo weight infinite": (add_pseudo(1, "inf"), 7, "Pseudo_Weight inf is not in (0, 1]"),
+    "pseudo weight NaN": (add_pseudo(1, "nan"), 7, "Pseudo_Weight 'nan' is not a number"),
+    "text for a pseudo weight": (add_pseudo(1, "half"), 7, "Pseudo_Weight 'half' is not a number"),
+    "two pseudo weights": (pseudo_with(put(3, "Pseudo_Weight", "0.4")), 5, "Pseudo_Weight differs"),
+    "pseudo weight in some rows": (
+        lambda t: put(8, "Pseudo_Weight", "0.4")(t := t.assign(Pseudo_Weight="")) or t,
+        10,
+        "Pseudo_Weight differs",
+    ),
+    "no date of a measured row": (pseudo_with(put(9, "Sampling_Date", "")), 11, "Sampling_Date '' is not a date"),
+    "text for a date of a pseudo row": (pseudo_with(put(4, "Sampling_Date", "soon")), 6, "'soon' is not a date"),
+    "pseudo rows only": (lambda t: t.assign(Pseudo_Weight="0.5"), None, "every image is pseudo-labelled"),
 }
 
 

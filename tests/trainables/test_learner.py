@@ -11,12 +11,13 @@ from torch import Tensor
 
 from pasture.dataset import Dataset
 from pasture.errors import JobError
-from pasture.targets import TOTAL, balance_gap
+from pasture.targets import TARGETS, TOTAL, balance_gap
 from trainables import d4
-from trainables.backbone import check_backbone
 from trainables.inputs import make_inputs
 from trainables.lds import lds_weights
-from trainables.learner import FoldLearner, create_net, frozen_names, load_weights
+from trainables.learner import FoldLearner
+from trainables.model import Batch
+from trainables.nets import create_net, load_weights, widths
 from trainables.recipe import LabelSmoothing, Recipe
 
 ROWS = np.arange(0, 24, 2)
@@ -29,17 +30,22 @@ MakeLearner = Callable[..., FoldLearner]
 
 @pytest.fixture
 def make_learner(dataset: Dataset, fingerprint: str, cpu: torch.device) -> MakeLearner:
-    """`make_learner(recipe, grams=truth, epochs=0, fold=0)`: a learner of ROWS."""
+    """`make_learner(recipe, data=dataset, epochs=0, fold=0)`: a learner of ROWS."""
 
-    def make(recipe: Recipe, grams: np.ndarray = dataset.targets, epochs: int = 0, fold: int = 0) -> FoldLearner:
-        features = check_backbone(recipe.backbone, recipe.view.size).features
+    def make(recipe: Recipe, data: Dataset = dataset, epochs: int = 0, fold: int = 0) -> FoldLearner:
         inputs = make_inputs(recipe, dataset, fingerprint, cpu)
-        learner = FoldLearner(recipe, fold, features, inputs, grams, ROWS, cpu)
+        learner = FoldLearner(recipe, fold, widths(recipe), inputs, data, ROWS, cpu)
         for epoch in range(epochs):
-            learner.train_epoch(epoch)
+            learner.train_epoch(epoch, [])
         return learner
 
     return make
+
+
+def _relabelled(dataset: Dataset, grams: np.ndarray) -> Dataset:
+    images = dataset.images.copy()
+    images[list(TARGETS)] = grams
+    return Dataset(dataset.root, images)
 
 
 def _same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -69,11 +75,11 @@ def test_held_out_targets_are_not_looked_at(make_learner: MakeLearner, either_re
     nonsense[HELD] = np.nan
     nonsense[HELD[::2]] = 1e7
     honest = make_learner(recipe, epochs=2).weights()
-    assert _same(honest, make_learner(recipe, nonsense, epochs=2).weights())
+    assert _same(honest, make_learner(recipe, _relabelled(dataset, nonsense), epochs=2).weights())
     # Those of the training rows are: one changed label changes the weights.
     other = dataset.targets.copy()
     other[ROWS[3]] *= 2
-    assert not _same(honest, make_learner(recipe, other, epochs=2).weights())
+    assert not _same(honest, make_learner(recipe, _relabelled(dataset, other), epochs=2).weights())
 
 
 def test_held_out_pictures_are_not_looked_at(make_learner: MakeLearner, either_recipe: Recipe) -> None:
@@ -81,14 +87,14 @@ def test_held_out_pictures_are_not_looked_at(make_learner: MakeLearner, either_r
     seen: list[int] = []
     training = learner.inputs.training
 
-    def spy(rows: np.ndarray, generator: np.random.Generator) -> Tensor:
+    def spy(rows: np.ndarray, generator: np.random.Generator) -> Batch:
         seen.extend(rows.tolist())
         return training(rows, generator)
 
     learner.inputs.training = spy  # type: ignore[method-assign]
     for epoch in range(2):
         seen.clear()
-        learner.train_epoch(epoch)
+        learner.train_epoch(epoch, [])
         assert sorted(seen) == ROWS.tolist(), "an epoch shows every training row once"
 
 
@@ -98,7 +104,7 @@ def test_batches_have_nearly_the_same_size(make_learner: MakeLearner, frozen_rec
     sizes: list[int] = []
     training = learner.inputs.training
     learner.inputs.training = lambda rows, g: (sizes.append(len(rows)), training(rows, g))[1]  # type: ignore
-    learner.train_epoch(0)
+    learner.train_epoch(0, [])
     assert sizes == [6, 6]
     assert learner.steps_an_epoch == 2
 
@@ -114,9 +120,9 @@ def test_it_starts_at_the_mean_and_learns(make_learner: MakeLearner, frozen_reci
         }
     )
     learner = make_learner(recipe)
-    last = learner.net.head[-1]
+    last = learner.net.head.networks[0][-1]
     np.testing.assert_allclose(last.bias.detach(), dataset.targets[ROWS].mean(axis=0), rtol=1e-5)  # type: ignore
-    losses = [learner.train_epoch(epoch) for epoch in range(150)]
+    losses = [learner.train_epoch(epoch, []) for epoch in range(150)]
     assert losses[-1] < 0.25 * losses[0]
     truth = dataset.targets[ROWS, TOTAL]
     assert np.corrcoef(learner.predict(ROWS, (0,))[:, 0, TOTAL], truth)[0, 1] > 0.9
@@ -130,10 +136,10 @@ def test_the_loss_is_the_mean_over_images(make_learner: MakeLearner, frozen_reci
     from trainables.losses import loss
 
     learner = make_learner(recipe)
-    value = learner.train_epoch(0)
+    value = learner.train_epoch(0, [])
     with torch.no_grad():
         predicted = learner.net.eval()(learner.inputs.element(ROWS, 0))
-    by_hand = loss(recipe.loss, learner.net.codec, predicted, learner.grams, torch.ones(len(ROWS)))
+    by_hand = loss(recipe.loss, learner.net.codec, predicted, learner.truth)
     assert value == pytest.approx(by_hand.item(), rel=1e-5)
 
 
@@ -152,8 +158,8 @@ def test_predictions_are_projected_and_one_for_each_element(make_learner: MakeLe
 def test_predicting_changes_nothing(make_learner: MakeLearner, either_recipe: Recipe) -> None:
     quiet, asked = make_learner(either_recipe), make_learner(either_recipe)
     for epoch in range(2):
-        quiet.train_epoch(epoch)
-        asked.train_epoch(epoch)
+        quiet.train_epoch(epoch, [])
+        asked.train_epoch(epoch, [])
         asked.predict(HELD, d4.ALL)
     assert _same(quiet.weights(), asked.weights())
 
@@ -165,12 +171,12 @@ def test_frozen_names_are_exactly_what_training_leaves_alone(
     recipe = tuned_recipe.with_overrides({"backbone": {"tuning": tuning, "blocks": 2}})
     learner = make_learner(recipe)
     before = {n: t.clone() for n, t in learner.net.state_dict().items()}
-    learner.train_epoch(0)
-    learner.train_epoch(1)
+    learner.train_epoch(0, [])
+    learner.train_epoch(1, [])
     after = learner.net.state_dict()
     in_backbone = {n for n in after if n.startswith("backbone.")}
     untouched = {n for n in in_backbone if torch.equal(after[n], before[n])}
-    assert untouched == frozen_names(learner.net) & in_backbone
+    assert untouched == in_backbone - learner.names
     assert bool(in_backbone) == (tuning != "frozen")
     assert bool(untouched) == (tuning == "last_blocks")
     assert set(learner.weights()) == set(after) - untouched
@@ -178,29 +184,33 @@ def test_frozen_names_are_exactly_what_training_leaves_alone(
 
 
 @pytest.mark.parametrize("tuning", ["frozen", "last_blocks", "full"])
-def test_saved_weights_give_the_same_predictions(make_learner: MakeLearner, tuned_recipe: Recipe, tuning: str) -> None:
+def test_saved_weights_give_the_same_predictions(
+    make_learner: MakeLearner, tuned_recipe: Recipe, dataset: Dataset, tuning: str
+) -> None:
     recipe = tuned_recipe.with_overrides({"backbone": {"tuning": tuning, "blocks": 2}, "target.transform": "log1p_z"})
     trained = make_learner(recipe, epochs=2)
     weights = trained.weights()
     expected = trained.predict(HELD, d4.ALL)
-    fresh = make_learner(recipe, grams=np.full((24, 5), 3.0))  # other statistics, which the weights must replace
+    fresh = make_learner(
+        recipe, _relabelled(dataset, np.full((24, 5), 3.0))
+    )  # other statistics, which the weights must replace
     assert not np.allclose(fresh.predict(HELD, d4.ALL), expected)
     fresh.load_weights(weights)
     assert np.array_equal(fresh.predict(HELD, d4.ALL), expected)
     # What was given is a copy, not what goes on being trained.
     kept = {n: t.clone() for n, t in weights.items()}
-    trained.train_epoch(2)
+    trained.train_epoch(2, [])
     assert _same(weights, kept)
 
 
 def test_a_blend_gives_the_backbone_and_the_fold_the_rest(make_learner: MakeLearner, tuned_recipe: Recipe) -> None:
     recipe = tuned_recipe.with_overrides({"backbone": {"tuning": "last_blocks", "blocks": 1}})
     trained = make_learner(recipe, epochs=1)
-    pretrained = create_net(recipe, 256).backbone
+    pretrained = create_net(recipe, widths(recipe)).backbone
     assert pretrained is not None
     elsewhere = recipe.with_overrides({"backbone.weights": "hub"})
-    net = create_net(elsewhere, 256, pretrained.model.state_dict())
-    load_weights(net, trained.weights())
+    net = create_net(elsewhere, widths(recipe), pretrained.model.state_dict())
+    load_weights(net, trained.weights(), trained.names)
     assert _same(net.state_dict(), trained.net.state_dict())
 
 
@@ -226,16 +236,16 @@ def test_a_state_continues_bit_for_bit(make_learner: MakeLearner, either_recipe:
     other = make_learner(either_recipe)
     other.load_state(state)
     for epoch in (1, 2):
-        other.train_epoch(epoch)
+        other.train_epoch(epoch, [])
     assert _same(other.weights(), undisturbed.weights())
 
 
 def test_rates_are_those_of_the_last_step(make_learner: MakeLearner, tuned_recipe: Recipe) -> None:
     recipe = tuned_recipe.with_overrides({"schedule": {"warmup": 0.0, "epochs": 2, "batch_size": 12}})
     learner = make_learner(recipe)
-    learner.train_epoch(0)
+    learner.train_epoch(0, [])
     assert learner.rates() == pytest.approx({"head_lr": 0.01, "backbone_lr": 0.003})
-    learner.train_epoch(1)
+    learner.train_epoch(1, [])
     assert learner.rates() == pytest.approx({"head_lr": 0.005, "backbone_lr": 0.0015})
 
 
@@ -245,22 +255,22 @@ def test_a_loss_that_is_not_finite_is_a_job_error(
 ) -> None:
     learner = make_learner(frozen_recipe, fold=2)
     with torch.no_grad():
-        learner.net.head[-1].bias.fill_(value)  # type: ignore[union-attr, operator]
+        learner.net.head.networks[0][-1].bias.fill_(value)  # type: ignore[union-attr, operator]
     with pytest.raises(JobError, match="fold 2, epoch 1: the loss is"):
-        learner.train_epoch(0)
+        learner.train_epoch(0, [])
 
 
 def test_a_prediction_that_is_not_finite_is_a_job_error(make_learner: MakeLearner, frozen_recipe: Recipe) -> None:
     learner = make_learner(frozen_recipe, fold=2)
     with torch.no_grad():
-        learner.net.head[-1].bias.fill_(float("nan"))  # type: ignore[union-attr, operator]
+        learner.net.head.networks[0][-1].bias.fill_(float("nan"))  # type: ignore[union-attr, operator]
     with pytest.raises(JobError, match="fold 2: a prediction is not finite"):
         learner.predict(HELD, (0,))
 
 
 def test_label_smoothing_weighs_images(make_learner: MakeLearner, frozen_recipe: Recipe, dataset: Dataset) -> None:
-    assert make_learner(frozen_recipe).image_weights.tolist() == [1.0] * 12
-    weights = make_learner(frozen_recipe.with_overrides({"loss.lds.enabled": True})).image_weights
+    assert make_learner(frozen_recipe).truth.image_weights.tolist() == [1.0] * 12
+    weights = make_learner(frozen_recipe.with_overrides({"loss.lds.enabled": True})).truth.image_weights
     assert weights.mean().item() == pytest.approx(1)
     expected = lds_weights(dataset.targets[ROWS, TOTAL], LabelSmoothing())
     np.testing.assert_allclose(weights, expected, rtol=1e-5)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.losses import consistency, loss, regression
+from trainables.losses import Truth, consistency, loss, regression
 from trainables.recipe import Loss, Target
 from trainables.target_codec import TargetCodec
 
@@ -45,7 +45,9 @@ def test_target_weights(weights: str, expected: float) -> None:
     # Squared errors 25, 1, 4, 0, 15 with weights .1, .1, .1, .2, .5, and all with .2.
     errors = torch.tensor([[5.0, 1.0, 2.0, 0.0, 15**0.5]])
     codec = TargetCodec(Target(transform="none"))
-    value = loss(_config(kind="mse", weights=weights), codec, BALANCED[:1] + errors, BALANCED[:1], ONE)
+    value = loss(
+        _config(kind="mse", weights=weights), codec, (BALANCED[:1] + errors)[:, None], Truth(BALANCED[:1], ONE)
+    )
     assert value.item() == pytest.approx(expected)
 
 
@@ -53,22 +55,22 @@ def test_target_weights_of_primary_are_normalised() -> None:
     # Squared errors of Total, GDM and Green, 4, 9 and 1, with .5, .2 and .1 over their sum .8.
     codec = TargetCodec(Target(kind="primary", transform="none"))
     predicted = torch.tensor([[8.0, 7.0, 4.0]])
-    value = loss(_config(kind="mse"), codec, predicted, BALANCED[:1], ONE)
+    value = loss(_config(kind="mse"), codec, predicted[:, None], Truth(BALANCED[:1], ONE))
     assert value.item() == pytest.approx((0.5 * 4 + 0.2 * 9 + 0.1 * 1) / 0.8)
-    equal = loss(_config(kind="mse", weights="equal"), codec, predicted, BALANCED[:1], ONE)
+    equal = loss(_config(kind="mse", weights="equal"), codec, predicted[:, None], Truth(BALANCED[:1], ONE))
     assert equal.item() == pytest.approx(14 / 3)
 
 
 def test_image_weights_and_the_mean_over_images() -> None:
     codec = TargetCodec(Target(transform="none"))
     predicted = BALANCED + torch.tensor([[1.0], [3.0]])
-    value = loss(_config(kind="mse"), codec, predicted, BALANCED, torch.tensor([0.5, 1.5]))
+    value = loss(_config(kind="mse"), codec, predicted[:, None], Truth(BALANCED, torch.tensor([0.5, 1.5])))
     assert value.item() == pytest.approx((0.5 * 1 + 1.5 * 9) / 2)
 
 
 def test_the_loss_is_on_encoded_targets() -> None:
     codec = TargetCodec(Target(transform="log1p"))
-    value = loss(_config(kind="mse"), codec, torch.log1p(BALANCED) + 0.5, BALANCED, torch.ones(2))
+    value = loss(_config(kind="mse"), codec, (torch.log1p(BALANCED) + 0.5)[:, None], Truth(BALANCED, torch.ones(2)))
     assert value.item() == pytest.approx(0.25)
 
 
@@ -89,14 +91,18 @@ def test_consistency_is_added_in_grams(transform: str) -> None:
     codec.fit(BALANCED * 1.7)
     unbalanced = torch.tensor([[3.0, 2.0, 1.0, 4.5, 10.0]])
     predicted = codec.encode(unbalanced)
-    plain, more = (loss(_config(consistency=c), codec, predicted, BALANCED[:1], ONE) for c in (0.0, 0.3))
+    plain, more = (
+        loss(_config(consistency=c), codec, predicted[:, None], Truth(BALANCED[:1], ONE)) for c in (0.0, 0.3)
+    )
     assert (more - plain).item() == pytest.approx(0.3 * 3.625, rel=1e-4)
 
 
 def test_primary_has_no_consistency_to_pay() -> None:
     codec = TargetCodec(Target(kind="primary"))
     predicted = torch.tensor([[1.0, 3.0, 0.2]])
-    plain, more = (loss(_config(consistency=c), codec, predicted, BALANCED[:1], ONE) for c in (0.0, 100.0))
+    plain, more = (
+        loss(_config(consistency=c), codec, predicted[:, None], Truth(BALANCED[:1], ONE)) for c in (0.0, 100.0)
+    )
     assert plain.item() == more.item()
 
 
@@ -105,7 +111,7 @@ def test_primary_has_no_consistency_to_pay() -> None:
 def test_gradients_reach_every_prediction(kind: str, target: str) -> None:
     codec = TargetCodec(Target.model_validate({"kind": target}))
     predicted = torch.zeros(2, codec.outputs, requires_grad=True)
-    loss(_config(kind=kind, consistency=0.1), codec, predicted, BALANCED + 1, torch.ones(2)).backward()
+    loss(_config(kind=kind, consistency=0.1), codec, predicted[:, None], Truth(BALANCED + 1, torch.ones(2))).backward()
     assert predicted.grad is not None
     assert (predicted.grad < 0).all()
 

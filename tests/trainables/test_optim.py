@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from trainables.backbone import set_tuning
-from trainables.learner import create_net
+from trainables.nets import create_net, widths
 from trainables.optim import create_optimizer, rate_factor, set_learning_rates
 from trainables.recipe import Recipe, Schedule
+from trainables.tuning import set_tuning
 
 RATES = {"head_lr": 0.02, "backbone_lr": 0.003, "weight_decay": 0.5}
 
@@ -18,10 +18,10 @@ RATES = {"head_lr": 0.02, "backbone_lr": 0.003, "weight_decay": 0.5}
 @pytest.mark.parametrize("tuning", ["frozen", "last_blocks", "full"])
 def test_groups(tuned_recipe: Recipe, tuning: str) -> None:
     recipe = tuned_recipe.with_overrides({"backbone": {"tuning": tuning, "blocks": 2}, "optimizer": RATES})
-    net = create_net(recipe, 256)
+    net = create_net(recipe, widths(recipe))
     if net.backbone is not None:
-        set_tuning(net.backbone, recipe.backbone)
-    optimizer = create_optimizer(recipe.optimizer, net)
+        set_tuning(net.backbone, recipe.backbone, recipe.backbone.tuning)
+    optimizer = create_optimizer(recipe.optimizer, recipe.stages[0], net)
     assert isinstance(optimizer, torch.optim.AdamW)
     names = {id(p): name for name, p in net.named_parameters()}
     grouped = [(names[id(p)], p, group) for group in optimizer.param_groups for p in group["params"]]
@@ -34,7 +34,7 @@ def test_groups(tuned_recipe: Recipe, tuning: str) -> None:
 
 def test_rates_are_set_from_the_base_rate(tuned_recipe: Recipe) -> None:
     recipe = tuned_recipe.with_overrides({"optimizer": RATES})
-    optimizer = create_optimizer(recipe.optimizer, create_net(recipe, 256))
+    optimizer = create_optimizer(recipe.optimizer, recipe.stages[0], create_net(recipe, widths(recipe)))
     for factor in (0.5, 0.1):  # the second starts from the base again, not from the first
         set_learning_rates(optimizer, factor)
         assert {g["lr"] for g in optimizer.param_groups} == {0.02 * factor, 0.003 * factor}
@@ -59,13 +59,13 @@ def test_rates_are_set_from_the_base_rate(tuned_recipe: Recipe) -> None:
     ],
 )
 def test_warm_up_and_cosine_by_hand(warmup: float, floor: float, step: int, steps: int, expected: float) -> None:
-    assert rate_factor(Schedule(warmup=warmup, floor=floor), step, steps) == pytest.approx(expected)
+    assert rate_factor(Schedule(warmup=warmup, floor=floor), step, steps, []) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.05, 0.3, 0.99])
 @pytest.mark.parametrize("steps", [1, 2, 7, 100])
 def test_rates_rise_then_fall_within_bounds(warmup: float, steps: int) -> None:
-    factors = [rate_factor(Schedule(warmup=warmup, floor=0.1), step, steps) for step in range(steps)]
+    factors = [rate_factor(Schedule(warmup=warmup, floor=0.1), step, steps, []) for step in range(steps)]
     peak = factors.index(max(factors))
     assert max(factors) == 1
     assert all(0.0 < f <= 1 for f in factors)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pasture.targets import WEIGHTS, from_components
+from pasture.targets import from_components
 from trainables.recipe import Target
 from trainables.target_codec import TargetCodec
 
@@ -37,7 +37,7 @@ def test_decoding_undoes_encoding(config: Target, components: np.ndarray) -> Non
     codec.fit(FIT)
     grams = torch.from_numpy(from_components(components)).float()
     encoded = codec.encode(grams)
-    assert encoded.shape == (6, codec.outputs)
+    assert encoded.shape == (6, len(codec.columns))
     torch.testing.assert_close(codec.decode(encoded), grams, rtol=1e-4, atol=5e-3)
 
 
@@ -100,26 +100,24 @@ def test_primary_predicts_total_gdm_green_and_derives_the_rest() -> None:
     assert codec.outputs == 3
     assert codec.decode(torch.tensor([[10.0, 7.0, 4.0]])).tolist() == [[4.0, 3.0, 3.0, 7.0, 10.0]]
     assert codec.encode(torch.tensor([[4.0, 3.0, 3.0, 7.0, 10.0]])).tolist() == [[10.0, 7.0, 4.0]]
-    np.testing.assert_allclose(codec.weights, [0.5, 0.2, 0.1])
 
 
 def test_five_keeps_the_order_of_targets() -> None:
     codec = TargetCodec(Target(transform="none"))
     grams = torch.arange(5.0)[None]
     assert torch.equal(codec.encode(grams), grams)
-    np.testing.assert_allclose(codec.weights, WEIGHTS)
 
 
 @pytest.mark.parametrize("config", LOGS, ids=_name)
 def test_a_wild_prediction_stays_finite(config: Target) -> None:
     codec = TargetCodec(config)
-    assert torch.isfinite(codec.decode(torch.full((1, codec.outputs), 1e6))).all()
+    assert torch.isfinite(codec.decode(torch.full((1, len(codec.columns)), 1e6))).all()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=_name)
 def test_decoding_is_differentiable(config: Target) -> None:
     codec = TargetCodec(config)
-    encoded = torch.ones(2, codec.outputs, requires_grad=True)
+    encoded = torch.ones(2, len(codec.columns), requires_grad=True)
     codec.decode(encoded).sum().backward()
     assert encoded.grad is not None
     # Of primary, Dead and Clover are differences, in which some predictions cancel: Total counts twice.
