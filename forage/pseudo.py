@@ -16,8 +16,8 @@ from pasture.targets import TARGETS, Array
 from pasture.whole_folder import complete_or_absent
 
 LEAK = (
-    "pseudo-labels carry what the blend's models learned from the labels of all folds: every OOF score of models trained "
-    "on them flatters, the nested one too; compare such models on the leaderboard or on a hidden truth"
+    "pseudo-labels carry what the blend's models learned from the labels of all folds: every OOF score of models that "
+    "are trained on them flatters, the nested one too; compare such models on the leaderboard or on a hidden truth"
 )
 """What is said to whoever makes such a folder: the leak is there by construction."""
 

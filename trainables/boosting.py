@@ -22,7 +22,7 @@ from trainables.seeds import mix
 
 _ROUNDS: Final = 300
 _RATE: Final = 0.03
-_FEATURES_A_TREE: Final = 1000  # of thousands that say much the same; it is also what a fit's time is proportional to
+_FEATURES: Final = 200  # looked at for a tree (CatBoost: for a level), of thousands that say much the same
 _ROWS_A_LEAF: Final = 10
 
 
@@ -50,7 +50,7 @@ class Boosting(nn.Module):
         self._boosters: dict[str, Any] = {}
 
     def fit(self, features: Array, axes: Array | None, encoded: Array, weights: Array, seed: int) -> None:
-        """Fit to features (n, d), or to their components along axes (d, c), and targets (n, k), weighted by row (n,)."""
+        """Fit to features (n, d), or their components along axes (d, c), and targets (n, k), weighted by row (n,)."""
         self.axes = torch.from_numpy(np.zeros((features.shape[1], 0)) if axes is None else axes)
         design = features if axes is None else features @ axes
         mean = np.average(encoded, axis=0, weights=weights)
@@ -142,8 +142,6 @@ def _train_catboost(features: Array, target: Array, weights: Array, seed: int) -
         iterations=_ROUNDS,
         learning_rate=_RATE,
         depth=3,
-        min_data_in_leaf=_rows_a_leaf(features),
-        grow_policy="Depthwise",
         l2_leaf_reg=5.0,
         rsm=_share(features),
         bootstrap_type="Bernoulli",
@@ -175,5 +173,5 @@ def _rows_a_leaf(features: Array) -> int:
 
 
 def _share(features: Array) -> float:
-    """Of the features that a tree may look at."""
-    return min(1.0, _FEATURES_A_TREE / features.shape[1])
+    """Share of the features that are looked at; a fit takes as long as they are many."""
+    return min(1.0, _FEATURES / int(features.shape[1]))

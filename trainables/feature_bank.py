@@ -18,7 +18,7 @@ from trainables import d4
 from trainables.augment import augment, build
 from trainables.backbone import Backbone, check_backbone, create_backbone
 from trainables.image_cache import cached_views
-from trainables.precision import autocast
+from trainables.precision import arithmetic, autocast
 from trainables.recipe import Recipe
 from trainables.seeds import mix
 from trainables.store import cached_array
@@ -69,6 +69,7 @@ def feature_bank(recipe: Recipe, dataset: Dataset, fingerprint: str, device: tor
         "weights": facts.digest,
         "taps": list(recipe.backbone.taps),
         "pool": recipe.backbone.pool,
+        "arithmetic": str(arithmetic(device)),
     }
 
     def built(width: int, draws: Draw, **more: object) -> np.ndarray:

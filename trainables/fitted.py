@@ -1,6 +1,6 @@
-"""Models that are no networks: fitted once to the features of a frozen backbone (`head.kind` ridge, lightgbm, catboost).
+"""Models that are no networks, fitted once to the features of a frozen backbone: `head.kind` ridge, lightgbm, catboost.
 
-All that is fitted is buffers, so that `state_dict`, safetensors and `load_state_dict` carry it, and nothing is unpickled.
+All that is fitted lies in buffers: `state_dict`, safetensors and `load_state_dict` carry it, and nothing is unpickled.
 """
 
 from __future__ import annotations

@@ -14,14 +14,19 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def arithmetic(device: torch.device, precision: Precision = "auto") -> torch.dtype:
+    """The type that matrix products are computed in."""
+    if device.type != "cuda" or precision == "float32":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
 def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[object]:
     """Mixed precision on a GPU where the recipe allows it; float32 otherwise."""
-    if device.type != "cuda" or precision == "float32":
-        return nullcontext()
-    return torch.autocast("cuda", dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+    dtype = arithmetic(device, precision)
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
 def gradient_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
     """Loss scaling for float16, whose gradients underflow without it; does nothing for bfloat16 and float32."""
-    halves = device.type == "cuda" and precision == "auto" and not torch.cuda.is_bf16_supported()
-    return torch.amp.GradScaler(device.type, enabled=halves)
+    return torch.amp.GradScaler(device.type, enabled=arithmetic(device, precision) == torch.float16)

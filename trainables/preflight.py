@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainables.backbone import check_backbone, create_backbone
+from trainables.fitted import check_fitted
 from trainables.recipe import Recipe
 from trainables.tuning import add_lora, set_tuning
 
@@ -13,6 +14,8 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         InputError: naming the field that does not fit and what would.
     """
+    if not recipe.neural:
+        check_fitted(recipe)
     check_backbone(recipe.backbone, recipe.view.size)
     if (semantic := recipe.semantic) is not None:
         check_backbone(semantic.backbone, semantic.view.size)

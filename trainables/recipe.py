@@ -150,7 +150,7 @@ class LabelSmoothing(_Section):
     """Width of the kernel in histogram bins, odd."""
     sigma: float = Field(2.0, gt=0, le=20)
     """Spread of the gaussian and the laplace kernel, in bins."""
-    bin_g: float = Field(5.0, gt=0, le=100)
+    bin_g: float = Field(5.0, ge=0.1, le=100)
     """Width of a histogram bin, in grams."""
     reweighting: Literal["inverse", "sqrt_inverse"] = "sqrt_inverse"
     """Weight of an image: one over the smoothed density of its label, or the square root of that."""

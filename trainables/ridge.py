@@ -14,8 +14,6 @@ from pasture.targets import Array
 ALPHAS: Final[Array] = np.logspace(0, 5, 11)
 """Penalties to choose from, for standardised features."""
 
-_LARGEST_LOG: Final = 8.0  # as TargetCodec: a wild prediction must not become infinite
-
 
 class Ridge(nn.Module):
     """Standardised features (n, d) to k weights in grams, each the mean of two linear models: of grams and of log1p.
@@ -27,20 +25,23 @@ class Ridge(nn.Module):
         alphas: (2k,) the chosen penalties; first those of the models of grams.
         coef: (d, 2k).
         intercept: (2k,).
+        ceiling: (k,) largest log1p of the training rows: a linear model of logs would extrapolate to any weight.
     """
 
     alphas: Tensor
     coef: Tensor
     intercept: Tensor
+    ceiling: Tensor
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.register_buffer("alphas", torch.zeros(2 * outputs, dtype=torch.float64))
         self.register_buffer("coef", torch.zeros(inputs, 2 * outputs, dtype=torch.float64))
         self.register_buffer("intercept", torch.zeros(2 * outputs, dtype=torch.float64))
+        self.register_buffer("ceiling", torch.zeros(outputs, dtype=torch.float64))
 
     def fit(self, features: Array, axes: Array | None, grams: Array, weights: Array, seed: int) -> None:
-        """Fit to features (n, d), or to their components along axes (d, c), and grams (n, k), weighted by row (n,)."""
+        """Fit to features (n, d), or their components along axes (d, c), and grams (n, k), weighted by row (n,)."""
         design = features if axes is None else features @ axes
         both = np.concatenate([grams, np.log1p(grams)], axis=1)
         fitted = RidgeCV(ALPHAS, alpha_per_target=True).fit(design, both, sample_weight=weights)
@@ -48,8 +49,9 @@ class Ridge(nn.Module):
         self.alphas = torch.from_numpy(fitted.alpha_)
         self.coef = torch.from_numpy(np.ascontiguousarray(coef))
         self.intercept = torch.from_numpy(fitted.intercept_)
+        self.ceiling = torch.from_numpy(np.log1p(grams).max(axis=0))
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, k) in grams."""
         raw, logs = (features @ self.coef + self.intercept).chunk(2, dim=1)
-        return (raw + torch.expm1(logs.clamp(max=_LARGEST_LOG))) / 2
+        return (raw + torch.expm1(torch.minimum(logs, self.ceiling))) / 2

@@ -13,7 +13,7 @@ import ray.tune
 from filelock import FileLock, Timeout
 
 from pasture.dataset import read_train, verify_pictures
-from pasture.errors import InputError, JobError
+from pasture.errors import ForageError, InputError, JobError
 from pasture.folds import make_folds
 from pasture.run_folder import RunFolder
 from search_spaces.space import Space
@@ -123,6 +123,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
         Stop() as stop,
+        _own_errors(),
     ):
         # Not Tuner: it pickles all it is given for its own way of resuming, which is not ours.
         ray.tune.run(
@@ -143,6 +144,20 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]
         )
     ledger.write_table()
     return Outcome(run, ledger, interrupted=stop.requested)
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Let an error of ours through as what it is: Ray wraps what its callbacks raise, on a full disk for one."""
+    try:
+        yield
+    except ray.tune.TuneError as error:
+        cause = error.__context__
+        while cause and not isinstance(cause, ForageError):
+            cause = cause.__context__
+        if cause:
+            raise cause from None
+        raise
 
 
 def _ended(ledger: Ledger) -> list[Record]:

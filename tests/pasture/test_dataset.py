@@ -199,7 +199,7 @@ REFUSALS: dict[str, tuple[Change, int | None, str]] = {
     "text for a pseudo weight": (add_pseudo(1, "half"), 7, "Pseudo_Weight 'half' is not a number"),
     "two pseudo weights": (pseudo_with(put(3, "Pseudo_Weight", "0.4")), 5, "Pseudo_Weight differs"),
     "pseudo weight in some rows": (
-        lambda t: put(8, "Pseudo_Weight", "0.4")(t := t.assign(Pseudo_Weight="")) or t,
+        lambda t: t.assign(Pseudo_Weight=[""] * 8 + ["0.4"] + [""] * 11),
         10,
         "Pseudo_Weight differs",
     ),

@@ -130,5 +130,5 @@ def test_pseudo_images_are_never_held_out_and_change_no_split(paddocks: Dataset,
 def test_pseudo_images_are_no_date_of_their_own(make_dataset: MakeDataset) -> None:
     images = make_dataset([i % 4 for i in range(12)], list(range(12))).images
     images = images.assign(pseudo_weight=[np.nan] * 9 + [0.5] * 3)
-    with pytest.raises(InputError, match="at least 5 sampling dates.* have 4;"):
+    with pytest.raises(InputError, match=r"at least 5 sampling dates.* have 4;"):
         make_folds(Dataset(Path("nowhere"), images), "group", 5, seed=0)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pasture.dataset import read_train
+from pasture.dataset import Dataset, read_train
 from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.oof import OofTable
@@ -64,6 +64,13 @@ def test_truth_round_trip(run: RunFolder, data: Path) -> None:
     assert truth.index.tolist() == dataset.ids
     assert truth["date"].tolist() == dataset.dates.tolist()
     np.testing.assert_array_equal(truth[list(TARGETS)], dataset.targets)
+
+
+def test_pseudo_labels_are_no_truth(run: RunFolder, data: Path) -> None:
+    dataset = read_train(data)
+    images = dataset.images.assign(pseudo_weight=[np.nan, 0.5, np.nan, np.nan])
+    run.write_truth(Dataset(dataset.root, images))
+    assert run.read_truth().index.tolist() == ["ID0001", "ID0003", "ID0004"]
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:-20], lambda c: c[: len(c) // 2], lambda c: b"", lambda c: b"text"])

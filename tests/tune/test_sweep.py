@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray.tune
 import yaml
 from filelock import FileLock
 
@@ -219,6 +220,22 @@ def test_a_finished_sweep_needs_neither_ray_nor_its_data(
     assert outcome.ledger.records == ledger.records
     # The driver may have died between the last trial and the table.
     assert read_parquet(run.folder, "trials.parquet").num_rows == 2
+
+
+def test_an_error_of_ours_comes_out_of_rays_wrapping() -> None:
+    def full() -> None:
+        try:
+            try:
+                raise JobError("the disk is full")
+            except JobError:
+                raise ValueError("while stopping") from None
+        except ValueError:
+            raise ray.tune.TuneError("Traceback ...") from None  # as Ray does, `from` or not
+
+    with pytest.raises(JobError, match="the disk is full"), sweep._own_errors():
+        full()
+    with pytest.raises(ray.tune.TuneError, match="theirs"), sweep._own_errors():
+        raise ray.tune.TuneError("theirs")
 
 
 def test_the_plan_on_disk_is_plain_yaml(run: RunFolder, plan: dict[str, Any]) -> None:
