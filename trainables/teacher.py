@@ -26,12 +26,13 @@ def teach(images: pd.DataFrame, grams: Array, rows: np.ndarray, seed: int) -> Te
     An MLP (inputs, 128, 64, 4, GELU) for Total, GDM, Green and Clover. It sees the training fold only.
 
     Args:
-        images: metadata of all images.
+        images: metadata of all images; only `rows` are looked at.
         grams: (n, 5) truth of all images; only `rows` are looked at.
         rows: the training rows.
         seed: of its initial weights.
     """
-    inputs = np.nan_to_num(standardise(teacher_inputs(images), rows)[rows])
+    # Of these rows alone: a species tag of another row would be a column, and with it other initial weights.
+    inputs = np.nan_to_num(standardise(teacher_inputs(images.iloc[rows]), np.arange(len(rows))))
     x, y = torch.from_numpy(inputs).float(), torch.from_numpy(grams[rows]).float()
     codec = TargetCodec(Target(kind="four", transform="log1p_z"))
     codec.fit(y)

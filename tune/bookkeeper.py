@@ -59,10 +59,8 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
             self.watch(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial has finished, was pruned or gave up."""
-        record = self._record(trial)
-        record.status = self.scheduler.outcome(record.name, trial.last_result)
-        self._end(record)
+        """The trial has finished, was pruned or gave up: its last result said so and is written down."""
+        self._end(self._record(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial's worker died more often than is forgiven."""
@@ -70,10 +68,10 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         record.status = "FAILED"
         failure = trial.get_pickled_error()
         record.error = f"worker lost: {' '.join(str(failure).split())[:500]}"
+        self.ledger.write(record)
         self._end(record)
 
     def _end(self, record: Record) -> None:
-        self.ledger.write(record)
         self.proposer.tell(record)
         self.checkpoints.delete(f"{record.name}.pt")
         if time.monotonic() - self.table_written > _TABLE_SECONDS:
