@@ -155,6 +155,11 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
         reason = "its folds put images of one date on both sides, other members keep dates together: its score flatters"
         members = keep(members, lambda m: reason if m.key in splitting else None)
 
+    if any(m.metadata.get("pseudo_images") for m in members):
+        warnings.append(
+            "some members were trained on pseudo-labels, which know the labels of all folds: every score flatters"
+        )
+
     truth = truth[truth.index.isin(images)]
     values = truth[list(TARGETS)].to_numpy(dtype=np.float64)
     elements = tta_elements(tta)

@@ -154,6 +154,9 @@ def _train_catboost(features: Array, target: Array, weights: Array, seed: int) -
         verbose=False,
     )
     model.fit(features, target, sample_weight=weights)
+    notes = model.get_metadata()
+    for name in ("train_finish_time", "model_guid", "training", "output_options"):  # equal fits have equal bytes
+        del notes[name]
     with tempfile.TemporaryDirectory() as folder:  # it writes to files only; its JSON would round the leaves
         path = Path(folder) / "model.cbm"
         model.save_model(str(path))

@@ -127,6 +127,7 @@ class Trial:
             "epoch": self.best_epoch,
             "curve": self.curve,
             "fingerprint": self.fingerprint,
+            "pseudo_images": int((~self.dataset.measured).sum()),
             **backbone_digests(self.recipe),
             "versions": versions(),
         }

@@ -213,3 +213,10 @@ def test_if_all_are_refused_the_first_reason_is_given(make_run: MakeRun) -> None
     run.oof.write("t0.parquet", b"")
     with pytest.raises(InputError, match=r"no trial in .*/a can be blended; the first of 1, a-t0: .*not a readable"):
         load_candidates([run], "d4")
+
+
+def test_members_trained_on_pseudo_labels_are_warned_of(make_run: MakeRun, write_trial: Write) -> None:
+    run = make_run("a")
+    write_trial(run, "t0", pseudo_images=3)
+    write_trial(run, "t1")
+    assert any("pseudo-labels" in warning for warning in load_candidates([run], "d4").warnings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,7 +48,6 @@ def test_each_target_has_its_own_bytes(kind: str) -> None:
     assert not torch.equal(state[NAMES[0]][:5000], state[NAMES[1]][:5000])
     start = state[NAMES[0]].numpy().tobytes()[:4]
     assert start == {"lightgbm": b"tree", "catboost": b"CBM1"}[kind]
-    json.dumps([tensor.tolist() for tensor in state.values()])  # numbers all through
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,11 +73,8 @@ def test_the_number_of_threads_changes_no_prediction(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_catboost_and_lightgbm_leave_no_files(kind: str, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+def test_no_files_are_left(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     _fit(kind, rows=20)
-    from pathlib import Path
-
-    assert list(Path(str(tmp_path)).iterdir()) == []
+    assert list(tmp_path.iterdir()) == []

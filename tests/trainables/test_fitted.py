@@ -31,11 +31,13 @@ def _recipe(kind: str, components: int = 0, target: str = "five", transform: str
 
 
 def _problem(rows: int, seed: int) -> tuple[Array, Array]:
-    """Features, a few large ones of which say the weights of the components."""
+    """Three hidden numbers that most features echo and that the weights of the components follow from."""
     generator = np.random.default_rng(seed)
-    features = generator.normal(size=(rows, FEATURES)) * np.linspace(5, 0.1, FEATURES)
+    hidden = generator.normal(size=(rows, 3))
+    echo = np.random.default_rng(0).normal(size=(3, FEATURES))
+    features = hidden @ echo + generator.normal(size=(rows, FEATURES)) * np.linspace(0.3, 2, FEATURES)
     features[:, -1] = 0.1  # never varies, and its mean is not exactly itself
-    components = 30 + features[:, :3] @ np.array([[4, 0, 1], [0, 3, -1], [1, 1, 2]]).T
+    components = 30 + hidden @ np.array([[12, 0, 2], [0, 9, -2], [3, 3, 6]]).T
     return features, from_components(np.clip(components + generator.normal(size=(rows, 3)), 0, None))
 
 

@@ -54,7 +54,7 @@ def test_the_models_are_the_closed_form_at_the_best_left_out_alpha(width: int, c
     ridge = _fit(features, grams, axes)
     design = features if axes is None else features @ axes
     for i, target in enumerate(np.concatenate([grams, np.log1p(grams)], axis=1).T):
-        best = min(ALPHAS, key=lambda alpha: _left_out_error(design, target, WEIGHTS, alpha))  # noqa: B023
+        best = min(ALPHAS, key=lambda alpha: _left_out_error(design, target, WEIGHTS, alpha))
         assert ridge.alphas[i] == pytest.approx(best)
         coef, intercept = _closed_form(design, target, WEIGHTS, best)
         np.testing.assert_allclose(ridge.coef[:, i], coef if axes is None else axes @ coef, rtol=1e-6, atol=1e-9)
@@ -66,11 +66,14 @@ def test_a_signal_is_shrunk_little_and_noise_much() -> None:
     assert max(signal, log_signal) * 10 < min(noise, log_noise)
 
 
-def test_raw_and_log_are_blended_half_and_half() -> None:
+def test_raw_and_log_are_blended_half_and_half_the_log_up_to_the_largest_of_training() -> None:
     ridge = Ridge(1, 1)
     ridge.coef, ridge.intercept = torch.tensor([[2.0, 1.0]]).double(), torch.tensor([10.0, 0.0]).double()
-    predicted = ridge(torch.tensor([[3.0], [0.0]]).double())
-    np.testing.assert_allclose(predicted[:, 0], [(16 + np.expm1(3)) / 2, 5])
+    ridge.ceiling = torch.tensor([4.0]).double()
+    predicted = ridge(torch.tensor([[0.0], [3.0], [7.0]]).double())
+    np.testing.assert_allclose(predicted[:, 0], [10 / 2, (16 + np.expm1(3)) / 2, (24 + np.expm1(4)) / 2])
+    features, grams = _problem(8)
+    np.testing.assert_allclose(_fit(features, grams).ceiling, np.log1p(grams.max(axis=0)))
 
 
 def test_a_wild_prediction_stays_finite() -> None:
