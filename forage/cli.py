@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 
+from forage.messages import messages, print_json, say, warn
+from forage.options import (
+    AddressOption,
+    CpusOption,
+    DataArgument,
+    EpochsOption,
+    GpusOption,
+    JsonOption,
+    NameOption,
+    RunArgument,
+    RunsOption,
+    SearchName,
+    SetOption,
+    TtaChoice,
+    parse_settings,
+)
 from pasture.errors import ForageError, InputError
 
 app = typer.Typer(
@@ -24,45 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
-
 INTERRUPTED = 130
-
-
-class SearchName(StrEnum):
-    """How trials are proposed."""
-
-    optuna = "optuna"
-    random = "random"
-
-
-class TtaChoice(StrEnum):
-    """Kinds of test-time augmentation."""
-
-    none = "none"
-    flips = "flips"
-    d4 = "d4"
-
-
-DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Data folder in the competition's layout.")]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory that `forage sweep` wrote.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-AddressOption = Annotated[
-    str, typer.Option(help="Where Ray is: `local`, `auto` (a cluster on this machine), HOST:PORT or ray://HOST:PORT.")
-]
-
-
-NameOption = Annotated[str, typer.Option(help="Name of the run; what is run and the time by default.")]
-RunsOption = Annotated[str, typer.Option(help="Where run directories lie: a path or a URI (s3://bucket/runs).")]
-EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of a whole trial; the recipe's by default.")]
-CpusOption = Annotated[float, typer.Option(min=0, help="CPUs each trial asks for.")]
-GpusOption = Annotated[
-    float | None, typer.Option(min=0, help="GPUs each trial asks for; one where there is any, by default.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field in every trial, unsearched; repeatable."),
-]
 
 
 @app.command("make-data", epilog="Example: `forage make-data data/synthetic --images 48`")
@@ -326,24 +301,6 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """`field=value` words to a mapping; values as in YAML.
-
-    Raises:
-        InputError: a word without `=`.
-    """
-    result = {}
-    for setting in settings:
-        field, equals, value = setting.partition("=")
-        if not equals or not field:
-            raise InputError(f"--set {setting!r}: expected field=value, such as head.dropout=0.3")
-        try:
-            result[field] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"--set {setting!r}: the value is not YAML") from None
-    return result
-
-
 def override(space: Any, settings: list[str] | None, epochs: int | None) -> Any:
     """A space with what `--set` and `--epochs` fix."""
     overrides = parse_settings(settings or []) | ({"schedule.epochs": epochs} if epochs is not None else {})
@@ -405,18 +362,3 @@ def say_summary(run: str, summary: dict[str, Any]) -> None:
         f"{run}: {summary['trials']} trials, {summary['complete']} complete, {summary['pruned']} pruned, "
         f"{summary['failed']} failed, {summary['running']} running or unfinished; {best}"
     )
-
-
-def say(text: str) -> None:
-    """A line for a person, on standard error."""
-    messages.print(text, markup=False)
-
-
-def warn(text: str) -> None:
-    """A warning for a person."""
-    messages.print(f"warning: {text}", markup=False)
-
-
-def print_json(content: Any) -> None:
-    """The one thing that goes to standard output."""
-    sys.stdout.write(json.dumps(content, indent=2) + "\n")

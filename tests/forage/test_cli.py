@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from forage.cli import app, parse_settings
+from forage.cli import app
+from forage.options import parse_settings
 from pasture.dataset import read_train
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder

@@ -1,0 +1,66 @@
+"""Arguments and options that several commands share, and how `--set` is read."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from pasture.errors import InputError
+
+
+class SearchName(StrEnum):
+    """How trials are proposed."""
+
+    optuna = "optuna"
+    random = "random"
+
+
+class TtaChoice(StrEnum):
+    """Kinds of test-time augmentation."""
+
+    none = "none"
+    flips = "flips"
+    d4 = "d4"
+
+
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Data folder in the competition's layout.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory that `forage sweep` wrote.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+AddressOption = Annotated[
+    str, typer.Option(help="Where Ray is: `local`, `auto` (a cluster on this machine), HOST:PORT or ray://HOST:PORT.")
+]
+
+
+NameOption = Annotated[str, typer.Option(help="Name of the run; what is run and the time by default.")]
+RunsOption = Annotated[str, typer.Option(help="Where run directories lie: a path or a URI (s3://bucket/runs).")]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of a whole trial; the recipe's by default.")]
+CpusOption = Annotated[float, typer.Option(min=0, help="CPUs each trial asks for.")]
+GpusOption = Annotated[
+    float | None, typer.Option(min=0, help="GPUs each trial asks for; one where there is any, by default.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field in every trial, unsearched; repeatable."),
+]
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """`field=value` words to a mapping; values as in YAML.
+
+    Raises:
+        InputError: a word without `=`.
+    """
+    result = {}
+    for setting in settings:
+        field, equals, value = setting.partition("=")
+        if not equals or not field:
+            raise InputError(f"--set {setting!r}: expected field=value, such as head.dropout=0.3")
+        try:
+            result[field] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--set {setting!r}: the value is not YAML") from None
+    return result
