@@ -31,7 +31,8 @@ from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS, Array
 from trainables import d4
 from trainables.backbone import create_backbone
-from trainables.recipe import Recipe, TtaName
+from trainables.recipe import Recipe
+from trainables.sections import TtaName
 from trainables.versions import versions
 
 

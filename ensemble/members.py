@@ -19,7 +19,7 @@ from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS, Array
 from trainables.d4 import tta_elements
-from trainables.recipe import TtaName
+from trainables.sections import TtaName
 
 _METADATA = ("recipe", "recipe_hash", "epoch", "fingerprint")
 

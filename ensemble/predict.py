@@ -23,7 +23,8 @@ from trainables.fitted_learner import FittedNet
 from trainables.model import Batch, BiomassNet
 from trainables.nets import Widths
 from trainables.precision import autocast, best_device
-from trainables.recipe import Precision, Recipe, TtaName, View
+from trainables.recipe import Recipe
+from trainables.sections import Precision, TtaName, View
 from trainables.trained import trained_net
 from trainables.views import load_views
 

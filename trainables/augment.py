@@ -8,7 +8,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from trainables.recipe import Strength
+from trainables.sections import Strength
 from trainables.views import Picture
 
 

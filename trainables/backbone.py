@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pasture.errors import InputError
-from trainables import recipe as recipes
+from trainables import sections
 from trainables.pooling import pool_tokens, pooled_width
 from trainables.seeds import torch_seed
 
@@ -40,7 +40,7 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, config: recipes.Backbone) -> None:
+    def __init__(self, model: nn.Module, config: sections.Backbone) -> None:
         super().__init__()
         self.model, self.pool, self.taps = model, config.pool, list(config.taps)
         cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
@@ -111,7 +111,7 @@ class Backbone(nn.Module):
         return total.hexdigest()[:32]
 
 
-def create_backbone(config: recipes.Backbone, size: int, state: Mapping[str, Tensor] | None = None) -> Backbone:
+def create_backbone(config: sections.Backbone, size: int, state: Mapping[str, Tensor] | None = None) -> Backbone:
     """Build a backbone for pictures of `size` pixels and load its weights.
 
     Args:
@@ -155,7 +155,7 @@ class BackboneFacts(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def check_backbone(config: recipes.Backbone, size: int) -> BackboneFacts:
+def check_backbone(config: sections.Backbone, size: int) -> BackboneFacts:
     """Build a backbone once to see that it can be had, and that it takes this size and has the tapped blocks.
 
     Raises:
@@ -171,7 +171,7 @@ def check_backbone(config: recipes.Backbone, size: int) -> BackboneFacts:
     return BackboneFacts(backbone.digest(), backbone.features)
 
 
-def _create(config: recipes.Backbone, arguments: dict[str, Any], **loading: Any) -> nn.Module:
+def _create(config: sections.Backbone, arguments: dict[str, Any], **loading: Any) -> nn.Module:
     with torch_seed(_INIT_SEED, torch.device("cpu")):
         try:
             model: nn.Module = timm.create_model(config.name, **arguments, **loading)
@@ -181,7 +181,7 @@ def _create(config: recipes.Backbone, arguments: dict[str, Any], **loading: Any)
     return model
 
 
-def _from_hub(config: recipes.Backbone, arguments: dict[str, Any]) -> nn.Module:
+def _from_hub(config: sections.Backbone, arguments: dict[str, Any]) -> nn.Module:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -240,7 +240,7 @@ def _read_weights(path: Path, source: str) -> dict[str, Tensor]:
         raise InputError(f"backbone.weights={source!r}: {path} is not a readable weight file ({reason})") from None
 
 
-def _in_order(weights: dict[str, Tensor], config: recipes.Backbone) -> dict[str, Tensor]:
+def _in_order(weights: dict[str, Tensor], config: sections.Backbone) -> dict[str, Tensor]:
     """Rename tensors to timm's names where another library's agree with them in order and shape."""
     expected = _create(config, {}).state_dict()
     if set(weights) & set(expected):
@@ -253,7 +253,7 @@ def _in_order(weights: dict[str, Tensor], config: recipes.Backbone) -> dict[str,
     return dict(zip(expected, weights.values(), strict=True))
 
 
-def _refuse_gaps(model: nn.Module, weights: dict[str, Tensor], untrained: nn.Module, config: recipes.Backbone) -> None:
+def _refuse_gaps(model: nn.Module, weights: dict[str, Tensor], untrained: nn.Module, config: sections.Backbone) -> None:
     """Refuse weights that leave parameters random, which timm lets pass together with the classifier it drops.
 
     timm may have renamed tensors on the way, so a gap is a parameter that is not in the file *and* has not moved.

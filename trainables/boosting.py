@@ -121,7 +121,7 @@ def _train_lightgbm(features: Array, target: Array, weights: Array, seed: int) -
         "seed": seed % 2**31,
         "deterministic": True,
         "force_col_wise": True,
-        "num_threads": torch.get_num_threads(),
+        "num_threads": 1,  # on a few hundred rows threads wait for one another longer than they work
         "verbosity": -1,
     }
     data = lightgbm.Dataset(features, target, weight=weights, params=settings)
@@ -134,7 +134,7 @@ def _read_lightgbm(content: bytes) -> Any:
 
 
 def _predict_lightgbm(booster: Any, features: Array) -> Array:
-    return np.asarray(booster.predict(features, num_threads=torch.get_num_threads()))
+    return np.asarray(booster.predict(features, num_threads=1))
 
 
 def _train_catboost(features: Array, target: Array, weights: Array, seed: int) -> bytes:

@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 
-from trainables.recipe import TtaName
+from trainables.sections import TtaName
 
 IDENTITY: Final = 0
 HORIZONTAL: Final = 4

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from trainables.recipe import Fusion
+from trainables.sections import Fusion
 
 _ATTENTION_HIDDEN: Final = 128
 _FILM_LEAST: Final = 32

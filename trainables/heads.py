@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.recipe import Head
+from trainables.sections import Head
 from trainables.target_codec import inverse_softplus
 
 _DROPOUT_SCALE: Final = (1.0, 0.5, 0.3)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from pasture.dataset import Dataset
-from trainables.recipe import View
+from trainables.sections import View
 from trainables.store import cached_array
 from trainables.views import load_views, view_count
 

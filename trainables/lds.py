@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from pasture.targets import Array
-from trainables.recipe import LabelSmoothing
+from trainables.sections import LabelSmoothing
 
 
 def image_weights(totals: Array, pseudo_weights: Array, config: LabelSmoothing) -> Array:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pasture.targets import CLOVER, COMPONENTS, DEAD, GDM, GREEN, TOTAL, WEIGHTS
-from trainables import recipe as recipes
+from trainables import sections
 from trainables.target_codec import TargetCodec
 
 _TOTAL_WEIGHT: Final = 3.0
@@ -45,7 +45,7 @@ class Truth(NamedTuple):
         return Truth(change(self.grams), change(self.image_weights), taught, metadata)
 
 
-def loss(config: recipes.Loss, codec: TargetCodec, encoded: Tensor, truth: Truth) -> Tensor:
+def loss(config: sections.Loss, codec: TargetCodec, encoded: Tensor, truth: Truth) -> Tensor:
     """Scalar loss of encoded predictions (n, vectors, c).
 
     Each vector of an image, where there are several (late fusion), must meet its targets by itself.
@@ -69,7 +69,7 @@ def loss(config: recipes.Loss, codec: TargetCodec, encoded: Tensor, truth: Truth
     return total
 
 
-def target_weights(config: recipes.Loss, codec: TargetCodec) -> Tensor:
+def target_weights(config: sections.Loss, codec: TargetCodec) -> Tensor:
     """(c,) weight of each encoded target, with sum 1."""
     weights = torch.ones(len(codec.columns))
     if config.weights == "competition":
@@ -79,7 +79,7 @@ def target_weights(config: recipes.Loss, codec: TargetCodec) -> Tensor:
     return weights / weights.sum()
 
 
-def regression(config: recipes.Loss, predicted: Tensor, truth: Tensor) -> Tensor:
+def regression(config: sections.Loss, predicted: Tensor, truth: Tensor) -> Tensor:
     """Elementwise loss, the shape of its arguments."""
     squared = F.mse_loss(predicted, truth, reduction="none")
     if config.kind == "mse":

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trainables.model import BiomassNet
-from trainables.recipe import Optimizer, Schedule, Stage
+from trainables.sections import Optimizer, Schedule, Stage
 from trainables.tuning import layers
 
 _MOMENTUM: Final = 0.9

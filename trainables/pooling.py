@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from trainables.recipe import Pool
+from trainables.sections import Pool
 
 ATTENTION_HEADS: Final = 4
 _ATTENTION_DROPOUT: Final = 0.1

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from trainables.recipe import Precision
+from trainables.sections import Precision
 
 
 def best_device() -> torch.device:

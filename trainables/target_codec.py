@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pasture.targets import BALANCE, CLOVER, COMPONENTS, GDM, GREEN, TARGETS, TOTAL
-from trainables.recipe import Target
+from trainables.sections import Target
 
 COLUMNS: Final = {
     "five": tuple(range(len(TARGETS))),

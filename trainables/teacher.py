@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pasture.targets import Array
 from trainables.metadata import standardise, teacher_inputs
-from trainables.recipe import Target
+from trainables.sections import Target
 from trainables.seeds import torch_seed
 from trainables.target_codec import TargetCodec
 

@@ -29,7 +29,7 @@ def trained_net(
     """
     if not recipe.neural:
         fitted = FittedNet(recipe, sizes)
-        fitted.load_state_dict(dict(weights))
+        load_weights(fitted, weights, set(fitted.state_dict()))
         return fitted.eval()
     net = create_net(recipe, sizes, backbone_state)
     load_weights(net, weights, trained_names(net, recipe))

@@ -7,7 +7,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from timm.models import group_parameters
 
 from pasture.errors import InputError
-from trainables import recipe as recipes
+from trainables import sections
 from trainables.backbone import Backbone
 
 
@@ -17,7 +17,7 @@ def layers(backbone: Backbone) -> list[list[str]]:
     return list(group_parameters(backbone.model, matcher).values())
 
 
-def set_tuning(backbone: Backbone, config: recipes.Backbone, tuning: recipes.Tuning) -> None:
+def set_tuning(backbone: Backbone, config: sections.Backbone, tuning: sections.Tuning) -> None:
     """Mark which parameters are trained (`requires_grad`): adapters, or the last of the layers.
 
     Raises:
@@ -42,7 +42,7 @@ def set_tuning(backbone: Backbone, config: recipes.Backbone, tuning: recipes.Tun
                 parameters[name].requires_grad_(True)
 
 
-def add_lora(backbone: Backbone, config: recipes.Backbone) -> None:
+def add_lora(backbone: Backbone, config: sections.Backbone) -> None:
     """Put low-rank adapters beside the qkv matrices; they change nothing until they are trained.
 
     Raises:

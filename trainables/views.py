@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pasture.errors import InputError
-from trainables.recipe import View
+from trainables.sections import View
 
 Picture = NDArray[np.uint8]
 

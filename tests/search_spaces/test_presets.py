@@ -13,6 +13,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load
+from torch import nn
 
 from ensemble.blend import build
 from pasture.dataset import Dataset, read_train, verify_pictures
@@ -185,6 +186,36 @@ def test_parameters_and_shapes_by_hand(name: str) -> None:
     net.eval()
     assert net(Batch(views, semantic)).shape == (3, *expected.shape)
     assert net.grams(Batch(views, semantic)).shape == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "layers"),
+    [
+        ("dinov2_mlp", 768, ["norm", 0.3, 512, "GELU", 0.15, 256, "GELU", 0.09, 5]),
+        ("two_stream", 1536, [0.0, 384, "ReLU", 0.3, 1]),
+        ("tiled_film", 1536, [0.0, 384, "ReLU", 0.3, 1]),
+        ("lightning_halves", 1280, [0.0, 5]),
+        # The last dropout is ours: it falls from layer to layer, where the published heads have none.
+        ("dinov2_small_unfrozen", 384, ["norm", 0.0, 256, "GELU", 0.4, 128, "GELU", 0.2, 5]),
+        ("crop_attention_distilled", 1536, ["norm", 0.0, 512, "GELU", 0.2, 128, "GELU", 0.1, 4]),
+    ],
+)
+def test_the_layers_of_the_published_heads(name: str, inputs: int, layers: list[object]) -> None:
+    recipe = load_recipe(name)
+    head = BiomassNet(recipe, NETWORKS[name].view).head
+    assert len(head.networks) == (3 if recipe.target.kind == "primary" else 1)
+    assert head.softplus == (recipe.target.kind == "primary")
+    for network in head.networks:
+        assert next(layer.in_features for layer in network if isinstance(layer, nn.Linear)) == inputs
+        found: list[object] = []
+        for layer in network.children():
+            if isinstance(layer, nn.Dropout):
+                found.append(pytest.approx(layer.p))
+            elif isinstance(layer, nn.Linear):
+                found.append(layer.out_features)
+            else:
+                found.append("norm" if isinstance(layer, nn.LayerNorm) else type(layer).__name__)
+        assert found == layers
 
 
 def test_the_parts_beside_the_head_by_hand() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from trainables import d4
 from trainables.augment import augment, build
-from trainables.recipe import Strength
+from trainables.sections import Strength
 
 STRENGTHS: tuple[Strength, ...] = tuple(s for s in get_args(Strength) if s != "none")
 

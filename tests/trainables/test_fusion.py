@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.fusion import Film, Fuse, Mean, ViewAttention
-from trainables.recipe import Fusion
+from trainables.sections import Fusion
 
 VIEWS = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [5.0, 5.0], [7.0, 9.0]]])
 """One picture: two groups of two views of two features."""

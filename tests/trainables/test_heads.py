@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainables.heads import MlpHead, mlp
-from trainables.recipe import Head
+from trainables.sections import Head
 
 FEATURES = 10
 

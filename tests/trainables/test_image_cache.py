@@ -11,7 +11,7 @@ from pasture.dataset import Dataset
 from pasture.errors import InputError
 from trainables import image_cache
 from trainables.image_cache import cached_views
-from trainables.recipe import View
+from trainables.sections import View
 from trainables.views import load_views
 
 HALVES, WHOLE = View(size=32), View(kind="whole", size=48)

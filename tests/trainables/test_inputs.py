@@ -11,7 +11,8 @@ from trainables import d4
 from trainables.feature_bank import feature_bank
 from trainables.image_cache import cached_views
 from trainables.inputs import FeatureInputs, PictureInputs, make_inputs
-from trainables.recipe import Recipe, Strength
+from trainables.recipe import Recipe
+from trainables.sections import Strength
 
 ROWS = np.array([5, 0, 17])
 

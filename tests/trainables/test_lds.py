@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.lds import lds_weights, smoothing_kernel
-from trainables.recipe import LabelSmoothing
+from trainables.sections import LabelSmoothing
 
 KERNELS = get_args(LabelSmoothing.model_fields["kernel"].annotation)
 REWEIGHTINGS = get_args(LabelSmoothing.model_fields["reweighting"].annotation)

@@ -18,7 +18,8 @@ from trainables.lds import lds_weights
 from trainables.learner import FoldLearner
 from trainables.model import Batch
 from trainables.nets import create_net, load_weights, widths
-from trainables.recipe import LabelSmoothing, Recipe
+from trainables.recipe import Recipe
+from trainables.sections import LabelSmoothing
 
 ROWS = np.arange(0, 24, 2)
 HELD = np.arange(1, 24, 2)

@@ -16,7 +16,8 @@ from torch import Tensor
 from pasture.targets import BALANCE
 from trainables.losses import Truth, auxiliary, consistency, loss, proportions, regression, target_weights
 from trainables.model import Batch, BiomassNet
-from trainables.recipe import Loss, Recipe, Target
+from trainables.recipe import Recipe
+from trainables.sections import Loss, Target
 from trainables.target_codec import TargetCodec
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainables.losses import Truth, consistency, loss, regression
-from trainables.recipe import Loss, Target
+from trainables.sections import Loss, Target
 from trainables.target_codec import TargetCodec
 
 ONE = torch.ones(1)

@@ -9,7 +9,8 @@ import torch
 
 from trainables.nets import create_net, widths
 from trainables.optim import create_optimizer, rate_factor, set_learning_rates
-from trainables.recipe import Recipe, Schedule
+from trainables.recipe import Recipe
+from trainables.sections import Schedule
 from trainables.tuning import set_tuning
 
 RATES = {"head_lr": 0.02, "backbone_lr": 0.003, "weight_decay": 0.5}

@@ -11,8 +11,8 @@ from torch import Tensor
 from trainables.backbone import Backbone, create_backbone
 from trainables.model import Batch, BiomassNet
 from trainables.pooling import AttentionPool, pool_tokens, pooled_width
-from trainables.recipe import Backbone as Config
 from trainables.recipe import Recipe
+from trainables.sections import Backbone as Config
 
 PREFIX = torch.tensor([[[1.0, 2.0], [50.0, 60.0]]])
 """A class token and a register."""

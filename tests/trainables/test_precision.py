@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainables.precision import autocast, best_device, gradient_scaler
-from trainables.recipe import Precision
+from trainables.sections import Precision
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32"])

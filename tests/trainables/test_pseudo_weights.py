@@ -18,7 +18,8 @@ from trainables.lds import image_weights, lds_weights
 from trainables.learner import FoldLearner
 from trainables.metadata import species_tags, standardise, teacher_inputs
 from trainables.nets import widths
-from trainables.recipe import LabelSmoothing, Recipe
+from trainables.recipe import Recipe
+from trainables.sections import LabelSmoothing
 from trainables.seeds import mix
 from trainables.teacher import teach
 

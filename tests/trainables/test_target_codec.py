@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pasture.targets import from_components
-from trainables.recipe import Target
+from trainables.sections import Target
 from trainables.target_codec import TargetCodec
 
 CONFIGS = [

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pasture.errors import InputError
 from trainables.backbone import create_backbone
-from trainables.recipe import Backbone
+from trainables.sections import Backbone
 from trainables.tuning import add_lora, merge_lora, set_tuning, train_mode
 
 TINY = "test_efficientnet"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pasture.errors import InputError
-from trainables.recipe import View
+from trainables.sections import View
 from trainables.views import cut, load_views, view_count
 
 RED, BLUE = (250, 10, 20), (5, 30, 240)
