@@ -16,6 +16,7 @@ from safetensors.torch import load
 from torch import nn
 
 from ensemble.blend import build
+from ensemble.predict import predict
 from pasture.dataset import Dataset, read_train, verify_pictures
 from pasture.folds import held_out_rows
 from pasture.projection import project
@@ -283,16 +284,9 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: Dataset, finger
     learned = trial.learners[0].predict(rows, d4.ALL)
     assert project(predicted.double().numpy()) == pytest.approx(learned, rel=1e-4, abs=1e-3)
 
-
-@pytest.mark.parametrize("name", ["two_stream", "crop_attention_distilled", "dinov3_lora", "feature_ridge"])
-def test_a_place_in_a_blend(name: str, make_trial: MakeTrial, dataset: Dataset, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    run.write_truth(dataset)
-    trial = make_trial(small(name, **{"schedule.epochs": 1, "schedule.stages": ()}))
-    trial.step()
-    write_finished(run, trial)
-    blend = build([run], tmp_path / "blend", "flips")
-    assert [member.recipe for member in blend.members] == [trial.recipe]
+    blend = build([run], tmp_path / "blend", recipe.inference.tta)
+    assert [member.recipe for member in blend.members] == [recipe]
+    assert len(predict(blend, dataset)) == 20
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -58,7 +59,6 @@ def test_what_no_node_can_give_is_named(
     [
         ("local", JobError, "Ray does not start on this machine"),
         ("auto", InputError, "--address auto: no Ray cluster answers there"),
-        ("ray://nowhere:10001", InputError, "--address ray://nowhere:10001"),
     ],
 )
 def test_no_ray_is_one_line(
@@ -71,6 +71,23 @@ def test_no_ray_is_one_line(
     with pytest.raises(kind, match=message) as caught, cluster.connect(address):
         pass
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999", "nowhere.invalid:6379"])
+def test_an_address_where_nobody_listens_is_said_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray would try for minutes"))
+    with pytest.raises(InputError, match=f"--address {address}: no Ray cluster answers"), cluster.connect(address):
+        pass
+
+
+def test_an_address_where_somebody_listens_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses: list[str] = []
+    monkeypatch.setattr("ray.init", lambda address, **_: addresses.append(address))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with cluster.connect(address):
+            pass
+    assert addresses == [address]
 
 
 def test_ray_is_let_go_of_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
