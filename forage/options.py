@@ -61,6 +61,6 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
             raise InputError(f"--set {setting!r}: expected field=value, such as head.dropout=0.3")
         try:
             result[field] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # the latter for a date that is none, such as 2001-13-40
             raise InputError(f"--set {setting!r}: the value is not YAML") from None
     return result

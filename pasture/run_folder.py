@@ -30,7 +30,6 @@ class RunFolder:
     epochs/<trial>.npz                  OOF of every epoch, not augmented, for the nested estimate
     weights/<trial>/fold<k>.safetensors what differs from the pretrained backbone
     checkpoints/<trial>.pt              a trial under way
-    ray/                                Ray's own files
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:

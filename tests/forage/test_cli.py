@@ -243,3 +243,9 @@ def test_settings_are_yaml() -> None:
     assert parse_settings(words) == {"a.b": 0.3, "c": True, "d": [1, 2], "e": "none", "f": "x=y", "g": None}
     with pytest.raises(InputError, match="expected field=value"):
         parse_settings(["=3"])
+
+
+@pytest.mark.parametrize("value", ["[1, 2", "2001-13-40"])
+def test_a_setting_that_is_no_yaml_is_named(value: str) -> None:
+    with pytest.raises(InputError, match="the value is not YAML"):
+        parse_settings([f"head.dropout={value}"])
