@@ -19,6 +19,8 @@ from trainables.ridge import Ridge
 from trainables.target_codec import TargetCodec
 
 _KINDS: Final = ("five", "primary")
+_FARTHEST: Final = 5.0
+"""Standard deviations at which a standardised feature is clipped."""
 
 
 def check_fitted(recipe: Recipe) -> None:
@@ -82,7 +84,7 @@ class FittedModel(nn.Module):
         weights = image_weights / image_weights.mean()
         mean, scale = standardisation(features, weights)
         self.mean, self.scale = torch.from_numpy(mean), torch.from_numpy(scale)
-        standardised = (features - mean) / scale
+        standardised = self._standardised(torch.from_numpy(features)).numpy()
         axes = principal_axes(standardised, weights, self.components) if self.components else None
         truth = torch.from_numpy(grams)
         self.codec.fit(truth)
@@ -91,7 +93,11 @@ class FittedModel(nn.Module):
     def grams(self, features: Tensor) -> Tensor:
         """(n, 5) in grams, float64, not yet projected onto the mass balance."""
         # In double precision also under autocast: standardising and summing thousands of features would lose digits.
-        return self.codec.decode(self.model((features.double() - self.mean) / self.scale))
+        return self.codec.decode(self.model(self._standardised(features.double())))
+
+    def _standardised(self, features: Tensor) -> Tensor:
+        # A feature that hardly varies in the training fold may be hundreds of its deviations away outside of it.
+        return ((features - self.mean) / self.scale).clamp(-_FARTHEST, _FARTHEST)
 
 
 def standardisation(features: Array, weights: Array) -> tuple[Array, Array]:

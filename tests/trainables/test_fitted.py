@@ -239,3 +239,16 @@ def test_principal_axes_are_eigenvectors_of_the_weighted_covariance() -> None:
     values, vectors = np.linalg.eigh(centred.T @ (centred * weights[:, None]))
     leading = vectors[:, np.argsort(-values)[:4]]
     np.testing.assert_allclose(np.abs(axes.T @ leading), np.eye(4), atol=1e-8)
+
+
+def test_a_feature_far_from_all_training_rows_is_clipped() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, 6))
+    features[:, 0] = 0.0
+    features[7, 0] = 1e-3  # hardly varies here, and is 1 in the photograph to predict
+    grams = from_components(rng.gamma(2.0, 10.0, (40, 3)))
+    recipe = Recipe().with_overrides({"head.kind": "ridge", "target.transform": "none"})
+    model = FittedModel(recipe, 6)
+    model.fit(features, grams, np.ones(40), seed=0)
+    far = torch.tensor([[1.0, *features[0, 1:]]])
+    assert float(model.grams(far).abs().max()) < 3 * float(grams.max())
