@@ -84,10 +84,6 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def rows(self, ids: list[str]) -> np.ndarray:
-        """Row number of each id."""
-        return np.asarray(self.images.index.get_indexer(pd.Index(ids)))
-
     def baseline(self) -> float:
         """Score of predicting each target's mean on the measured images."""
         return baseline_r2(self.targets[self.measured])

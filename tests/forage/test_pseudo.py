@@ -67,7 +67,7 @@ def test_measured_rows_are_as_before_and_pseudo_rows_carry_the_predictions(
     assert set(pseudo["Pseudo_Weight"]) == {"0.3"}
     assert (pseudo[METADATA] == "").all(axis=None)
     test, dataset = read_test(paddocks), read_train(folder)
-    rows = dataset.rows(test.ids)
+    rows = dataset.images.index.get_indexer(test.ids)
     np.testing.assert_array_equal(dataset.targets[rows], predict(blend, test))
     assert balance_gap(dataset.targets).max() < 0.01
     np.testing.assert_array_equal(np.flatnonzero(~dataset.measured), np.sort(rows))

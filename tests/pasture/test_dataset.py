@@ -53,11 +53,6 @@ def test_a_sound_folder_gives_one_row_an_image(data: Path) -> None:
     assert (row["state"], row["species"], row["ndvi"], row["height_cm"]) == ("Tas", "Clover", 0.62, 4.6667)
 
 
-def test_rows_are_found_by_id(data: Path) -> None:
-    dataset = read_train(data)
-    assert dataset.rows(["ID0003", "ID0001"]).tolist() == [2, 0]
-
-
 def test_shuffled_rows_give_the_same_table(data: Path) -> None:
     before = read_train(data)
     fingerprint = verify_pictures(before)
