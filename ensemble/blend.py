@@ -204,7 +204,7 @@ def _write_member(folder: Folder, candidate: Candidate, weight: float) -> Member
 
 
 def _write_backbone(folder: Folder, key: str, recipe: Recipe, digest: str) -> None:
-    if folder.exists(f"backbones/{digest}.safetensors"):
+    if recipe.backbone.bank or folder.exists(f"backbones/{digest}.safetensors"):
         return
     backbone = create_backbone(recipe.backbone, recipe.view.size)
     if backbone.digest() != digest:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,17 +17,18 @@ from pasture.dataset import Dataset
 from pasture.errors import InputError, JobError
 from pasture.projection import project
 from pasture.targets import TARGETS, Array
-from trainables import d4
+from trainables import d4, imported
 from trainables.backbone import Backbone, create_backbone
 from trainables.feature_bank import extract
 from trainables.fitted_learner import FittedNet
+from trainables.image_cache import Watch, silent
 from trainables.model import Batch, BiomassNet
 from trainables.nets import Widths
 from trainables.precision import autocast, best_device
 from trainables.recipe import Recipe
 from trainables.sections import Precision, TtaName, View
 from trainables.trained import trained_net
-from trainables.views import load_views
+from trainables.views import cut, decode
 
 CHUNK = 32
 """Photographs in memory at a time; the next chunk is decoded while this one is computed."""
@@ -64,49 +66,60 @@ class _Model(NamedTuple):
 
 
 class _Loaded(NamedTuple):
-    """All models of a blend, and each frozen backbone once."""
+    """All models of a blend, and each frozen backbone once; features made elsewhere as (n, 8, views, d) instead."""
 
     models: list[_Model]
-    frozen: dict[_Source, Backbone]
+    frozen: dict[_Source, Backbone | np.ndarray]
+
+    @property
+    def views(self) -> set[View]:
+        """Every way in which photographs must be cut."""
+        cut = {source.view for source, features in self.frozen.items() if isinstance(features, Backbone)}
+        return cut | {model.view for model in self.models if model.source is None}
 
 
-def predict(blend: Blend, dataset: Dataset, tta: TtaName | None = None) -> Array:
+def predict(blend: Blend, dataset: Dataset, tta: TtaName | None = None, watch: Watch = silent) -> Array:
     """Predict photographs.
 
     Args:
         blend: what predicts.
         dataset: photographs, labelled or not.
         tta: test-time augmentation; the blend's own by default.
+        watch: told of progress.
 
     Returns:
         (n, 5) in grams, in the order of `dataset.ids`, non-negative and in mass balance.
 
     Raises:
-        InputError: a picture or a weight file cannot be read.
+        InputError: a picture or a weight file cannot be read, or an imported bank lacks a photograph.
         JobError: a prediction is not finite, or weights do not fit their recipe.
     """
     device = best_device()
-    loaded = _load(blend, device)
+    loaded = _load(blend, dataset.ids, device)
     elements = d4.tta_elements(tta or blend.tta)
     result = np.zeros((len(dataset), len(TARGETS)))
-    views = {model.view for model in loaded.models if model.source is None} | {s.view for s in loaded.frozen}
-    for start, pictures in _chunks(dataset, views):
+    for rows, pictures in _chunks(dataset, loaded.views):
+        # Laid down on the device, so that each photograph is copied there once.
+        there = {view: stack.to(device) for view, stack in pictures.items()}
         for element in elements:
-            turned = {view: d4.apply(stack, element) for view, stack in pictures.items()}
-            grams = _predict(loaded, turned, device)
-            result[start : start + len(grams)] += grams / len(elements)
+            turned = {view: d4.apply(stack, element) for view, stack in there.items()}
+            result[rows] += _predict(loaded, turned, rows, element, device) / len(elements)
+        watch("predicting", rows.stop, len(dataset))
     return result
 
 
 @torch.inference_mode()
-def _predict(loaded: _Loaded, pictures: dict[View, Tensor], device: torch.device) -> Array:
-    """(n, 5) of all models together, of photographs laid down one way."""
+def _predict(loaded: _Loaded, pictures: dict[View, Tensor], rows: slice, element: int, device: torch.device) -> Array:
+    """(n, 5) of all models together, of the photographs of some rows laid down one way."""
     features = {
-        source: _features(pictures[source.view], backbone, device) for source, backbone in loaded.frozen.items()
+        source: _features(pictures[source.view], backbone, device)
+        if isinstance(backbone, Backbone)
+        else torch.from_numpy(backbone[rows, element]).float().to(device)
+        for source, backbone in loaded.frozen.items()
     }
-    total = np.zeros((len(next(iter(pictures.values()))), len(TARGETS)))
+    total = np.zeros((rows.stop - rows.start, len(TARGETS)))
     for model in loaded.models:
-        views = features[model.source] if model.source else pictures[model.view].to(device)
+        views = features[model.source] if model.source else pictures[model.view]
         semantic = features[model.semantic].mean(dim=1) if model.semantic else None
         with autocast(device, model.precision):
             grams = model.net.grams(Batch(views, semantic)).double().cpu().numpy()
@@ -123,29 +136,36 @@ def _features(pictures: Tensor, backbone: Backbone, device: torch.device) -> Ten
     return features.half().float().view(*pictures.shape[:2], -1)
 
 
-def _load(blend: Blend, device: torch.device) -> _Loaded:
+def _load(blend: Blend, ids: Sequence[str], device: torch.device) -> _Loaded:
     models: list[_Model] = []
-    frozen: dict[_Source, Backbone] = {}
+    frozen: dict[_Source, Backbone | np.ndarray] = {}
+
+    def add(part: Recipe, key: str, digest: str) -> _Source:
+        source = _Source(digest, part.view, part.backbone.taps, part.backbone.pool)
+        if source not in frozen:
+            bank = part.backbone.bank
+            frozen[source] = (
+                imported.read(bank).rows(ids, bank) if bank else _backbone(blend, key, part, digest).to(device)
+            )
+        return source
+
     for member in blend.members:
         recipe, second = member.recipe, member.recipe.semantic
-        pretrained = _backbone(blend, member.key, recipe, member.backbone)
-        source = _source(recipe, member.backbone) if recipe.banked else None
-        if source:
-            frozen.setdefault(source, pretrained.to(device))
-        semantic = _source(second, member.semantic) if second else None
-        if second and semantic and semantic not in frozen:
-            frozen[semantic] = _backbone(blend, member.key, second, member.semantic).to(device)
-        sizes = Widths(pretrained.features, frozen[semantic].features if semantic else 0)
+        source = add(recipe, member.key, member.backbone) if recipe.banked else None
+        semantic = add(second, member.key, member.semantic) if second else None
+        backbone = frozen[source] if source else _backbone(blend, member.key, recipe, member.backbone)
+        sizes = Widths(_width(backbone), _width(frozen[semantic]) if semantic else 0)
+        state = backbone.model.state_dict() if isinstance(backbone, Backbone) else {}
         for fold in range(member.folds):
             weights = blend.fold_weights(member, fold)
-            net = trained_net(recipe, sizes, weights, pretrained.model.state_dict()).to(device)
+            net = trained_net(recipe, sizes, weights, state).to(device)
             name, share = f"{member.key}, fold {fold}", member.weight / member.folds
             models.append(_Model(name, share, net, recipe.optimizer.precision, recipe.view, source, semantic))
     return _Loaded(models, frozen)
 
 
-def _source(recipe: Recipe, digest: str) -> _Source:
-    return _Source(digest, recipe.view, recipe.backbone.taps, recipe.backbone.pool)
+def _width(features: Backbone | np.ndarray) -> int:
+    return features.features if isinstance(features, Backbone) else features.shape[-1]
 
 
 def _backbone(blend: Blend, key: str, recipe: Recipe, digest: str) -> Backbone:
@@ -163,17 +183,24 @@ def _backbone(blend: Blend, key: str, recipe: Recipe, digest: str) -> Backbone:
     return backbone
 
 
-def _chunks(dataset: Dataset, views: set[View]) -> Iterator[tuple[int, dict[View, Tensor]]]:
-    """First row and views of one chunk of photographs after another."""
+def _chunks(dataset: Dataset, views: set[View]) -> Iterator[tuple[slice, dict[View, Tensor]]]:
+    """Rows and views of one chunk of photographs after another, each decoded once."""
     paths = dataset.paths
     starts = range(0, len(paths), CHUNK)
 
-    def submit(start: int) -> dict[View, list[Future[np.ndarray]]]:
-        return {v: [pool.submit(load_views, path, v) for path in paths[start : start + CHUNK]] for v in views}
+    def load(path: Path) -> dict[View, np.ndarray]:
+        if not views:  # all features were made elsewhere: there may be no pictures
+            return {}
+        pixels = decode(path)
+        return {view: cut(pixels, view) for view in views}
+
+    def submit(start: int) -> list[Future[dict[View, np.ndarray]]]:
+        return [pool.submit(load, path) for path in paths[start : start + CHUNK]]
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         pending = submit(0)
         for start in starts:
-            current = pending
+            current = [future.result() for future in pending]
             pending = submit(start + CHUNK)
-            yield start, {v: torch.from_numpy(np.stack([f.result() for f in part])) for v, part in current.items()}
+            stacks = {view: torch.from_numpy(np.stack([views[view] for views in current])) for view in views}
+            yield slice(start, start + len(current)), stacks

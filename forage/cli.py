@@ -11,9 +11,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from forage.bars import bars
+from forage.features import features
 from forage.messages import messages, print_json, say, warn
 from forage.options import (
     AddressOption,
+    CacheLimitOption,
     CpusOption,
     DataArgument,
     EpochsOption,
@@ -97,6 +100,7 @@ def sweep(
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
+    cache_limit: CacheLimitOption = None,
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -131,6 +135,7 @@ def train(
     address: AddressOption = "local",
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
+    cache_limit: CacheLimitOption = None,
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -158,6 +163,7 @@ def train(
 
 recipes = typer.Typer(help="List the shipped recipes, or print one.", rich_markup_mode="markdown")
 app.add_typer(recipes, name="recipes")
+app.add_typer(features, name="features")
 
 
 @recipes.callback(invoke_without_command=True, epilog="Example: `forage recipes`")
@@ -181,7 +187,12 @@ def show_recipe(
 
 
 @app.command(epilog="Example: `forage resume runs/default-20261121-093000`")
-def resume(run: RunArgument, address: AddressOption = "local", as_json: JsonOption = False) -> None:
+def resume(
+    run: RunArgument,
+    address: AddressOption = "local",
+    cache_limit: CacheLimitOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Go on with a sweep that was stopped, by whatever. No finished trial runs again.
 
     A run directory from somebody else is data, not code: JSON, YAML, Parquet, safetensors, and checkpoints that are
@@ -250,7 +261,8 @@ def predict(
 
     test = read_test(data)
     order = read_order(data, test.ids)
-    predictions = run(Blend.read(blend), test, tta.value if tta else None)
+    with bars() as watch:
+        predictions = run(Blend.read(blend), test, tta.value if tta else None, watch)
     write_submission(out, order, test.ids, predictions)
     say(f"{out}: {len(order)} rows for {len(test)} photographs")
 

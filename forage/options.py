@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,15 @@ class TtaChoice(StrEnum):
     d4 = "d4"
 
 
+def set_cache_limit(limit: float | None) -> float | None:
+    """Hand the limit to the store of this process and of those it starts."""
+    if limit is not None:
+        if not limit > 0:
+            raise InputError(f"--cache-limit {limit:g}: expected a positive number of GB, such as 20")
+        os.environ["FORAGE_CACHE_LIMIT"] = str(limit)
+    return limit
+
+
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Data folder in the competition's layout.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory that `forage sweep` wrote.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
@@ -41,6 +51,15 @@ EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of a whole
 CpusOption = Annotated[float, typer.Option(min=0, help="CPUs each trial asks for.")]
 GpusOption = Annotated[
     float | None, typer.Option(min=0, help="GPUs each trial asks for; one where there is any, by default.")
+]
+CacheLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="GB",
+        help="Most disk that decoded pictures and features may take on this machine; those not used for longest leave "
+        "first. On the nodes of a cluster, set FORAGE_CACHE_LIMIT there.  [default: $FORAGE_CACHE_LIMIT, else 50]",
+        callback=set_cache_limit,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -144,19 +144,27 @@ def read_test(root: str | os.PathLike[str]) -> Dataset:
     return Dataset(root, _one_row_an_image(root / "test.csv", table, []))
 
 
-def verify_pictures(dataset: Dataset) -> str:
+def verify_pictures(dataset: Dataset, needed: bool = True) -> str:
     """Decode every photograph and return the dataset's fingerprint.
 
     The fingerprint is a SHA-256 over ids, targets (where there are any), the bytes of every picture and the weights of
     pseudo-labels (where there are any), in order of image id; every OOF file and every blend carries it.
+
+    Args:
+        dataset: the photographs.
+        needed: False where features were made elsewhere: then no picture has to be there, and where none is the
+            fingerprint goes without them.
 
     Raises:
         InputError: a picture is missing, truncated or no picture, naming it.
     """
     order = np.argsort(dataset.images.index.to_numpy(dtype=str))
     paths = dataset.paths
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        digests = list(pool.map(_picture_digest, [paths[i] for i in order]))
+    if needed or any(path.exists() for path in paths):
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            digests = list(pool.map(_picture_digest, [paths[i] for i in order]))
+    else:
+        digests = [b""] * len(paths)
     total = hashlib.sha256()
     ids = dataset.ids
     targets = dataset.targets.astype("<f8") if set(TARGETS) <= set(dataset.images.columns) else None

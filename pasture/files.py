@@ -96,6 +96,11 @@ class Folder:
         except OSError as error:
             raise JobError(f"cannot write {target}: {_reason(error)}; make space or choose another folder") from None
 
+    def clear(self) -> None:
+        """Delete the folder and all that is in it; no error if it is not there."""
+        if self.exists():
+            self.filesystem.delete_dir(self.path)
+
     def delete(self, name: str) -> None:
         """Delete a file; no error if it is not there."""
         if self.exists(name):

@@ -30,6 +30,8 @@ class RunFolder:
     epochs/<trial>.npz                  OOF of every epoch, not augmented, for the nested estimate
     weights/<trial>/fold<k>.safetensors what differs from the pretrained backbone
     checkpoints/<trial>.pt              a trial under way
+    banks/<name>.safetensors            imported feature banks
+    features/                           feature banks under way, where a cluster has several nodes
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
@@ -57,6 +59,16 @@ class RunFolder:
     def checkpoints(self) -> Folder:
         """Folder of the trials under way."""
         return self.folder / "checkpoints"
+
+    @property
+    def banks(self) -> Folder:
+        """Folder of the imported feature banks that recipes name."""
+        return self.folder / "banks"
+
+    @property
+    def features(self) -> Folder:
+        """Folder of feature banks that the nodes of a cluster compute together."""
+        return self.folder / "features"
 
     @property
     def trials(self) -> Folder:

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pasture.dataset import Dataset
-from trainables import d4
+from pasture.files import Folder
+from trainables import d4, imported
 from trainables.augment import augment, build
 from trainables.backbone import Backbone, check_backbone, create_backbone
-from trainables.image_cache import cached_views
-from trainables.precision import arithmetic, autocast
+from trainables.blocks import cooperative_array
+from trainables.image_cache import Watch, cached_views, silent
+from trainables.memory import halving
+from trainables.precision import autocast
 from trainables.recipe import Recipe
 from trainables.seeds import mix
-from trainables.store import cached_array
 from trainables.views import view_count
 
-_BATCH = 32
+_BATCH: Final = {"cuda": 256, "cpu": 8}
+"""Pictures at a time: enough to fill a GPU; on a CPU, few enough for its caches."""
 
 Draw = Callable[[Tensor, int], Tensor]
 """Views (views, size, size, 3) of one photograph and its row to (width, views, size, size, 3)."""
@@ -53,36 +58,65 @@ def copies(recipe: Recipe) -> int:
     return recipe.augment.replicas if recipe.augment.strength in ("medium", "heavy") else 0
 
 
-def feature_bank(recipe: Recipe, dataset: Dataset, fingerprint: str, device: torch.device) -> FeatureBank:
-    """The bank of a frozen recipe, built by whoever asks first.
+def feature_bank(
+    recipe: Recipe,
+    dataset: Dataset,
+    fingerprint: str,
+    device: torch.device,
+    shared: Folder | None = None,
+    watch: Watch = silent,
+) -> FeatureBank:
+    """The bank of a frozen recipe, computed by all who need it together; or one that was imported.
 
     Args:
         recipe: its view, backbone and augmentation say what is needed.
         dataset: the photographs.
         fingerprint: of the dataset.
-        device: where the backbone runs.
+        device: where the backbone runs. Not part of a bank's name: features of one device serve on any other.
+        shared: folder that all nodes of a cluster see; where there is one node, none is needed.
+        watch: told of progress.
+
+    Raises:
+        InputError: a picture cannot be read, or has no features in an imported bank.
     """
+    if name := recipe.backbone.bank:
+        elements = imported.read(name).rows(dataset.ids, name)
+        return FeatureBank(elements, elements[:, :0])
     facts = check_backbone(recipe.backbone, recipe.view.size)
     key = {
         "dataset": fingerprint,
         "view": recipe.view.model_dump(mode="json"),
+        "backbone": recipe.backbone.name,
         "weights": facts.digest,
         "taps": list(recipe.backbone.taps),
         "pool": recipe.backbone.pool,
-        "arithmetic": str(arithmetic(device)),
     }
 
-    def built(width: int, draws: Draw, **more: object) -> np.ndarray:
-        def fill(array: np.ndarray) -> None:
-            backbone = create_backbone(recipe.backbone, recipe.view.size).to(device).eval()
-            views = cached_views(dataset, fingerprint, recipe.view)
-            for row in range(len(dataset)):
-                pictures = draws(torch.from_numpy(np.array(views[row])), row)
-                features = extract(backbone, pictures.flatten(0, 1), device)
-                array[row] = features.cpu().numpy().reshape(array.shape[1:])
+    @cache
+    def backbone() -> Backbone:
+        return create_backbone(recipe.backbone, recipe.view.size).to(device).eval()
 
+    @cache
+    def views() -> np.ndarray:
+        return cached_views(dataset, fingerprint, recipe.view, watch)
+
+    def built(width: int, draws: Draw, **more: object) -> np.ndarray:
         shape = (len(dataset), width, view_count(recipe.view), facts.features)
-        return cached_array("features", key | more, shape, np.float16, fill)
+
+        def compute(rows: range) -> np.ndarray:
+            at_once = max(1, _BATCH[device.type] // (width * shape[2]))
+            parts = []
+            for start in range(0, len(rows), at_once):
+                drawn = [
+                    draws(torch.from_numpy(np.array(views()[row])).to(device), row)
+                    for row in rows[start : start + at_once]
+                ]
+                pictures = torch.stack(drawn).to(device)
+                features = extract(backbone(), pictures.flatten(0, 2), device).half().cpu().numpy()
+                parts.append(features.reshape(len(drawn), *shape[1:]))
+            return np.concatenate(parts)
+
+        return cooperative_array("features", key | more, shape, np.float16, compute, shared, watch)
 
     elements = built(len(d4.ALL), lambda views, _: torch.stack([d4.apply(views, e) for e in d4.ALL]), draw="d4")
     count = copies(recipe)
@@ -91,15 +125,18 @@ def feature_bank(recipe: Recipe, dataset: Dataset, fingerprint: str, device: tor
     pipeline = build(recipe.augment.strength)
 
     def augmented(views: Tensor, row: int) -> Tensor:
-        drawn = [augment(pipeline, views.numpy(), mix(row, copy)) for copy in range(count)]
-        return torch.from_numpy(np.stack(drawn))
+        pictures = views.cpu().numpy()
+        return torch.from_numpy(np.stack([augment(pipeline, pictures, mix(row, copy)) for copy in range(count)]))
 
     return FeatureBank(elements, built(count, augmented, draw=recipe.augment.strength, copies=count))
 
 
 @torch.inference_mode()
 def extract(backbone: Backbone, pictures: Tensor, device: torch.device) -> Tensor:
-    """Features (b, features), float32, of pictures (b, size, size, 3), in batches that fit a small device."""
-    with autocast(device):
-        parts = [backbone(part.to(device)).float() for part in torch.split(pictures, _BATCH)]
-    return torch.cat(parts)
+    """Features (b, features), float32, of pictures (b, size, size, 3), in batches that fit the device."""
+
+    def features(batch: int) -> Tensor:
+        with autocast(device):
+            return torch.cat([backbone(part.to(device)).float() for part in torch.split(pictures, batch)])
+
+    return halving(_BATCH[device.type], features)[0]

@@ -63,6 +63,7 @@ class FittedLearner:
         self.truth = dataset.targets[rows]
         self.image_weights = image_weights(self.truth[:, TOTAL], dataset.pseudo_weights[rows], recipe.loss.lds)
         self.net = FittedNet(recipe, sizes)
+        self.micro_batch = len(rows)
 
     def train_epoch(self, epoch: int, scores: list[float]) -> float:
         """Fit to the training rows; the training loss, as the recipe's loss measures it in grams."""

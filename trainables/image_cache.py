@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,14 +13,22 @@ from trainables.sections import View
 from trainables.store import cached_array
 from trainables.views import load_views, view_count
 
+Watch = Callable[[str, int, int], None]
+"""Told of progress: what is being done, how many photographs are done, of how many."""
 
-def cached_views(dataset: Dataset, fingerprint: str, view: View) -> np.ndarray:
+
+def silent(what: str, done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+def cached_views(dataset: Dataset, fingerprint: str, view: View, watch: Watch = silent) -> np.ndarray:
     """(images, views, size, size, 3) uint8 RGB, read-only.
 
     Args:
         dataset: the photographs.
         fingerprint: of the dataset (`pasture.dataset.verify_pictures`): the same pictures give the same array.
         view: how to cut them.
+        watch: told of progress.
     """
 
     def fill(array: np.ndarray) -> None:
@@ -28,8 +37,8 @@ def cached_views(dataset: Dataset, fingerprint: str, view: View) -> np.ndarray:
 
         paths = dataset.paths
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for _ in pool.map(load, range(len(paths))):
-                pass
+            for done, _ in enumerate(pool.map(load, range(len(paths))), start=1):
+                watch("decoding", done, len(paths))
 
     key = {"dataset": fingerprint, "view": view.model_dump(mode="json")}
     shape = (len(dataset), view_count(view), view.size, view.size, 3)

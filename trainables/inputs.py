@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -10,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pasture.dataset import Dataset
+from pasture.files import Folder
 from trainables import d4
 from trainables.augment import augment, build
-from trainables.feature_bank import feature_bank, training_elements
-from trainables.image_cache import cached_views
+from trainables.feature_bank import FeatureBank, feature_bank, training_elements
+from trainables.image_cache import Watch, cached_views, silent
 from trainables.model import Batch
+from trainables.prefetch import prefetch
 from trainables.recipe import Recipe
 
 Rows = NDArray[np.int64]
@@ -23,43 +27,54 @@ Rows = NDArray[np.int64]
 class Inputs(Protocol):
     """A dataset's photographs as a network takes them. The first axis is always the image."""
 
-    def training(self, rows: Rows, generator: np.random.Generator) -> Batch:
-        """A training batch, freshly augmented."""
+    def training(self, batches: Sequence[Rows], generator: np.random.Generator) -> Iterator[Batch]:
+        """Training batches, freshly augmented, each made ready while the one before is computed on. They may lie on
+        the host. All random numbers are drawn from the generator before the first batch is returned."""
 
     def element(self, rows: Rows, element: int) -> Batch:
         """The images under one element of D4, not augmented otherwise."""
 
 
-def make_inputs(recipe: Recipe, dataset: Dataset, fingerprint: str, device: torch.device) -> Inputs:
+def make_inputs(
+    recipe: Recipe,
+    dataset: Dataset,
+    fingerprint: str,
+    device: torch.device,
+    shared: Folder | None = None,
+    watch: Watch = silent,
+) -> Inputs:
     """Features from the bank where the backbone is fixed, pictures where it is trained; the second backbone's features
-    beside either."""
+    beside either. Nodes of a cluster share banks under way in the folder `shared`."""
+
+    def bank(recipe: Recipe) -> FeatureBank:
+        return feature_bank(recipe, dataset, fingerprint, device, shared, watch)
+
     second = recipe.semantic
-    semantic = FeatureInputs(second, dataset, fingerprint, device) if second else None
+    semantic = FeatureInputs(second, bank(second), device) if second else None
     if recipe.banked:
-        return FeatureInputs(recipe, dataset, fingerprint, device, semantic)
-    return PictureInputs(recipe, dataset, fingerprint, device, semantic)
+        return FeatureInputs(recipe, bank(recipe), device, semantic)
+    return PictureInputs(recipe, cached_views(dataset, fingerprint, recipe.view, watch), device, semantic)
 
 
 class FeatureInputs:
     """Features (n, views, d) out of the feature bank; the whole bank lies on the device."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        dataset: Dataset,
-        fingerprint: str,
-        device: torch.device,
-        semantic: FeatureInputs | None = None,
+        self, recipe: Recipe, bank: FeatureBank, device: torch.device, semantic: FeatureInputs | None = None
     ) -> None:
-        bank = feature_bank(recipe, dataset, fingerprint, device)
         self.elements = torch.from_numpy(np.array(bank.elements)).to(device)
         drawn = self.elements[:, list(training_elements(recipe))]
         self.pool = torch.cat([drawn, torch.from_numpy(np.array(bank.replicas)).to(device)], dim=1)
         self.semantic = semantic
 
-    def training(self, rows: Rows, generator: np.random.Generator) -> Batch:
+    def training(self, batches: Sequence[Rows], generator: np.random.Generator) -> Iterator[Batch]:
         """One of each image's D4 elements and augmented copies, drawn at random; the same one of both backbones."""
-        return self.drawn(rows, generator.integers(self.pool.shape[1], size=len(rows)))
+        draws = [self.draws(rows, generator) for rows in batches]
+        return (self.drawn(rows, chosen) for rows, chosen in zip(batches, draws, strict=True))
+
+    def draws(self, rows: Rows, generator: np.random.Generator) -> Rows:
+        """A random element or copy for each image."""
+        return generator.integers(self.pool.shape[1], size=len(rows))
 
     def drawn(self, rows: Rows, draws: Rows) -> Batch:
         """Chosen elements or copies."""
@@ -76,27 +91,28 @@ class PictureInputs:
     """Pictures (n, views, size, size, 3) uint8 out of the image cache, augmented on the way."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        dataset: Dataset,
-        fingerprint: str,
-        device: torch.device,
-        semantic: FeatureInputs | None = None,
+        self, recipe: Recipe, views: np.ndarray, device: torch.device, semantic: FeatureInputs | None = None
     ) -> None:
-        self.views = cached_views(dataset, fingerprint, recipe.view)
-        self.pipeline = build(recipe.augment.strength)
-        self.device = device
-        self.semantic = semantic
+        self.views, self.strength, self.device, self.semantic = views, recipe.augment.strength, device, semantic
 
-    def training(self, rows: Rows, generator: np.random.Generator) -> Batch:
-        """Each view of each image augmented on its own."""
+    def training(self, batches: Sequence[Rows], generator: np.random.Generator) -> Iterator[Batch]:
+        """Each view of each image augmented on its own, by as many threads as the trial was given CPUs."""
+        jobs = []
+        for rows in batches:
+            seeds = generator.integers(2**32, size=len(rows)).tolist()
+            draws = self.semantic.draws(rows, generator) if self.semantic else None
+            jobs.append(partial(self._augmented, rows, seeds, draws))
+        return prefetch(jobs, torch.get_num_threads())
+
+    def _augmented(self, rows: Rows, seeds: list[int], draws: Rows | None) -> Batch:
         pictures = self.views[rows]
-        if self.pipeline is not None:
-            seeds = generator.integers(2**32, size=len(rows))
-            pairs = zip(pictures, seeds.tolist(), strict=True)
-            pictures = np.stack([augment(self.pipeline, views, seed) for views, seed in pairs])
-        semantic = _mean(self.semantic.training(rows, generator)) if self.semantic else None
-        return Batch(torch.from_numpy(pictures).to(self.device), semantic)
+        pipeline = build(self.strength)  # of its own: a pipeline has a state, which threads must not share
+        if pipeline is not None:
+            pictures = np.stack([augment(pipeline, views, s) for views, s in zip(pictures, seeds, strict=True)])
+        host = torch.from_numpy(pictures)
+        if self.device.type == "cuda":
+            host = host.pin_memory()  # or the copy to the device could not overlap the computation there
+        return Batch(host, _mean(self.semantic.drawn(rows, draws)) if self.semantic and draws is not None else None)
 
     def element(self, rows: Rows, element: int) -> Batch:
         """Pictures laid down by one D4 element."""

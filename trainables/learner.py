@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,8 +20,9 @@ from trainables.ema import averaged
 from trainables.inputs import Inputs, Rows
 from trainables.lds import image_weights
 from trainables.losses import Truth, auxiliary, loss
+from trainables.memory import halving
 from trainables.metadata import auxiliary_targets, standardise
-from trainables.model import BiomassNet
+from trainables.model import Batch, BiomassNet
 from trainables.nets import Widths, create_net, load_weights, trained_names
 from trainables.optim import create_optimizer, rate_factor, set_learning_rates
 from trainables.precision import autocast, gradient_scaler
@@ -45,6 +48,9 @@ class FoldLearner:
         dataset: the truth; only `rows` of it are looked at.
         rows: the training rows.
         device: where to compute.
+
+    Attributes:
+        micro_batch: images in memory at a time: the recipe's batch, or what of it a GPU's memory allowed.
     """
 
     def __init__(
@@ -60,7 +66,10 @@ class FoldLearner:
         self.recipe, self.fold, self.inputs, self.rows, self.device = recipe, fold, inputs, rows, device
         self.truth = _truth(recipe, fold, dataset, rows, device)
         with torch_seed(mix(recipe.seed, fold), device):
-            self.net = create_net(recipe, sizes).to(device)
+            # Channels-last is what pictures come as and what convolutions are fastest on.
+            self.net = create_net(recipe, sizes).to(device).to(memory_format=torch.channels_last)
+        if recipe.backbone.compile and self.net.backbone is not None:
+            self.net.backbone.compile()
         self.net.codec.fit(self.truth.grams)
         self.net.head.start_at(self.net.codec.start(self.truth.grams))
         self.names = trained_names(self.net, recipe)
@@ -68,6 +77,7 @@ class FoldLearner:
         self.batches = math.ceil(len(rows) / recipe.schedule.batch_size)
         self.steps_an_epoch = math.ceil(self.batches / recipe.optimizer.accumulate)
         self.scaler = gradient_scaler(device, recipe.optimizer.precision)
+        self.micro_batch = recipe.schedule.batch_size
         self._enter(0)
 
     def train_epoch(self, epoch: int, scores: list[float]) -> float:
@@ -91,13 +101,15 @@ class FoldLearner:
         total = torch.zeros((), device=self.device)
         # Batches of nearly equal size: a last batch of one image would break a batch norm.
         batches = np.array_split(generator.permutation(len(self.rows)), self.batches)
+        fed = self.inputs.training([self.rows[chosen] for chosen in batches], generator)
         every = self.recipe.optimizer.accumulate
         steps = (last - first) * self.steps_an_epoch
         with torch_seed(seed, self.device):
             for i in range(0, len(batches), every):
                 step = (epoch - first) * self.steps_an_epoch + i // every
                 set_learning_rates(self.optimizer, rate_factor(self.recipe.schedule, step, steps, scores[first:]))
-                total += self._step(batches[i : i + every], generator)
+                chosen = batches[i : i + every]
+                total += self._step(list(zip(chosen, itertools.islice(fed, len(chosen)), strict=True)), generator)
         mean = float(total) / len(self.rows)
         if not math.isfinite(mean):
             raise JobError(f"fold {self.fold}, epoch {epoch + 1}: the loss is {mean}; lower the learning rates")
@@ -109,15 +121,7 @@ class FoldLearner:
         Raises:
             JobError: a prediction is not finite.
         """
-        net = self._evaluated()
-        net.eval()
-        parts = []
-        with torch.inference_mode():
-            for chosen in np.array_split(rows, math.ceil(len(rows) / _PREDICT_BATCH)):
-                with autocast(self.device, self.recipe.optimizer.precision):
-                    predicted = [net.grams(self.inputs.element(chosen, e)) for e in elements]
-                parts.append(torch.stack(predicted, dim=1).double().cpu().numpy())
-        grams = np.concatenate(parts)
+        grams, _ = halving(_PREDICT_BATCH, lambda size: self._grams(rows, elements, size))
         if not np.isfinite(grams).all():
             raise JobError(f"fold {self.fold}: a prediction is not finite; lower the learning rates")
         return project(grams)
@@ -175,17 +179,26 @@ class FoldLearner:
 
     def _trained(self, net: BiomassNet) -> dict[str, Tensor]:
         state = net.state_dict()
-        return {name: tensor.detach().cpu().clone() for name, tensor in state.items() if name in self.names}
+        return {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in state.items()
+            if name in self.names
+        }
 
-    def _step(self, batches: list[Rows], generator: np.random.Generator) -> Tensor:
+    @torch.inference_mode()
+    def _grams(self, rows: Rows, elements: tuple[int, ...], batch: int) -> Array:
+        net = self._evaluated()
+        net.eval()
+        parts = []
+        for chosen in np.array_split(rows, math.ceil(len(rows) / batch)):
+            with autocast(self.device, self.recipe.optimizer.precision):
+                predicted = [net.grams(self.inputs.element(chosen, e)) for e in elements]
+            parts.append(torch.stack(predicted, dim=1).double().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _step(self, batches: Sequence[tuple[Rows, Batch]], generator: np.random.Generator) -> Tensor:
         """One step of the optimiser over a few batches; the sum of their losses over images."""
-        total = torch.zeros((), device=self.device)
-        images = sum(len(chosen) for chosen in batches)
-        self.optimizer.zero_grad(set_to_none=True)
-        for chosen in batches:
-            value = self._loss(chosen, generator)
-            self.scaler.scale(value * (len(chosen) / images)).backward()  # type: ignore[no-untyped-call]
-            total += value.detach() * len(chosen)
+        total, self.micro_batch = halving(self.micro_batch, lambda size: self._gradients(batches, size, generator))
         if self.recipe.optimizer.clip:
             self.scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.net.parameters(), self.recipe.optimizer.clip)
@@ -195,9 +208,23 @@ class FoldLearner:
             self.ema.update_parameters(self.net)
         return total
 
-    def _loss(self, chosen: Rows, generator: np.random.Generator) -> Tensor:
+    def _gradients(
+        self, batches: Sequence[tuple[Rows, Batch]], micro_batch: int, generator: np.random.Generator
+    ) -> Tensor:
+        """Add up the gradients of a few batches, at most `micro_batch` images in memory at a time."""
+        total = torch.zeros((), device=self.device)
+        images = sum(len(chosen) for chosen, _ in batches)
+        self.optimizer.zero_grad(set_to_none=True)
+        for chosen, batch in batches:
+            for part in np.array_split(np.arange(len(chosen)), math.ceil(len(chosen) / micro_batch)):
+                rows = chosen[part]
+                value = self._loss(rows, batch.part(part[0], part[-1] + 1, self.device), generator)
+                self.scaler.scale(value * (len(rows) / images)).backward()  # type: ignore[no-untyped-call]
+                total += value.detach() * len(rows)
+        return total
+
+    def _loss(self, chosen: Rows, batch: Batch, generator: np.random.Generator) -> Tensor:
         truth = self.truth.rows(torch.from_numpy(chosen).to(self.device))
-        batch = self.inputs.training(self.rows[chosen], generator)
         mixup = self.recipe.augment.mixup
         with autocast(self.device, self.recipe.optimizer.precision):
             fused = self.net.embed(batch)

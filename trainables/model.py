@@ -30,6 +30,12 @@ class Batch(NamedTuple):
     views: Tensor
     semantic: Tensor | None = None
 
+    def part(self, start: int, stop: int, device: torch.device) -> Batch:
+        """Some of its images, on a device."""
+        views, semantic = (None if whole is None else whole[start:stop].to(device, non_blocking=True) for whole in self)
+        assert views is not None
+        return Batch(views, semantic)
+
 
 class BiomassNet(nn.Module):
     """From views to encoded targets, in two halves between which features can be mixed.

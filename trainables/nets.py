@@ -8,7 +8,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from pasture.errors import JobError
-from trainables.backbone import check_backbone, create_backbone
+from trainables import imported
+from trainables.backbone import BackboneFacts, check_backbone, create_backbone
 from trainables.model import BiomassNet
 from trainables.recipe import Recipe
 from trainables.tuning import add_lora, set_tuning
@@ -29,19 +30,24 @@ class Widths(NamedTuple):
 def widths(recipe: Recipe) -> Widths:
     """The lengths for a recipe, by building its backbones once."""
     second = recipe.semantic
-    return Widths(
-        check_backbone(recipe.backbone, recipe.view.size).features,
-        check_backbone(second.backbone, second.view.size).features if second else 0,
-    )
+    return Widths(backbone_facts(recipe).features, backbone_facts(second).features if second else 0)
 
 
 def backbone_digests(recipe: Recipe) -> dict[str, str]:
     """Hashes of the pretrained weights that a recipe stands on: `backbone_digest`, and `semantic_digest` or nothing."""
     second = recipe.semantic
     return {
-        "backbone_digest": check_backbone(recipe.backbone, recipe.view.size).digest,
-        "semantic_digest": check_backbone(second.backbone, second.view.size).digest if second else "",
+        "backbone_digest": backbone_facts(recipe).digest,
+        "semantic_digest": backbone_facts(second).digest if second else "",
     }
+
+
+def backbone_facts(recipe: Recipe) -> BackboneFacts:
+    """Digest and width of a recipe's backbone, or of the imported bank that stands for one."""
+    if name := recipe.backbone.bank:
+        bank = imported.read(name)
+        return BackboneFacts(imported.digest(name, bank), bank.features.shape[-1])
+    return check_backbone(recipe.backbone, recipe.view.size)
 
 
 def create_net(recipe: Recipe, sizes: Widths, backbone_state: Mapping[str, Tensor] | None = None) -> BiomassNet:

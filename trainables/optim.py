@@ -26,11 +26,10 @@ def create_optimizer(config: Optimizer, stage: Stage, net: BiomassNet) -> torch.
     if net.backbone is not None:
         for rate, parameters in _by_layer(net, stage.backbone_lr, config.layer_decay):
             groups += _groups(parameters, rate, config.weight_decay)
-    fused = next(net.parameters()).is_cuda
     if config.kind == "sgd":
-        return torch.optim.SGD(groups, lr=stage.head_lr, momentum=_MOMENTUM, fused=fused)
+        return torch.optim.SGD(groups, lr=stage.head_lr, momentum=_MOMENTUM, fused=True)
     kind = torch.optim.AdamW if config.kind == "adamw" else torch.optim.Adam
-    return kind(groups, lr=stage.head_lr, fused=fused)
+    return kind(groups, lr=stage.head_lr, fused=True)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

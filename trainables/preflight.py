@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from trainables.backbone import check_backbone, create_backbone
+from collections.abc import Sequence
+
+from pasture.errors import InputError
+from trainables import imported
+from trainables.backbone import create_backbone
 from trainables.fitted import check_fitted
+from trainables.nets import backbone_facts
 from trainables.recipe import Recipe
 from trainables.tuning import add_lora, set_tuning
+from trainables.views import view_count
 
 
-def check_recipe(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe, ids: Sequence[str]) -> None:
     """Build what depends on the backbone once: its weights, taps and pool, every stage's tuning, the second backbone.
+
+    Args:
+        recipe: to check.
+        ids: of the images that it is to be trained on; an imported bank must have them.
 
     Raises:
         InputError: naming the field that does not fit and what would.
     """
     if not recipe.neural:
         check_fitted(recipe)
-    check_backbone(recipe.backbone, recipe.view.size)
-    if (semantic := recipe.semantic) is not None:
-        check_backbone(semantic.backbone, semantic.view.size)
+    for part in filter(None, (recipe, recipe.semantic)):
+        backbone_facts(part)
+        if name := part.backbone.bank:
+            _check_bank(name, part, ids)
     tunings = {stage.tuning for stage in recipe.stages} - {"frozen", "full"}
     if tunings:
         backbone = create_backbone(recipe.backbone, recipe.view.size)
@@ -26,3 +37,14 @@ def check_recipe(recipe: Recipe) -> None:
             add_lora(backbone, recipe.backbone)
         for tuning in tunings:
             set_tuning(backbone, recipe.backbone, tuning)
+
+
+def _check_bank(name: str, recipe: Recipe, ids: Sequence[str]) -> None:
+    views = imported.read(name).rows(ids, name).shape[2]
+    if views != (expected := view_count(recipe.view)):
+        kinds = {1: "whole", 2: "halves", 5: "corners"}
+        raise InputError(
+            f"backbone.name=bank:{name} has {views} view(s) of a photograph, view.kind={recipe.view.kind} with "
+            f"view.tiles={recipe.view.tiles} has {expected}; set view.kind"
+            + (f"={kinds[views]}" if views in kinds else " and view.tiles to what the embeddings were made of")
+        )

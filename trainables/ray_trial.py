@@ -13,7 +13,7 @@ import ray.tune
 from pasture.dataset import Dataset, read_train
 from pasture.errors import ForageError
 from pasture.run_folder import RunFolder
-from trainables import artifacts
+from trainables import artifacts, imported
 from trainables.precision import best_device
 from trainables.recipe import Recipe
 from trainables.trial import Report, Trial
@@ -27,10 +27,10 @@ _STATE = "trial.pt"
 class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     """Runs one trial after another in one process.
 
-    The configuration holds `trial` (name), `recipe`, `data`, `fingerprint`, `run` (location of the run directory) and
-    `reported` (epochs that the driver knows already). Results hold the trial's `report`, scalars only, and
-    `finished`, true in the last one, after everything is written; or `error`, where the trial cannot go on. A trial
-    takes up its checkpoint by itself, so that it survives its worker and its driver alike.
+    The configuration holds `trial` (name), `recipe`, `data`, `fingerprint`, `run` (location of the run directory),
+    `several_nodes` and `reported` (epochs that the driver knows already). Results hold the trial's `report`, scalars
+    only, and `finished`, true in the last one, after everything is written; or `error`, where the trial cannot go on.
+    A trial takes up its checkpoint by itself, so that it survives its worker and its driver alike.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -108,7 +108,10 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
 
     def _new_trial(self) -> Trial:
         dataset = _dataset(self.job["data"])
-        return Trial(self.job["trial"], self.recipe, dataset, self.job["fingerprint"], best_device())
+        for bank in self.recipe.banks:
+            imported.adopt(bank, self.run.banks)
+        shared = self.run.features if self.job["several_nodes"] else None
+        return Trial(self.job["trial"], self.recipe, dataset, self.job["fingerprint"], best_device(), shared)
 
 
 @lru_cache(maxsize=1)

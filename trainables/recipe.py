@@ -54,6 +54,8 @@ class Recipe(Section):
     def _possible(self) -> Self:
         if self.view.kind == "corners" and self.view.tiles > 1:
             raise ValueError("view.tiles goes with view.kind whole or halves; corners are crops already")
+        if self.backbone.bank and not self.banked:
+            raise ValueError("backbone.name=bank:... has no network to train; schedule.stages must all be frozen")
         if not self.neural and not self.banked:
             raise ValueError(f"head.kind={self.head.kind} needs backbone.tuning=frozen and a fixed backbone.pool")
         if not self.neural and self.fusion.kind not in ("mean", "concat"):
@@ -97,6 +99,11 @@ class Recipe(Section):
             stage.model_copy(update={name: getattr(stage, name) or rate for name, rate in rates.items()})
             for stage in stages
         )
+
+    @property
+    def banks(self) -> list[str]:
+        """Names of the imported banks that stand for its backbones."""
+        return [part.backbone.bank for part in (self, self.semantic) if part and part.backbone.bank]
 
     @property
     def banked(self) -> bool:

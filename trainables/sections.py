@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,6 +11,7 @@ TtaName = Literal["none", "flips", "d4"]
 Precision = Literal["auto", "float32"]
 Tuning = Literal["frozen", "last_blocks", "lora", "full"]
 Pool = Literal["default", "cls", "mean", "cls_mean", "cls_attention"]
+_BANK: Final = "bank:"
 
 
 class Section(BaseModel):
@@ -57,7 +58,7 @@ class Backbone(Section):
     """The network that turns a view into a feature vector."""
 
     name: str = "tf_efficientnet_lite0"
-    """Any model name that timm knows."""
+    """Any model name that timm knows, or `bank:<name>` for embeddings that `forage features import` brought in."""
     weights: str = "hub"
     """`hub` (timm's pretrained weights, from the local cache where they are there), `none` (random), `package:<name>`
     (shipped inside an installed Python package) or a file (.safetensors, or .pth read with weights_only)."""
@@ -74,7 +75,22 @@ class Backbone(Section):
     lora: Lora = Lora()
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
+    compile: bool = False
+    """Compile a trained backbone (torch.compile): slow to start, faster after; worth it for many epochs on a GPU."""
     semantic: Semantic = Semantic()
+
+    @property
+    def bank(self) -> str:
+        """Name of the imported bank that stands for the network; empty where there is a network."""
+        return self.name.removeprefix(_BANK) if self.name.startswith(_BANK) else ""
+
+    @model_validator(mode="after")
+    def _embeddings_are_fixed(self) -> Self:
+        if self.bank and (self.tuning != "frozen" or self.taps or self.pool != "default"):
+            raise ValueError(
+                "backbone.name=bank:... goes with backbone.tuning=frozen, no taps and backbone.pool=default"
+            )
+        return self
 
     @model_validator(mode="after")
     def _attention_without_taps(self) -> Self:

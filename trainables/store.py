@@ -5,20 +5,68 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike
 
-from pasture.errors import JobError
+from pasture.errors import InputError, JobError
+
+_GB: Final = 10**9
+_LIMIT_GB: Final = 50.0
 
 
 def cache_root() -> Path:
     """Folder of all caches: $FORAGE_CACHE, else ~/.cache/forage."""
     return Path(os.environ.get("FORAGE_CACHE") or Path.home() / ".cache" / "forage")
+
+
+def cache_limit() -> int:
+    """Most bytes that arrays may take on this node: $FORAGE_CACHE_LIMIT in GB (10^9 bytes), else 50 GB.
+
+    Raises:
+        InputError: the variable is not a positive number.
+    """
+    text = os.environ.get("FORAGE_CACHE_LIMIT") or str(_LIMIT_GB)
+    with suppress(ValueError):
+        if (limit := float(text)) > 0:
+            return int(limit * _GB)
+    raise InputError(f"FORAGE_CACHE_LIMIT={text!r}: expected a positive number of GB, such as 20")
+
+
+class Entry(NamedTuple):
+    """One array of the cache.
+
+    Attributes:
+        kind: what it is: `views` or `features`.
+        key: everything its content depends on.
+        path: of the array.
+        used: when it was asked for last.
+    """
+
+    kind: str
+    key: dict[str, Any]
+    path: Path
+    used: datetime
+
+
+def entries() -> Iterator[Entry]:
+    """Every array of the cache, those used last first."""
+    paths = sorted(cache_root().glob("*/*.npy"), key=_used, reverse=True)
+    for path in paths:
+        with suppress(OSError, ValueError):  # evicted while we look
+            key = json.loads(path.with_suffix(".json").read_text())
+            yield Entry(path.parent.name, key, path, datetime.fromtimestamp(_used(path), UTC))
+
+
+def array_path(kind: str, key: Mapping[str, Any]) -> Path:
+    """Where the array that `key` names lies, or will lie: the name is a hash of the key."""
+    return cache_root() / kind / f"{hashlib.sha256(_text(key).encode()).hexdigest()[:32]}.npy"
 
 
 def cached_array(
@@ -30,33 +78,86 @@ def cached_array(
 ) -> np.ndarray:
     """The array that `key` names, read-only and memory-mapped; `fill` computes it if it is not there yet.
 
-    The name is a hash of the key, so the key must say everything the content depends on. Two processes that ask at once
-    build once: the second waits on a lock that the system drops when its holder dies. The array appears under its
-    name only when complete.
+    The key must say everything the content depends on. Two processes that ask at once build once: the second waits on a
+    lock that the system drops when its holder dies. The array appears under its name only when complete. Beyond
+    `cache_limit` the arrays that were not used for longest are deleted; a process that has one open keeps it.
 
     Raises:
-        JobError: the cache cannot be written.
+        JobError: the cache cannot be written, or the array alone is larger than the limit.
     """
-    text = json.dumps(dict(key), sort_keys=True)
-    path = cache_root() / kind / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npy"
-    if not path.exists():
-        try:
+    path = array_path(kind, key)
+    try:
+        array = _open(path, shape)
+        if array is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
-                if not path.exists():
-                    _build(path, shape, dtype, fill)
-        except OSError as error:
-            raise JobError(
-                f"cannot write the cache {path.parent}: {error.strerror or error}; set FORAGE_CACHE to another folder"
-            ) from None
-    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+                array = _open(path, shape)
+                if array is None:
+                    _build(path, key, shape, np.dtype(dtype), fill)
+                    array = _open(path, shape)
+    except OSError as error:
+        raise JobError(
+            f"cannot write the cache {path.parent}: {error.strerror or error}; make space, or set FORAGE_CACHE to "
+            "another folder"
+        ) from None
+    if array is None:
+        raise JobError(f"{path}: gone as soon as it was built; raise --cache-limit (FORAGE_CACHE_LIMIT)")
     return array
 
 
-def _build(path: Path, shape: tuple[int, ...], dtype: DTypeLike, fill: Callable[[np.ndarray], None]) -> None:
+def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The array if it is there and whole."""
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    with suppress(OSError):  # a cache that is read only is as good
+        os.utime(path)
+    return array if array.shape == shape else None
+
+
+def _build(
+    path: Path, key: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[Any], fill: Callable[[np.ndarray], None]
+) -> None:
     # One fixed temporary name: the lock admits one builder, and what a killed one left is overwritten.
     temporary = path.with_suffix(".partial")
-    array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    temporary.unlink(missing_ok=True)
+    _make_room(int(np.prod(shape)) * dtype.itemsize)
+    array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        # Writing into a hole of the file when the disk is full would kill the process, without an error to catch.
+        with temporary.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
     fill(array)
     array.flush()
+    path.with_suffix(".json").write_text(_text(key))
     temporary.replace(path)
+
+
+def _make_room(needed: int) -> None:
+    """Delete the arrays not used for longest until `needed` bytes more stay within the limit."""
+    limit = cache_limit()
+    if needed > limit:
+        raise JobError(
+            f"the cache may hold {limit / _GB:.3g} GB, but one array takes {needed / _GB:.3g} GB; raise --cache-limit "
+            "(FORAGE_CACHE_LIMIT) or lower view.size"
+        )
+    files = {path: path.stat().st_size for path in cache_root().glob("*/*") if path.suffix in (".npy", ".partial")}
+    total = sum(files.values())
+    for path in sorted((p for p in files if p.suffix == ".npy"), key=_used):
+        if total + needed <= limit:
+            return
+        path.unlink(missing_ok=True)
+        path.with_suffix(".json").unlink(missing_ok=True)
+        total -= files[path]
+
+
+def _used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _text(key: Mapping[str, Any]) -> str:
+    return json.dumps(dict(key), sort_keys=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pasture.dataset import Dataset
 from pasture.errors import JobError
+from pasture.files import Folder
 from pasture.folds import held_out_rows, make_folds, training_rows
 from pasture.metric import target_r2, weighted_r2
 from pasture.oof import OofTable
@@ -41,17 +42,26 @@ class Trial:
         dataset: labelled images.
         fingerprint: of the dataset.
         device: where to compute.
+        shared: folder that all nodes of a cluster see, for feature banks under way; none is needed on one node.
 
     Attributes:
         curve: one report an epoch, scalars only.
     """
 
-    def __init__(self, name: str, recipe: Recipe, dataset: Dataset, fingerprint: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        name: str,
+        recipe: Recipe,
+        dataset: Dataset,
+        fingerprint: str,
+        device: torch.device,
+        shared: Folder | None = None,
+    ) -> None:
         self.name, self.recipe, self.dataset, self.fingerprint = name, recipe, dataset, fingerprint
         v = recipe.validation
         self.folds = make_folds(dataset, v.splitter, v.folds, v.seed)
         self.held = np.flatnonzero(self.folds >= 0)
-        inputs: Inputs = make_inputs(recipe, dataset, fingerprint, device)
+        inputs: Inputs = make_inputs(recipe, dataset, fingerprint, device, shared)
         sizes = widths(recipe)
         kind = FoldLearner if recipe.neural else FittedLearner
         self.learners = [
@@ -81,7 +91,7 @@ class Trial:
 
         Returns:
             `epoch` (1-based), `score` (of the best epoch so far), `epoch_score`, `best_epoch`, `train_loss`,
-            `r2_<target>`, learning rates, `seconds`, `images_per_second`.
+            `r2_<target>`, learning rates, `micro_batch` (images in memory at a time), `seconds`, `images_per_second`.
 
         Raises:
             JobError: the loss or a prediction is not finite.
@@ -102,6 +112,7 @@ class Trial:
             "train_loss": float(np.mean(losses)),
             **{f"r2_{target}": value for target, value in target_r2(truth, oof).items()},
             **self.learners[0].rates(),
+            "micro_batch": min(learner.micro_batch for learner in self.learners),
             "seconds": seconds,
             "images_per_second": trained / seconds,
         }

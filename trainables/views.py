@@ -33,12 +33,20 @@ def load_views(path: Path, view: View) -> Picture:
     Raises:
         InputError: the picture is missing or damaged.
     """
+    return cut(decode(path), view)
+
+
+def decode(path: Path) -> Picture:
+    """The pixels of a photograph: (height, width, 3), RGB.
+
+    Raises:
+        InputError: the picture is missing or damaged.
+    """
     try:
         with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
+            return np.asarray(picture.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not a readable picture ({error})") from None
-    return cut(pixels, view)
 
 
 def cut(pixels: Picture, view: View) -> Picture:

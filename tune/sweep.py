@@ -17,6 +17,7 @@ from pasture.errors import ForageError, InputError, JobError
 from pasture.folds import make_folds
 from pasture.run_folder import RunFolder
 from search_spaces.space import Space
+from trainables import imported
 from trainables.preflight import check_recipe
 from trainables.ray_trial import RayTrial
 from trainables.versions import versions
@@ -71,9 +72,9 @@ def launch(
     for recipe in space.variants("validation"):
         v = recipe.validation
         make_folds(dataset, v.splitter, v.folds, v.seed)
-    fingerprint = verify_pictures(dataset)
+    fingerprint = verify_pictures(dataset, _needs_pictures(space))
     for recipe in space.variants("backbone", "view"):
-        check_recipe(recipe)
+        check_recipe(recipe, dataset.ids)
     plan = Plan(
         data=str(dataset.root),
         space=space.to_dict(),
@@ -89,6 +90,8 @@ def launch(
         resources = trial_resources(cpus_per_trial, gpus_per_trial)
         with _alone(run):
             run.write_truth(dataset)
+            for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
+                imported.publish(bank, run.banks)
             run.write_sweep(asdict(plan))
             return _run(plan, run, Ledger(run), resources)
 
@@ -107,7 +110,7 @@ def resume(run: RunFolder, address: str) -> Outcome:
             ledger.write_table()
             return Outcome(run, ledger, interrupted=False)
         dataset = read_train(plan.data)
-        if verify_pictures(dataset) != plan.fingerprint:
+        if verify_pictures(dataset, _needs_pictures(Space.parse(plan.space))) != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
         with connect(address):
             return _run(plan, run, ledger, trial_resources(plan.cpus_per_trial, plan.gpus_per_trial))
@@ -116,7 +119,12 @@ def resume(run: RunFolder, address: str) -> Outcome:
 def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]) -> Outcome:
     space = Space.parse(plan.space)
     epochs = max(recipe.epochs for recipe in space.variants("schedule"))
-    job = {"run": str(run.folder), "data": plan.data, "fingerprint": plan.fingerprint}
+    job = {
+        "run": str(run.folder),
+        "data": plan.data,
+        "fingerprint": plan.fingerprint,
+        "several_nodes": len(ray.nodes()) > 1,
+    }
     scheduler = AshaScheduler(epochs, ledger)
     proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job)
     with (
@@ -143,6 +151,8 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]
             verbose=0,
         )
     ledger.write_table()
+    if not stop.requested:
+        run.features.clear()
     return Outcome(run, ledger, interrupted=stop.requested)
 
 
@@ -158,6 +168,10 @@ def _own_errors() -> Iterator[None]:
         if cause:
             raise cause from None
         raise
+
+
+def _needs_pictures(space: Space) -> bool:
+    return not all(recipe.backbone.bank for recipe in space.variants("backbone"))
 
 
 def _ended(ledger: Ledger) -> list[Record]:

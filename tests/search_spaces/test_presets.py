@@ -248,7 +248,7 @@ def test_the_width_of_a_view_is_the_real_one(name: str) -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_short_life(name: str, make_trial: MakeTrial, dataset: Dataset, fingerprint: str, tmp_path: Path) -> None:
     recipe = small(name)
-    check_recipe(recipe)
+    check_recipe(recipe, [])
     trial = make_trial(recipe)
     trial.step()
     checkpoint = trial.state()
@@ -305,7 +305,7 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: Dataset, finger
 )
 def test_a_new_combination_needs_no_new_code(name: str, changes: dict[str, Any], make_trial: MakeTrial) -> None:
     recipe = small(name, **changes, **{"validation.splitter": "group"})
-    check_recipe(recipe)
+    check_recipe(recipe, [])
     trial = make_trial(recipe)
     before = [learner.weights() for learner in trial.learners]
     while not trial.done:

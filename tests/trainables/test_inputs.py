@@ -36,7 +36,7 @@ def test_a_frozen_network_is_trained_on_what_its_strength_allows(
     bank = feature_bank(recipe, dataset, fingerprint, cpu)
     for row in ROWS:
         allowed = {bank.elements[row, e].tobytes() for e in elements} | {r.tobytes() for r in bank.replicas[row]}
-        drawn = inputs.training(np.full(200, row), np.random.default_rng(0)).views
+        drawn = next(inputs.training([np.full(200, row)], np.random.default_rng(0))).views
         assert {d.half().numpy().tobytes() for d in drawn} == allowed
         assert len(allowed) == len(elements) + copies
         assert drawn.dtype == torch.float32
@@ -60,7 +60,7 @@ def test_a_tuned_network_sees_pictures(
     views = torch.from_numpy(np.array(cached_views(dataset, fingerprint, tuned_recipe.view))[ROWS])
     for element in d4.ALL:
         assert torch.equal(inputs.element(ROWS, element).views, d4.apply(views, element))
-    draws = [inputs.training(ROWS, np.random.default_rng(seed)).views for seed in (1, 2, 1)]
+    draws = [next(inputs.training([ROWS], np.random.default_rng(seed))).views for seed in (1, 2, 1)]
     assert draws[0].shape == views.shape
     assert torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[1])
@@ -72,4 +72,4 @@ def test_without_augmentation_a_tuned_network_sees_the_pictures_themselves(
 ) -> None:
     recipe = tuned_recipe.with_overrides({"augment.strength": "none"})
     inputs = make_inputs(recipe, dataset, fingerprint, cpu)
-    assert torch.equal(inputs.training(ROWS, np.random.default_rng(0)).views, inputs.element(ROWS, 0).views)
+    assert torch.equal(next(inputs.training([ROWS], np.random.default_rng(0))).views, inputs.element(ROWS, 0).views)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from pasture.dataset import Dataset
 from pasture.errors import JobError
 from pasture.targets import TARGETS, TOTAL, balance_gap
 from trainables import d4
-from trainables.inputs import make_inputs
+from trainables.inputs import Rows, make_inputs
 from trainables.lds import lds_weights
 from trainables.learner import FoldLearner
 from trainables.model import Batch
@@ -88,9 +88,9 @@ def test_held_out_pictures_are_not_looked_at(make_learner: MakeLearner, either_r
     seen: list[int] = []
     training = learner.inputs.training
 
-    def spy(rows: np.ndarray, generator: np.random.Generator) -> Batch:
-        seen.extend(rows.tolist())
-        return training(rows, generator)
+    def spy(batches: Sequence[Rows], generator: np.random.Generator) -> Iterator[Batch]:
+        seen.extend(np.concatenate(batches).tolist())
+        return training(batches, generator)
 
     learner.inputs.training = spy  # type: ignore[method-assign]
     for epoch in range(2):
@@ -104,7 +104,7 @@ def test_batches_have_nearly_the_same_size(make_learner: MakeLearner, frozen_rec
     learner = make_learner(frozen_recipe.with_overrides({"schedule.batch_size": 11}))
     sizes: list[int] = []
     training = learner.inputs.training
-    learner.inputs.training = lambda rows, g: (sizes.append(len(rows)), training(rows, g))[1]  # type: ignore
+    learner.inputs.training = lambda batches, g: (sizes.extend(map(len, batches)), training(batches, g))[1]  # type: ignore
     learner.train_epoch(0, [])
     assert sizes == [6, 6]
     assert learner.steps_an_epoch == 2

@@ -307,6 +307,6 @@ def test_both_halves_of_an_image_are_on_one_side(dataset: Dataset, make_trial: C
     held = set(held_out_rows(trial.folds, 0))
     assert len(held) == 5  # a fifth of 24, rounded up: images, not their 48 halves or 120 rows
     assert not held & set(learner.rows)
-    batch = learner.inputs.training(learner.rows[:3], np.random.default_rng(0))
+    batch = next(learner.inputs.training([learner.rows[:3]], np.random.default_rng(0)))
     assert batch.views.shape == (3, 2, 32, 32, 3)  # an image is one row of a batch, its halves are inside
     assert learner.truth.grams.numpy() == pytest.approx(dataset.targets[learner.rows], rel=1e-5)

@@ -49,6 +49,7 @@ def make_config(run: RunFolder, data_folder: Path, fingerprint: str, frozen_reci
             "data": str(data_folder),
             "fingerprint": fingerprint,
             "run": str(run),
+            "several_nodes": False,
             "reported": reported,
         }
 

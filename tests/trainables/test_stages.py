@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -277,9 +277,9 @@ class _Grams:
     def __init__(self, grams: np.ndarray) -> None:
         self.grams = torch.tensor(grams, dtype=torch.float32)
 
-    def training(self, rows: Rows, generator: np.random.Generator) -> Batch:
-        """(n, 1, 5)."""
-        return self.element(rows, 0)
+    def training(self, batches: Sequence[Rows], generator: np.random.Generator) -> Iterator[Batch]:
+        """(n, 1, 5) each."""
+        return (self.element(rows, 0) for rows in batches)
 
     def element(self, rows: Rows, element: int) -> Batch:
         """(n, 1, 5)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 import trainables
 from pasture.errors import InputError, JobError
-from trainables.store import cache_root, cached_array
+from trainables.store import array_path, cache_limit, cache_root, cached_array, entries
 
 KEY = {"dataset": "d", "size": 3}
 
@@ -137,3 +138,63 @@ def test_a_killed_builder_leaves_nothing_and_the_next_builds(root: Path, tmp_pat
     # Of another size than what the dead one left: nothing of that may be reused.
     assert cached_array("things", KEY, (4,), np.int32, lambda a: a.fill(9)).tolist() == [9] * 4
     assert cached_array("things", KEY, (4,), np.int32, _never).tolist() == [9] * 4
+
+
+def _thousand(value: int, root: Path) -> np.ndarray:
+    """An array of 1,000 bytes beside its header."""
+    return cached_array("things", {"value": value}, (1000,), np.uint8, lambda a: a.fill(value))
+
+
+def _held(root: Path) -> set[int]:
+    return {entry.key["value"] for entry in entries()}
+
+
+def test_beyond_the_limit_the_longest_unused_leaves_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORAGE_CACHE_LIMIT", str(3.9e-6))  # three arrays of 1,128 bytes
+    for value in range(3):
+        _thousand(value, root)
+        os.utime(array_path("things", {"value": value}), (value, value))
+    kept_open = _thousand(1, root)  # used again: now the last one used
+    oldest = array_path("things", {"value": 0})
+    _thousand(3, root)
+    assert _held(root) == {1, 2, 3}
+    assert not oldest.exists()
+    assert not oldest.with_suffix(".json").exists()
+    _thousand(4, root)
+    assert _held(root) == {1, 3, 4}
+    _thousand(5, root)
+    _thousand(6, root)
+    assert _held(root) == {4, 5, 6}
+    assert set(kept_open.tolist()) == {1}, "who has an array open keeps it"
+
+
+def test_an_array_larger_than_the_limit_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _thousand(0, root)
+    monkeypatch.setenv("FORAGE_CACHE_LIMIT", str(0.9e-6))
+    with pytest.raises(JobError, match="FORAGE_CACHE_LIMIT"):
+        _thousand(1, root)
+    assert _held(root) == {0}, "what is there was deleted for nothing"
+
+
+@pytest.mark.parametrize("text", ["many", "0", "-3", "nan"])
+def test_a_limit_that_is_none_is_an_input_error(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORAGE_CACHE_LIMIT", text)
+    with pytest.raises(InputError, match=r"FORAGE_CACHE_LIMIT.*such as 20"):
+        cache_limit()
+
+
+def test_what_a_damaged_file_held_is_computed_again(root: Path) -> None:
+    cached_array("things", KEY, (4,), np.int32, _sevens)
+    path = array_path("things", KEY)
+    for content in (path.read_bytes()[:-3], b"", b"no array"):
+        path.write_bytes(content)
+        assert cached_array("things", KEY, (4,), np.int32, _sevens).tolist() == [7] * 4
+
+
+def test_a_full_disk_is_an_error_not_a_killed_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(JobError, match="No space left on device; make space"):
+        cached_array("things", KEY, (4,), np.int32, _never)

@@ -1,0 +1,71 @@
+"""An array of the cache that several processes compute together, block by block."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from pasture.errors import InputError
+from pasture.files import Folder
+from trainables.image_cache import Watch, silent
+from trainables.store import array_path, cached_array
+
+_ROWS: Final = 16
+
+
+def cooperative_array(
+    kind: str,
+    key: dict[str, Any],
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    compute: Callable[[range], np.ndarray],
+    shared: Folder | None = None,
+    watch: Watch = silent,
+) -> np.ndarray:
+    """As `trainables.store.cached_array`, for an array whose rows are computed independently of one another.
+
+    Whoever needs the array takes the blocks that are not there yet, in an order of his own, and leaves them for the
+    others: any number of processes, on any number of nodes, share the work without waiting for one another. Who is
+    killed loses one block. Two may compute the same block towards the end; both write the same.
+
+    Args:
+        kind, key, shape, dtype: as there.
+        compute: some rows of the array.
+        shared: folder that all nodes see, for the blocks; by default beside the array, for the processes of this node.
+        watch: told of progress.
+    """
+    path = array_path(kind, key)
+    blocks = shared / path.stem if shared else Folder.at(path.with_suffix(".blocks"))
+    spans = [range(start, min(start + _ROWS, shape[0])) for start in range(0, shape[0], _ROWS)]
+
+    def block(span: range) -> np.ndarray:
+        name = f"{span.start:08d}.npy"
+        if blocks.exists(name):
+            try:
+                return np.asarray(np.load(io.BytesIO(blocks.read(name)), allow_pickle=False))
+            except (InputError, ValueError, EOFError):
+                pass  # deleted by whoever has just put the array together, or damaged
+        values = compute(span).astype(dtype)
+        content = io.BytesIO()
+        np.save(content, values)
+        blocks.write(name, content.getvalue())
+        return values
+
+    def fill(array: np.ndarray) -> None:
+        for span in spans:
+            array[span.start : span.stop] = block(span)
+
+    for done, i in enumerate(np.random.default_rng().permutation(len(spans)), start=1):
+        if path.exists():
+            break
+        block(spans[i])
+        watch("features", min(done * _ROWS, shape[0]), shape[0])
+    array = cached_array(kind, key, shape, dtype, fill)
+    if shared is None:
+        shutil.rmtree(blocks.path, ignore_errors=True)
+    return array
