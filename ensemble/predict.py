@@ -114,7 +114,7 @@ def _predict(loaded: _Loaded, pictures: dict[View, Tensor], rows: slice, element
     features = {
         source: _features(pictures[source.view], backbone, device)
         if isinstance(backbone, Backbone)
-        else torch.from_numpy(backbone[rows, element]).float().to(device)
+        else torch.from_numpy(np.array(backbone[rows, element])).float().to(device)
         for source, backbone in loaded.frozen.items()
     }
     total = np.zeros((rows.stop - rows.start, len(TARGETS)))

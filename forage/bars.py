@@ -15,7 +15,7 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
     """A function that is told what is being done, how much of it is done and how much there is; a bar for each."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=messages, transient=True) as progress:
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
 
         def watch(what: str, done: int, total: int) -> None:
             if what not in tasks:

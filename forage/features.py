@@ -114,7 +114,7 @@ def _read_embeddings(file: Path, ids: Path | None) -> tuple[list[str], np.ndarra
         if "image_id" not in table.columns:
             raise InputError(f"{file}: no column image_id; found {', '.join(map(str, table.columns[:8]))}")
         values = table.drop(columns="image_id")
-        if words := [str(c) for c, kind in values.dtypes.items() if not np.issubdtype(kind, np.number)]:
+        if words := [str(c) for c, kind in values.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]:
             raise InputError(f"{file}: column {words[0]} is not numeric; expected image_id and one column a feature")
         return [str(i) for i in table["image_id"]], values.to_numpy()
     if file.suffix != ".npy":

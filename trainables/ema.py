@@ -19,10 +19,12 @@ def averaged(net: nn.Module, decay: float) -> AveragedModel:
     def follow(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
         t = float(updates)
         step = 1 - min(decay, (1 + t) / (10 + t))
-        for old, new in zip(average, current, strict=True):
-            if torch.is_floating_point(old):
-                old.lerp_(new, step)
-            else:
+        pairs = list(zip(average, current, strict=True))
+        floats = [pair for pair in pairs if torch.is_floating_point(pair[0])]
+        # One call for all: on a GPU a call a tensor takes longer than the arithmetic.
+        torch._foreach_lerp_([old for old, _ in floats], [new for _, new in floats], step)
+        for old, new in pairs:
+            if not torch.is_floating_point(old):
                 old.copy_(new)
 
     return AveragedModel(net, multi_avg_fn=follow, use_buffers=True)

@@ -89,7 +89,7 @@ def write(name: str, ids: Sequence[str], features: np.ndarray) -> None:
         raise InputError(f"image id {image!r} appears {count} times; give each photograph once")
     shape = {2: (-1, 1, 1, *features.shape[1:]), 3: (-1, 1, *features.shape[1:]), 4: features.shape}[features.ndim]
     with np.errstate(over="ignore"):
-        halves = features.reshape(shape).astype(np.float16)
+        halves = np.ascontiguousarray(features.reshape(shape), dtype=np.float16)
     if not np.isfinite(halves).all():
         row = int(np.argwhere(~np.isfinite(halves))[0][0])
         raise InputError(f"embeddings of {ids[row]}: a value is not finite, or above 65504; scale them")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pasture.dataset import Dataset
 from pasture.errors import JobError
@@ -275,3 +275,22 @@ def test_label_smoothing_weighs_images(make_learner: MakeLearner, frozen_recipe:
     assert weights.mean().item() == pytest.approx(1)
     expected = lds_weights(dataset.targets[ROWS, TOTAL], LabelSmoothing())
     np.testing.assert_allclose(weights, expected, rtol=1e-5)
+
+
+def test_a_compiled_backbone_learns_the_same(
+    make_learner: MakeLearner, tuned_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[nn.Module] = []
+    compile_module = nn.Module.compile
+
+    def traced(module: nn.Module) -> None:
+        compiled.append(module)
+        compile_module(module, backend="eager")  # traced as ever, without a C++ compiler
+
+    plain = make_learner(tuned_recipe, epochs=1)
+    monkeypatch.setattr(nn.Module, "compile", traced)
+    learner = make_learner(tuned_recipe.with_overrides({"backbone.compile": True, "optimizer.ema": 0.9}), epochs=1)
+    assert compiled == [learner.net.backbone]
+    for name, tensor in plain.weights().items():
+        torch.testing.assert_close(learner.net.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+    learner.predict(HELD, d4.ALL)
