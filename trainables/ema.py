@@ -16,15 +16,14 @@ def averaged(net: nn.Module, decay: float) -> AveragedModel:
     initial weights at its end.
     """
 
-    def follow(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
-        t = float(updates)
+    def follow(average: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
+        t = float(model.n_averaged)  # not the argument, which lies on the device and would be waited for
         step = 1 - min(decay, (1 + t) / (10 + t))
-        pairs = list(zip(average, current, strict=True))
-        floats = [pair for pair in pairs if torch.is_floating_point(pair[0])]
-        # One call for all: on a GPU a call a tensor takes longer than the arithmetic.
-        torch._foreach_lerp_([old for old, _ in floats], [new for _, new in floats], step)
-        for old, new in pairs:
-            if not torch.is_floating_point(old):
-                old.copy_(new)
+        # Tensors come grouped by type. One call for all: on a GPU, a call a tensor takes longer than the arithmetic.
+        if torch.is_floating_point(average[0]):
+            torch._foreach_lerp_(list(average), list(current), step)
+        else:
+            torch._foreach_copy_(list(average), list(current))
 
-    return AveragedModel(net, multi_avg_fn=follow, use_buffers=True)
+    model = AveragedModel(net, multi_avg_fn=follow, use_buffers=True)
+    return model
