@@ -110,6 +110,25 @@ def test_chunks_change_nothing(chunk: int, blend: Blend, test: Dataset, monkeypa
     np.testing.assert_allclose(predict(blend, test), expected, **ABOUT_HALF_PRECISION)
 
 
+def test_a_photograph_is_decoded_once_and_few_are_in_memory(
+    blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len({member.recipe.view for member in blend.members}) > 1
+    monkeypatch.setattr(ensemble.predict, "CHUNK", 2)
+    decoded: list[Path] = []
+    decode = ensemble.predict.decode
+    monkeypatch.setattr(ensemble.predict, "decode", lambda path: (decoded.append(path), decode(path))[1])
+    told: list[tuple[str, int, int]] = []
+
+    def watch(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+        assert len(decoded) <= done + 2 * 2, "decoding runs further ahead than the next chunk"
+
+    predict(blend, test, watch=watch)
+    assert sorted(decoded) == sorted(test.paths)
+    assert told == [("predicting", done, len(test)) for done in (2, 4, 6)]
+
+
 def test_rows_follow_the_dataset(blend: Blend, test: Dataset) -> None:
     backwards = dataclasses.replace(test, images=test.images[::-1])
     np.testing.assert_allclose(predict(blend, backwards)[::-1], predict(blend, test), **ABOUT_HALF_PRECISION)
