@@ -17,13 +17,17 @@ from forage.options import (
     CpusOption,
     DataArgument,
     EpochsOption,
+    FailuresOption,
     GpusOption,
+    HoursOption,
     JsonOption,
     NameOption,
     RunArgument,
     RunsOption,
+    ScoreOption,
     SearchName,
     SetOption,
+    TimeoutOption,
     TtaChoice,
     parse_settings,
 )
@@ -91,34 +95,37 @@ def sweep(
     runs: RunsOption = "runs",
     space: Annotated[str, typer.Option(help="A shipped search space or a YAML file.")] = "default",
     trials: Annotated[int, typer.Option(min=1, help="How many trials.")] = 24,
+    hours: HoursOption = None,
+    until_score: ScoreOption = None,
     epochs: EpochsOption = None,
     search: Annotated[SearchName, typer.Option(help="How trials are proposed.")] = SearchName.optuna,
     address: AddressOption = "local",
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
+    trial_timeout: TimeoutOption = None,
+    max_failures: FailuresOption = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search for recipes on Ray, pruning with ASHA. Leaves a run directory that can be resumed and blended."""
     from search_spaces.catalogue import load_space
+    from tune.plan import Limits
 
+    limits = Limits(
+        trials=trials,
+        hours=hours,
+        until_score=until_score,
+        trial_timeout=trial_timeout,
+        max_failures=max_failures,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+    )
     chosen = override(load_space(space), settings, epochs)
     run = new_run(runs, name or f"{Path(space).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     from tune.sweep import launch  # torch and Ray take seconds to import: not before the words are known to be right
 
-    outcome = launch(
-        run,
-        data,
-        chosen,
-        trials=trials,
-        search=search.value,
-        seed=seed,
-        address=address,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-    )
-    conclude(outcome, as_json)
+    conclude(launch(run, data, chosen, limits, search=search.value, seed=seed, address=address), as_json)
 
 
 @app.command(epilog="Example: `forage train data/csiro --recipe feature_ridge`")
@@ -137,23 +144,14 @@ def train(
     """Train one recipe on all its folds, without a search. Leaves a run directory like a sweep's, of one trial."""
     from search_spaces.catalogue import load_recipe
     from search_spaces.space import Space
+    from tune.plan import Limits
 
+    limits = Limits(trials=1, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
     chosen = override(Space(load_recipe(recipe), (), {}), settings, epochs)
     run = new_run(runs, name or f"{Path(recipe).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     from tune.sweep import launch
 
-    outcome = launch(
-        run,
-        data,
-        chosen,
-        trials=1,
-        search="random",
-        seed=0,
-        address=address,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-    )
-    conclude(outcome, as_json)
+    conclude(launch(run, data, chosen, limits, search="random", address=address), as_json)
 
 
 recipes = typer.Typer(help="List the shipped recipes, or print one.", rich_markup_mode="markdown")
@@ -180,17 +178,42 @@ def show_recipe(
     sys.stdout.write(load_recipe(name).to_yaml())
 
 
-@app.command(epilog="Example: `forage resume runs/default-20261121-093000`")
-def resume(run: RunArgument, address: AddressOption = "local", as_json: JsonOption = False) -> None:
-    """Go on with a sweep that was stopped, by whatever. No finished trial runs again.
+@app.command(epilog="Example: `forage resume runs/default-20261121-093000 --trials 100`")
+def resume(
+    run: RunArgument,
+    trials: Annotated[int | None, typer.Option(min=1, help="How many trials in all: more extend the sweep.")] = None,
+    hours: HoursOption = None,
+    until_score: ScoreOption = None,
+    data: Annotated[Path | None, typer.Option(help="Where the data folder is now, if it has moved.")] = None,
+    address: AddressOption = "local",
+    cpus_per_trial: Annotated[float | None, typer.Option(min=0, help="CPUs each trial asks for.")] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(min=0, help="GPUs each trial asks for.")] = None,
+    trial_timeout: TimeoutOption = None,
+    max_failures: Annotated[
+        int | None, typer.Option(help="How often the worker of one trial may die before the trial has failed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a sweep that was stopped, by whatever, or extend one that has ended. No ended trial runs again.
 
-    A run directory from somebody else is data, not code: JSON, YAML, Parquet, safetensors, and checkpoints that are
-    read with weights_only.
+    What is not given stays as it was. A run directory from somebody else is data, not code: JSON, YAML, Parquet,
+    safetensors, and checkpoints that are read with weights_only.
     """
     from pasture.run_folder import RunFolder
     from tune.sweep import resume as go_on
 
-    conclude(go_on(RunFolder(run), address), as_json)
+    given = {
+        "trials": trials,
+        "hours": hours,
+        "until_score": until_score,
+        "data": str(data) if data else None,
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "trial_timeout": trial_timeout,
+        "max_failures": max_failures,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    conclude(go_on(RunFolder(run), address, changes), as_json)
 
 
 @app.command(epilog="Example: `forage status runs/default-20261121-093000 --json`")
@@ -332,10 +355,15 @@ def conclude(outcome: Any, as_json: bool) -> None:
     else:
         say_summary(str(outcome.run), summary)
     attempt(lambda: write_run_report(outcome.run), say)
-    if outcome.interrupted:
-        say(f"stopped; go on with: forage resume {outcome.run}")
+    go_on = f"go on with: forage resume {outcome.run}"
+    if outcome.stopped_by == "signal":
+        say(f"stopped; {go_on}")
         raise typer.Exit(INTERRUPTED)
-    if summary["complete"] == 0:
+    if outcome.stopped_by == "hours":
+        say(f"stopped after {plan.hours:g} h, as asked; {go_on}")
+    if outcome.stopped_by == "score":
+        say(f"stopped at the score asked for, {plan.until_score:g}; {go_on} --until-score ...")
+    if summary["complete"] == 0 and summary["failed"]:
         first = next((r.error for r in outcome.ledger.with_status("FAILED")), "no trial was complete")
         messages.print(f"forage: no trial was complete; the first error: {first}", markup=False)
         raise typer.Exit(1)

@@ -42,6 +42,16 @@ CpusOption = Annotated[float, typer.Option(min=0, help="CPUs each trial asks for
 GpusOption = Annotated[
     float | None, typer.Option(min=0, help="GPUs each trial asks for; one where there is any, by default.")
 ]
+HoursOption = Annotated[
+    float | None, typer.Option(help="Stop after so many hours, to be resumed; each session has as many again.")
+]
+ScoreOption = Annotated[float | None, typer.Option(help="Stop once a complete trial has this score.")]
+TimeoutOption = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="A trial that runs for longer hangs: it is ended as failed.")
+]
+FailuresOption = Annotated[
+    int, typer.Option(help="How often the worker of one trial may die before the trial has failed.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field in every trial, unsearched; repeatable."),

@@ -21,7 +21,7 @@ from pasture.parquet import write_parquet
 from pasture.run_folder import RunFolder
 from trainables.recipe import Recipe
 
-Status = Literal["RUNNING", "COMPLETE", "PRUNED", "FAILED"]
+Status = Literal["PENDING", "RUNNING", "COMPLETE", "PRUNED", "FAILED"]
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Record:
         number: 0-based, in the order of proposal.
         params: labels drawn from the search space, by field.
         recipe: the whole recipe, as nested plain values.
-        status: RUNNING until something ends it.
+        status: PENDING until it has a worker, then RUNNING until something ends it.
         curve: one report an epoch.
         error: why it failed.
     """
@@ -40,7 +40,7 @@ class Record:
     number: int
     params: dict[str, Any]
     recipe: dict[str, Any]
-    status: Status = "RUNNING"
+    status: Status = "PENDING"
     curve: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
 
@@ -87,7 +87,7 @@ class Ledger:
     def propose(self, params: dict[str, Any], recipe: Recipe | None, error: str = "") -> Record:
         """Write a new trial down before it runs; without a recipe, one that could not be made."""
         content = recipe.to_dict() if recipe else {}
-        record = Record(self.next_number, params, content, "RUNNING" if recipe else "FAILED", error=error)
+        record = Record(self.next_number, params, content, "PENDING" if recipe else "FAILED", error=error)
         self.records[record.name] = record
         self.write(record)
         return record
@@ -99,6 +99,10 @@ class Ledger:
     def with_status(self, *status: Status) -> list[Record]:
         """Records in one of some states."""
         return [r for r in self.records.values() if r.status in status]
+
+    def ended(self) -> list[Record]:
+        """Records of trials that will not run again."""
+        return self.with_status("COMPLETE", "PRUNED", "FAILED")
 
     def best(self) -> Record | None:
         """The complete trial with the best score; the earlier of equals."""

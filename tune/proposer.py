@@ -54,7 +54,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         self.asked: dict[str, optuna.Trial] = {}
         self.unfinished: list[Record] = []
         for record in ledger.records.values():
-            if record.status == "RUNNING":
+            if record.status in ("PENDING", "RUNNING"):
                 self.study.enqueue_trial(record.params)
                 self.asked[record.name] = self.study.ask()
                 self.space.draw(self.asked[record.name])

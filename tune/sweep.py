@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import ray.tune
 from filelock import FileLock, Timeout
@@ -24,35 +25,35 @@ from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
 from tune.cluster import connect, trial_resources
 from tune.ledger import Ledger, Record
-from tune.plan import Plan, Search
+from tune.plan import Limits, Plan, Search
 from tune.progress import Progress
 from tune.proposer import Proposer
-from tune.stop import Stop
-
-WORKER_DEATHS_FORGIVEN = 2
-"""How often the worker of one trial may die (out of memory, a lost node) before the trial counts as failed."""
+from tune.stop import Stop, StopReason, reaches
+from tune.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a session of a sweep ended."""
+    """How a session of a sweep ended.
+
+    Attributes:
+        stopped_by: what stopped it before all trials were over; None if they are.
+    """
 
     run: RunFolder
     ledger: Ledger
-    interrupted: bool
+    stopped_by: StopReason | None = None
 
 
 def launch(
     run: RunFolder,
     data: Path,
     space: Space,
+    limits: Limits,
     *,
-    trials: int,
-    search: Search,
-    seed: int,
-    address: str,
-    cpus_per_trial: float,
-    gpus_per_trial: float | None,
+    search: Search = "optuna",
+    seed: int = 0,
+    address: str = "local",
 ) -> Outcome:
     """Start a sweep in a new run directory.
 
@@ -75,42 +76,55 @@ def launch(
     for recipe in space.variants("backbone", "view"):
         check_recipe(recipe)
     plan = Plan(
+        **asdict(limits),
         data=str(dataset.root),
         space=space.to_dict(),
-        trials=trials,
         search=search,
         seed=seed,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
         fingerprint=fingerprint,
         versions=versions(),
     )
     with connect(address):
-        resources = trial_resources(cpus_per_trial, gpus_per_trial)
+        resources = trial_resources(plan.cpus_per_trial, plan.gpus_per_trial)
         with _alone(run):
             run.write_truth(dataset)
             run.write_sweep(asdict(plan))
             return _run(plan, run, Ledger(run), resources)
 
 
-def resume(run: RunFolder, address: str) -> Outcome:
+def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | None = None) -> Outcome:
     """Go on with a sweep, from its run directory alone.
+
+    Args:
+        run: the run directory.
+        address: of Ray.
+        changes: to the plan: any of its limits, or `data`, where the data folder has moved. They are kept.
 
     Raises:
         InputError: no run directory, damaged records, data that changed, another driver at work in it.
         JobError: Ray or the disk fails.
     """
-    plan = Plan.read(run)
+    before = Plan.read(run)
+    plan = replace(before, **(changes or {}))
     with _alone(run):
         ledger = Ledger(run)
-        if len(_ended(ledger)) >= plan.trials:
+        if (over := len(ledger.ended()) >= plan.trials) or reaches(ledger.best(), plan.until_score):
+            _keep(plan, before, run)
             ledger.write_table()
-            return Outcome(run, ledger, interrupted=False)
+            return Outcome(run, ledger, None if over else "score")
         dataset = read_train(plan.data)
         if verify_pictures(dataset) != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
+        plan = replace(plan, data=str(dataset.root))
         with connect(address):
-            return _run(plan, run, ledger, trial_resources(plan.cpus_per_trial, plan.gpus_per_trial))
+            resources = trial_resources(plan.cpus_per_trial, plan.gpus_per_trial)
+            _keep(plan, before, run)
+            return _run(plan, run, ledger, resources)
+
+
+def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
+    if plan != before:
+        run.write_sweep(asdict(plan))
 
 
 def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]) -> Outcome:
@@ -122,20 +136,28 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]
     with (
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
-        Stop() as stop,
+        Stop(plan.hours, plan.until_score) as stop,
         _own_errors(),
     ):
+
+        def watch(record: Record) -> None:
+            progress.watch(record)
+            stop.watch(record)
+
+        callbacks = [Bookkeeper(ledger, scheduler, proposer, run.checkpoints, watch)]
+        if plan.trial_timeout:
+            callbacks.append(Watchdog(ledger, plan.trial_timeout))
         # Not Tuner: it pickles all it is given for its own way of resuming, which is not ours.
         ray.tune.run(
             RayTrial,
             name=run.name,
             resources_per_trial=ray.tune.PlacementGroupFactory([resources]),
-            num_samples=plan.trials - len(_ended(ledger)),
+            num_samples=plan.trials - len(ledger.ended()),
             search_alg=proposer,
             scheduler=scheduler,
             stop=stop,
-            callbacks=[Bookkeeper(ledger, scheduler, proposer, run.checkpoints, progress.watch)],
-            max_failures=WORKER_DEATHS_FORGIVEN,
+            callbacks=callbacks,
+            max_failures=plan.max_failures,
             reuse_actors=True,
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: str(trial.config["trial"]),
@@ -143,7 +165,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]
             verbose=0,
         )
     ledger.write_table()
-    return Outcome(run, ledger, interrupted=stop.requested)
+    return Outcome(run, ledger, stop.reason if len(ledger.ended()) < plan.trials else None)
 
 
 @contextmanager
@@ -158,10 +180,6 @@ def _own_errors() -> Iterator[None]:
         if cause:
             raise cause from None
         raise
-
-
-def _ended(ledger: Ledger) -> list[Record]:
-    return ledger.with_status("COMPLETE", "PRUNED", "FAILED")
 
 
 def _check_writable(run: RunFolder) -> None:

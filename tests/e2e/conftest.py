@@ -86,6 +86,17 @@ class Process:
                 continue  # gone, a zombie, or somebody else's
         return found
 
+    def workers(self) -> list[int]:
+        """Those of them that run trials; Ray gives its workers such titles."""
+        return [pid for pid in self.descendants() if b"RayTrial" in _title(pid)]
+
+
+def _title(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
 
 Start = Callable[..., Process]
 Forage = Callable[..., subprocess.CompletedProcess[str]]

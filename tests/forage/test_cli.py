@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ ENSEMBLE_KEYS = {"fitted", "nested", "interval", "best_single", "uniform", "opti
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]  # type: ignore[union-attr]
 
 
-def outcome(run: RunFolder, interrupted: bool = False) -> Any:
+def outcome(run: RunFolder, stopped_by: Any = None) -> Any:
     from tune.sweep import Outcome
 
-    return Outcome(run, Ledger(run), interrupted)
+    return Outcome(run, Ledger(run), stopped_by)
 
 
 def test_these_commands_are_there() -> None:
@@ -100,10 +101,50 @@ def test_an_interrupted_sweep_says_how_to_go_on(
 ) -> None:
     import tune.sweep
 
-    monkeypatch.setattr(tune.sweep, "launch", lambda *_, **__: outcome(swept, interrupted=True))
+    monkeypatch.setattr(tune.sweep, "launch", lambda *_, **__: outcome(swept, "signal"))
     said = shell("sweep", paddocks)
     assert said.status == 130
     assert f"forage resume {swept}" in said.err
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "words", "message"),
+    [
+        ("hours", ("--hours", 1.5), "stopped after 1.5 h, as asked; go on with: forage resume {run}"),
+        (
+            "score",
+            ("--until-score", 0.4),
+            "stopped at the score asked for, 0.4; go on with: forage resume {run} --until",
+        ),
+    ],
+)
+def test_a_sweep_that_has_used_its_budget_says_how_to_go_on(
+    stopped_by: str, words: Any, message: str, shell: Any, swept: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tune.sweep
+    from tune.plan import Plan
+
+    def resume(run: RunFolder, address: str, changes: Any) -> Any:
+        run.write_sweep(asdict(replace(Plan.read(run), **changes)))
+        return outcome(run, stopped_by)
+
+    monkeypatch.setattr(tune.sweep, "resume", resume)
+    said = shell("resume", swept, *words)
+    assert said.status == 0
+    assert message.format(run=swept) in said.err
+
+
+def test_hours_that_were_too_few_for_any_trial_are_no_failure(
+    shell: Any, swept: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tune.sweep
+
+    ledger = Ledger(swept)
+    for record in ledger.records.values():
+        record.status = "RUNNING"
+        ledger.write(record)
+    monkeypatch.setattr(tune.sweep, "resume", lambda *_: outcome(swept, "hours"))
+    assert shell("resume", swept).status == 0
 
 
 def test_a_sweep_without_a_complete_trial_fails_with_the_first_error(
@@ -171,6 +212,9 @@ BAD_INPUT = {
     "setting of no field": "sweep {data} --set head.dropuot=0.1",
     "setting out of range": "sweep {data} --set head.dropout=2",
     "setting no YAML": "sweep {data} --set head.dropout=[1",
+    "no trial at all": "sweep {data} --hours 0",
+    "negative failures": "sweep {data} --max-failures -1",
+    "a timeout of nothing": "resume {run} --trial-timeout 0",
     "name is a path": "sweep {data} --name a/b",
     "name is hidden": "sweep {data} --name .a",
     "run exists": "sweep {data} --runs {tmp}/runs --name run",

@@ -39,7 +39,7 @@ def test_round_trip(run: RunFolder, report: Report, remote: bool) -> None:
     again = Ledger(run)
     assert again.records == ledger.records
     assert list(again.records) == ["t0000", "t0001", "t0002", "t0003"]
-    assert [r.status for r in again.records.values()] == ["COMPLETE", "PRUNED", "FAILED", "RUNNING"]
+    assert [r.status for r in again.records.values()] == ["COMPLETE", "PRUNED", "FAILED", "PENDING"]
     assert Recipe.parse(again.records["t0003"].recipe) == RECIPE
 
 
@@ -131,7 +131,7 @@ def test_table(run: RunFolder, report: Report) -> None:
     ledger.write_table()
     table = read_parquet(run.folder, "trials.parquet").to_pandas()
     assert list(table["trial"]) == ["t0000", "t0001", "t0002", "t0003"]
-    assert list(table["status"]) == ["COMPLETE", "FAILED", "FAILED", "RUNNING"]
+    assert list(table["status"]) == ["COMPLETE", "FAILED", "FAILED", "PENDING"]
     assert list(table["epochs"]) == [3, 1, 0, 0]
     assert table["score"][0] == 0.2
     assert table["best_epoch"][0] == 2
