@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.tune
+import torch
 
 from pasture.dataset import Dataset, read_train
 from pasture.errors import ForageError
@@ -27,11 +28,17 @@ _STATE = "trial.pt"
 class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     """Runs one trial after another in one process.
 
-    The configuration holds `trial` (name), `recipe`, `data`, `fingerprint`, `run` (location of the run directory) and
-    `reported` (epochs that the driver knows already). Results hold the trial's `report`, scalars only, and
-    `finished`, true in the last one, after everything is written; or `error`, where the trial cannot go on. A trial
-    takes up its checkpoint by itself, so that it survives its worker and its driver alike.
+    The configuration holds `trial` (name), `recipe`, `data`, `fingerprint`, `run` (location of the run directory),
+    `reported` (epochs that the driver knows already) and `resources` (what the trial asks Ray for). Results hold the
+    trial's `report`, scalars only, and `finished`, true in the last one, after everything is written; or `error`, where
+    the trial cannot go on. A trial takes up its checkpoint by itself, so that it survives its worker and its driver
+    alike.
     """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
+        """What Ray places the trial by: each recipe has its own."""
+        return ray.tune.PlacementGroupFactory([config["resources"]])
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin a trial. The work itself waits for the first step, whose errors are told to the driver."""
@@ -55,6 +62,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
             return self._advance()
         except ForageError as error:
             return {"error": str(error), "done": True}
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            return {"error": _out_of_memory(self.recipe, error), "done": True}
         except Exception as error:  # a bug in one trial must not stop the sweep
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(where.filename).name}:{where.lineno}"
@@ -109,6 +118,14 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     def _new_trial(self) -> Trial:
         dataset = _dataset(self.job["data"])
         return Trial(self.job["trial"], self.recipe, dataset, self.job["fingerprint"], best_device())
+
+
+def _out_of_memory(recipe: Recipe, error: Exception) -> str:
+    where = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
+    return (
+        f"out of {where} with batches of {recipe.schedule.batch_size} and views of {recipe.view.size} pixels: lower "
+        "schedule.batch_size or view.size, or let fewer trials share a device (--gpus-per-trial, --cpus-per-trial)"
+    )
 
 
 @lru_cache(maxsize=1)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import ray
 
 from pasture.errors import InputError, JobError
+from search_spaces.conditions import Conditions, hold
+from search_spaces.resources import Rule
+from trainables.recipe import Recipe
 
 # Ray's own progress, loggers, signal handler, metric checks and snapshots are not wanted: the ledger is what a run is
 # watched by and resumed from.
@@ -67,21 +70,50 @@ def _check_answers(address: str) -> None:
 
 
 def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:
-    """The bundle that each trial asks Ray for; without `gpus`, one GPU where the cluster has any.
+    """The bundle that a trial asks Ray for; without `gpus`, one GPU where the cluster has any.
 
     Raises:
-        InputError: no node can ever hold a trial, naming the resource and what there is.
+        InputError: no node can ever hold the trial, naming the resource and what there is.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if gpus is None:
         gpus = float(any(node.get("GPU", 0) >= 1 for node in nodes))
+    if gpus > 1 and gpus % 1:
+        raise InputError(f"a trial of {gpus:g} GPUs: a part of a GPU, or whole ones; mend --gpus-per-trial")
     asked = {"CPU": float(cpus), "GPU": float(gpus)}
     if not any(asked.values()):
         raise InputError("a trial of 0 CPU and 0 GPU has nothing to run on; raise --cpus-per-trial")
     if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
+        missing = [name for name, amount in asked.items() if all(node.get(name, 0) < amount for node in nodes)]
+        lack = f"there is too little {' and '.join(missing)}" if missing else "no node has both"
         has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
         raise InputError(
-            f"no node can hold a trial of {cpus:g} CPU and {gpus:g} GPU: the cluster's nodes have {has}; "
+            f"no node can hold a trial of {cpus:g} CPU and {gpus:g} GPU: {lack}; the cluster's nodes have {has}; "
             "lower --cpus-per-trial or --gpus-per-trial"
         )
     return {name: amount for name, amount in asked.items() if amount}
+
+
+class Placement:
+    """What each trial of a sweep asks Ray for.
+
+    Args:
+        rules: of the space, the first that fits first; the last fits all.
+        cpus, gpus: where a rule does not say; None for one GPU where the cluster has any.
+
+    Raises:
+        InputError: no node can ever hold the trials of some rule.
+    """
+
+    def __init__(self, rules: Sequence[Rule], cpus: float, gpus: float | None) -> None:
+        self.bundles: list[tuple[Conditions, dict[str, float]]] = []
+        for rule in rules:
+            bundle = trial_resources(cpus if rule.cpus is None else rule.cpus, gpus if rule.gpus is None else rule.gpus)
+            self.bundles.append((rule.when, bundle))
+            if not rule.when:
+                break
+
+    def bundle(self, recipe: Recipe) -> dict[str, float]:
+        """What the trials of a recipe ask for."""
+        flat = recipe.flat()
+        return next(bundle for when, bundle in self.bundles if hold(when, flat))

@@ -23,7 +23,7 @@ from trainables.ray_trial import RayTrial
 from trainables.versions import versions
 from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
-from tune.cluster import connect, trial_resources
+from tune.cluster import Placement, connect
 from tune.ledger import Ledger, Record
 from tune.plan import Limits, Plan, Search
 from tune.progress import Progress
@@ -85,11 +85,11 @@ def launch(
         versions=versions(),
     )
     with connect(address):
-        resources = trial_resources(plan.cpus_per_trial, plan.gpus_per_trial)
+        placement = Placement(space.rules, plan.cpus_per_trial, plan.gpus_per_trial)
         with _alone(run):
             run.write_truth(dataset)
             run.write_sweep(asdict(plan))
-            return _run(plan, run, Ledger(run), resources)
+            return _run(plan, run, Ledger(run), placement)
 
 
 def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | None = None) -> Outcome:
@@ -117,9 +117,9 @@ def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | 
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
         plan = replace(plan, data=str(dataset.root))
         with connect(address):
-            resources = trial_resources(plan.cpus_per_trial, plan.gpus_per_trial)
+            placement = Placement(Space.parse(plan.space).rules, plan.cpus_per_trial, plan.gpus_per_trial)
             _keep(plan, before, run)
-            return _run(plan, run, ledger, resources)
+            return _run(plan, run, ledger, placement)
 
 
 def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
@@ -127,12 +127,12 @@ def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
         run.write_sweep(asdict(plan))
 
 
-def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]) -> Outcome:
+def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement) -> Outcome:
     space = Space.parse(plan.space)
     epochs = max(recipe.epochs for recipe in space.variants("schedule"))
     job = {"run": str(run.folder), "data": plan.data, "fingerprint": plan.fingerprint}
     scheduler = AshaScheduler(epochs, ledger)
-    proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job)
+    proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.bundle)
     with (
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
@@ -151,7 +151,6 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]
         ray.tune.run(
             RayTrial,
             name=run.name,
-            resources_per_trial=ray.tune.PlacementGroupFactory([resources]),
             num_samples=plan.trials - len(ledger.ended()),
             search_alg=proposer,
             scheduler=scheduler,

@@ -127,6 +127,30 @@ def test_a_bug_is_an_error_result_with_its_place(make_config: MakeConfig, monkey
     assert result["error"].startswith("AssertionError: trained again (test_ray_trial.py:")
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of GPU memory with batches of 8"),
+        (MemoryError(), "out of memory with batches of 8 and views of 32 pixels: lower schedule.batch_size or"),
+    ],
+)
+def test_out_of_memory_is_an_error_result_that_says_what_to_lower(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail(self: Trial) -> Report:
+        raise error
+
+    monkeypatch.setattr(Trial, "step", fail)
+    result = RayTrial(config=make_config()).train()
+    assert result["done"]
+    assert message in result["error"]
+
+
+def test_a_trial_is_placed_by_what_its_own_recipe_asks_for(make_config: MakeConfig) -> None:
+    config = make_config() | {"resources": {"CPU": 2, "GPU": 0.25}}
+    assert RayTrial.default_resource_request(config).bundles == [{"CPU": 2, "GPU": 0.25}]
+
+
 def test_an_unreadable_data_folder_is_an_error_result(make_config: MakeConfig, tmp_path: Path) -> None:
     result = RayTrial(config=make_config() | {"data": str(tmp_path / "gone")}).train()
     assert "no such data folder" in result["error"]
