@@ -336,11 +336,12 @@ def new_run(runs: str, name: str) -> Any:
     Raises:
         InputError: the name is a path.
     """
+    from pasture.files import Folder
     from pasture.run_folder import RunFolder
 
     if "/" in name or name.startswith("."):
         raise InputError(f"--name {name!r}: a name, not a path; say where with --runs")
-    return RunFolder(f"{runs.rstrip('/')}/{name}")
+    return RunFolder(str(Folder.at(runs) / name))
 
 
 def conclude(outcome: Any, as_json: bool) -> None:

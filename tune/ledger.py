@@ -6,6 +6,7 @@ and a new sampler, so that resuming needs no pickle, no snapshot of Ray's and no
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -94,7 +95,9 @@ class Ledger:
 
     def write(self, record: Record) -> None:
         """Write a record, atomically."""
-        self.run.trials.write(f"{record.name}.json", json.dumps(asdict(record)).encode())
+        content = asdict(record)
+        content["sha256"] = _digest(content)
+        self.run.trials.write(f"{record.name}.json", json.dumps(content).encode())
 
     def with_status(self, *status: Status) -> list[Record]:
         """Records in one of some states."""
@@ -134,8 +137,15 @@ class Ledger:
 
     def _read(self, name: str) -> Record:
         try:
-            return Record(**json.loads(self.run.trials.read(name)))
-        except (ValueError, TypeError) as error:
+            content = json.loads(self.run.trials.read(name))
+            if content.pop("sha256") != _digest(content):
+                raise ValueError("its content does not fit its sha256")
+            return Record(**content)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(
                 f"{self.run.trials.file(name)}: damaged record ({error}); delete it and the trial is proposed anew"
             ) from None
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

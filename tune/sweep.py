@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import ray.tune
-from filelock import FileLock, Timeout
 
 from pasture.dataset import read_train, verify_pictures
 from pasture.errors import ForageError, InputError, JobError
@@ -25,6 +25,7 @@ from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
 from tune.cluster import Placement, connect
 from tune.ledger import Ledger, Record
+from tune.lock import alone
 from tune.plan import Limits, Plan, Search
 from tune.progress import Progress
 from tune.proposer import Proposer
@@ -86,10 +87,10 @@ def launch(
     )
     with connect(address):
         placement = Placement(space.rules, plan.cpus_per_trial, plan.gpus_per_trial)
-        with _alone(run):
+        with alone(run) as lost:
             run.write_truth(dataset)
             run.write_sweep(asdict(plan))
-            return _run(plan, run, Ledger(run), placement)
+            return _run(plan, run, Ledger(run), placement, lost)
 
 
 def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | None = None) -> Outcome:
@@ -106,7 +107,7 @@ def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | 
     """
     before = Plan.read(run)
     plan = replace(before, **(changes or {}))
-    with _alone(run):
+    with alone(run) as lost:
         ledger = Ledger(run)
         if (over := len(ledger.ended()) >= plan.trials) or reaches(ledger.best(), plan.until_score):
             _keep(plan, before, run)
@@ -119,7 +120,7 @@ def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | 
         with connect(address):
             placement = Placement(Space.parse(plan.space).rules, plan.cpus_per_trial, plan.gpus_per_trial)
             _keep(plan, before, run)
-            return _run(plan, run, ledger, placement)
+            return _run(plan, run, ledger, placement, lost)
 
 
 def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
@@ -127,7 +128,7 @@ def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
         run.write_sweep(asdict(plan))
 
 
-def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement) -> Outcome:
+def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, lost: threading.Event) -> Outcome:
     space = Space.parse(plan.space)
     epochs = max(recipe.epochs for recipe in space.variants("schedule"))
     job = {"run": str(run.folder), "data": plan.data, "fingerprint": plan.fingerprint}
@@ -136,7 +137,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement) -> Ou
     with (
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
-        Stop(plan.hours, plan.until_score) as stop,
+        Stop(plan.hours, plan.until_score, lost) as stop,
         _own_errors(),
     ):
 
@@ -163,6 +164,8 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement) -> Ou
             storage_path=scratch,
             verbose=0,
         )
+    if lost.is_set():
+        raise JobError(f"{run}: another forage has taken this run directory over; this one has stopped")
     ledger.write_table()
     return Outcome(run, ledger, stop.reason if len(ledger.ended()) < plan.trials else None)
 
@@ -188,23 +191,3 @@ def _check_writable(run: RunFolder) -> None:
     nearest = next(p for p in (path, *path.parents) if p.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise JobError(f"cannot make {run}: {nearest} is not a folder that can be written to; choose another --runs")
-
-
-@contextmanager
-def _alone(run: RunFolder) -> Iterator[None]:
-    """Hold the run directory; the system lets go of it when this process dies, however it dies."""
-    if not run.folder.is_local:
-        yield
-        return
-    lock = FileLock(run.folder.file(".driver.lock"))
-    try:
-        Path(run.folder.path).mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"{run}: another forage is at work in this run directory; wait for it or stop it") from None
-    except OSError as error:
-        raise JobError(f"cannot write {run}: {error.strerror or error}; make space or choose another folder") from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -81,7 +81,7 @@ def journey(
     records: Records,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Journey:
-    """The whole journey: three interruptions, then to the end, which was put further off."""
+    """The whole journey: three interruptions, after the first of which the end is put further off; then to the end."""
     run = tmp_path_factory.mktemp("runs") / "stopped"
     journey = Journey(run)
 
@@ -106,9 +106,10 @@ def journey(
 
     resume: list[object] = ["resume", run, "--json"]
     session(options(run, FIRST_ASKED_FOR), 2, lambda p: p.popen.send_signal(signal.SIGTERM))
-    session(resume, 4, lambda p: os.killpg(p.popen.pid, signal.SIGINT))  # Ctrl-C reaches the whole group
+    # Ctrl-C reaches the whole group.
+    session([*resume, "--trials", TRIALS], 4, lambda p: os.killpg(p.popen.pid, signal.SIGINT))
     session(resume, 7, lambda p: p.kill())
-    session([*resume, "--trials", TRIALS], TRIALS, None)
+    session(resume, TRIALS, None)
     return journey
 
 

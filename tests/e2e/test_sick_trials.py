@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pasture.run_folder import RunFolder
+from pasture.seal import unseal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -65,7 +68,7 @@ def journey(
     for worker in process.workers():
         os.kill(worker, signal.SIGKILL)
     before = records(run)["t0000"]
-    checkpointed = len(torch_load(checkpoint)["curve"])
+    state = torch.load(io.BytesIO(unseal(checkpoint.read_bytes())), weights_only=True)
     assert process.wait() == 0, process.err
     said = [process.err]
 
@@ -74,13 +77,7 @@ def journey(
     for worker in process.workers():
         os.kill(worker, signal.SIGSTOP)  # deaf to everything but kill -9
     assert process.wait() == 0, process.err
-    return Journey(run, checkpointed, before, records(run), [*said, process.err], json.loads(process.out))
-
-
-def torch_load(path: Path) -> dict[str, Any]:
-    import torch
-
-    return dict(torch.load(path, weights_only=True))
+    return Journey(run, len(state["curve"]), before, records(run), [*said, process.err], json.loads(process.out))
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_goes_on_from_the_checkpoint(journey: Journey) -> None:

@@ -143,6 +143,7 @@ def test_hours_that_were_too_few_for_any_trial_are_no_failure(
     for record in ledger.records.values():
         record.status = "RUNNING"
         ledger.write(record)
+    swept.write_sweep(swept.read_sweep() | {"hours": 1.0})
     monkeypatch.setattr(tune.sweep, "resume", lambda *_: outcome(swept, "hours"))
     assert shell("resume", swept).status == 0
 

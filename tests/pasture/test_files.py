@@ -90,6 +90,31 @@ def test_a_uri_that_cannot_be_opened_is_refused_in_one_line(uri: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_options_of_a_uri_go_with_the_folder_to_wherever_it_is_opened_again() -> None:
+    folder = Folder.at("s3://bucket/runs?endpoint_override=http://127.0.0.1:1&region=us-east-1") / "night"
+    assert str(folder) == "s3://bucket/runs/night?endpoint_override=http://127.0.0.1:1&region=us-east-1"
+    assert (Folder.at(str(folder)).path, str(Folder.at(str(folder)))) == ("bucket/runs/night", str(folder))
+
+
+def test_a_secret_in_a_uri_is_refused_and_not_repeated() -> None:
+    with pytest.raises(InputError, match="set AWS_ACCESS_KEY_ID") as caught:
+        Folder.at("s3://key:secret@bucket/runs")
+    assert "secret" not in str(caught.value).replace("AWS_SECRET", "")
+
+
+def test_a_store_out_of_reach_is_a_job_error(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away:
+        type_name = "s3"
+
+        def get_file_info(self, _: object) -> None:
+            raise OSError("AWS Error NETWORK_CONNECTION\nmore")
+
+    folder.filesystem = Away()
+    for act in (folder.exists, folder.names, lambda: folder.delete("a")):
+        with pytest.raises(JobError, match=r"cannot reach .*runs.*: AWS Error NETWORK_CONNECTION$"):
+            act()
+
+
 @pytest.mark.parametrize("before", [None, b"old"])
 def test_a_write_that_fails_midway_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None

@@ -94,6 +94,14 @@ def test_a_damaged_record_is_named(run: RunFolder, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_one_changed_digit_is_noticed(run: RunFolder, report: Report) -> None:
+    end(Ledger(run), "COMPLETE", report(1, 0.6125))
+    content = run.trials.read("t0000.json")
+    run.trials.write("t0000.json", content.replace(b"0.6125", b"0.7125"))
+    with pytest.raises(InputError, match=r"t0000\.json: damaged record \(its content does not fit its sha256\)"):
+        Ledger(run)
+
+
 def test_a_half_written_record_is_no_record(run: RunFolder) -> None:
     Ledger(run).propose({}, RECIPE)
     run.trials.write(".t0001.json.0a1b2c3d.tmp", b"{")

@@ -18,6 +18,7 @@ from pasture.dataset import read_train, verify_pictures
 from pasture.errors import InputError, JobError
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
+from pasture.seal import seal
 from search_spaces.space import Space
 from trainables.recipe import Recipe
 from tune import sweep
@@ -147,10 +148,12 @@ def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
     [
         (None, "not a run directory"),
         (b"", "damaged"),
-        (b"trials: [", "damaged"),
-        (b"\xff\xfe\xff", "damaged"),
-        (b"- a", "damaged"),
-        (b"trials: 3", r"damaged, or of another version \(keys \['data', 'fingerprint'"),
+        (b"trials: 3", "damaged, or edited by hand"),
+        (seal(b"trials: 3")[:-1], "damaged, or edited by hand"),
+        (seal(b"trials: ["), "damaged"),
+        (seal(b"\xff\xfe\xff"), "damaged"),
+        (seal(b"- a"), "damaged"),
+        (seal(b"trials: 3"), r"damaged, or of another version \(keys \['data', 'fingerprint'"),
     ],
 )
 def test_a_damaged_plan(run: RunFolder, content: bytes | None, message: str) -> None:
