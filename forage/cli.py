@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from forage.options import (
     GpusOption,
     HoursOption,
     JsonOption,
+    KeepOption,
     NameOption,
     RunArgument,
     RunsOption,
@@ -104,6 +105,7 @@ def sweep(
     gpus_per_trial: GpusOption = None,
     trial_timeout: TimeoutOption = None,
     max_failures: FailuresOption = 2,
+    keep: KeepOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
     settings: SetOption = None,
     as_json: JsonOption = False,
@@ -118,6 +120,7 @@ def sweep(
         until_score=until_score,
         trial_timeout=trial_timeout,
         max_failures=max_failures,
+        keep=keep,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
     )
@@ -192,6 +195,7 @@ def resume(
     max_failures: Annotated[
         int | None, typer.Option(help="How often the worker of one trial may die before the trial has failed.")
     ] = None,
+    keep: KeepOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a sweep that was stopped, by whatever, or extend one that has ended. No ended trial runs again.
@@ -211,6 +215,7 @@ def resume(
         "gpus_per_trial": gpus_per_trial,
         "trial_timeout": trial_timeout,
         "max_failures": max_failures,
+        "keep": keep,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     conclude(go_on(RunFolder(run), address, changes), as_json)
@@ -225,11 +230,34 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
 
     folder = RunFolder(run)
     plan = Plan.read(folder)
-    summary = summarise(Ledger(folder), plan.trials)
+    ledger = Ledger(folder)
+    sizes = folder.folder.sizes()
+    effort = {
+        "seconds": sum(report["seconds"] for record in ledger.records.values() for report in record.curve),
+        "bytes": sum(sizes.values()),
+        "weights_bytes": sum(size for path, size in sizes.items() if path.startswith("weights/")),
+    }
+    summary = summarise(ledger, plan.trials)
     if as_json:
-        print_json(summary)
-    else:
-        say_summary(str(folder), summary)
+        print_json(summary | effort)
+        return
+    say_summary(str(folder), summary)
+    disk = f"{effort['bytes'] / 1e6:.1f} MB on disk, {effort['weights_bytes'] / 1e6:.1f} of them weights"
+    say(f"trials have computed for {timedelta(seconds=round(effort['seconds']))}; {disk}")
+
+
+@app.command(epilog="Example: `forage gc runs/default-20261121-093000 --keep 20`")
+def gc(run: RunArgument, keep: KeepOption = None) -> None:
+    """Delete what a run no longer needs: leftovers of killed processes and, with --keep, weights of all but the best.
+
+    The OOF of trials that lose their weights moves to `retired/`: blends can no longer use it. Blends that were built
+    before have copies of their own.
+    """
+    from pasture.run_folder import RunFolder
+    from tune.sweep import collect
+
+    freed = collect(RunFolder(run), keep)
+    say(f"{run}: {freed / 1e6:.1f} MB freed")
 
 
 @app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend`")

@@ -52,6 +52,9 @@ TimeoutOption = Annotated[
 FailuresOption = Annotated[
     int, typer.Option(help="How often the worker of one trial may die before the trial has failed.")
 ]
+KeepOption = Annotated[
+    int | None, typer.Option(help="Keep the weights of that many complete trials, the best ones; all by default.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field in every trial, unsearched; repeatable."),

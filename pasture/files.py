@@ -86,6 +86,13 @@ class Folder:
             infos = self.filesystem.get_file_info(selector)
         return sorted(i.base_name for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix))
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file in this folder and below, by its path from here."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=True)
+        with _reached(self.path):
+            infos = self.filesystem.get_file_info(selector)
+        return {i.path[len(self.path) + 1 :]: int(i.size) for i in infos if i.type == pafs.FileType.File}
+
     def read(self, name: str) -> bytes:
         """Content of a file.
 

@@ -31,6 +31,7 @@ class RunFolder:
     epochs/<trial>.npz                  OOF of every epoch, not augmented, for the nested estimate
     weights/<trial>/fold<k>.safetensors what differs from the pretrained backbone
     checkpoints/<trial>.pt              a trial under way
+    retired/<trial>.parquet             OOF of a trial whose weights were not kept
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
@@ -58,6 +59,11 @@ class RunFolder:
     def checkpoints(self) -> Folder:
         """Folder of the trials under way."""
         return self.folder / "checkpoints"
+
+    @property
+    def retired(self) -> Folder:
+        """Folder of the OOF tables of trials that have lost their weights."""
+        return self.folder / "retired"
 
     @property
     def trials(self) -> Folder:

@@ -9,8 +9,8 @@ from typing import Any
 import ray.exceptions
 import ray.tune
 
-from pasture.files import Folder
 from tune.asha import AshaScheduler
+from tune.disk import Disk
 from tune.ledger import Ledger, Record
 from tune.proposer import Proposer
 
@@ -24,7 +24,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         ledger: to write to.
         scheduler: knows which trials it stopped.
         proposer: is told how trials end.
-        checkpoints: where trials under way lie; those that ended need theirs no more.
+        disk: is tidied when a trial ends.
         watch: called after every event, with the record it was about.
     """
 
@@ -33,11 +33,11 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         ledger: Ledger,
         scheduler: AshaScheduler,
         proposer: Proposer,
-        checkpoints: Folder,
+        disk: Disk,
         watch: Callable[[Record], None],
     ) -> None:
         self.ledger, self.scheduler, self.proposer = ledger, scheduler, proposer
-        self.checkpoints, self.watch = checkpoints, watch
+        self.disk, self.watch = disk, watch
         self.table_written = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -77,7 +77,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
 
     def _end(self, record: Record) -> None:
         self.proposer.tell(record)
-        self.checkpoints.delete(f"{record.name}.pt")
+        self.disk.tidy(record)
         if time.monotonic() - self.table_written > _TABLE_SECONDS:
             self.ledger.write_table()
             self.table_written = time.monotonic()

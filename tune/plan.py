@@ -21,6 +21,7 @@ class Limits:
         until_score: the sweep stops once a complete trial has it.
         trial_timeout: seconds that a trial may run in one session; one that takes longer hangs and has failed.
         max_failures: how often a trial's worker may die (out of memory, a lost node) before the trial has failed.
+        keep: how many complete trials keep their weights, the best ones; None for all.
         cpus_per_trial, gpus_per_trial: what each trial asks Ray for; no number of GPUs means one where there is any.
 
     Raises:
@@ -32,11 +33,12 @@ class Limits:
     until_score: float | None = None
     trial_timeout: float | None = None
     max_failures: int = 2
+    keep: int | None = None
     cpus_per_trial: float = 1.0
     gpus_per_trial: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("trials", "hours", "trial_timeout"):
+        for name in ("trials", "hours", "trial_timeout", "keep"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"--{name.replace('_', '-')} {value}: expected more than 0")

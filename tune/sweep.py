@@ -24,6 +24,7 @@ from trainables.versions import versions
 from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
 from tune.cluster import Placement, connect
+from tune.disk import Disk
 from tune.ledger import Ledger, Record
 from tune.lock import alone
 from tune.plan import Limits, Plan, Search
@@ -123,6 +124,22 @@ def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | 
             return _run(plan, run, ledger, placement, lost)
 
 
+def collect(run: RunFolder, keep: int | None = None) -> int:
+    """Delete what a run directory no longer needs; bytes that this has freed.
+
+    Args:
+        run: the run directory.
+        keep: how many complete trials keep their weights; what the sweep was told, by default.
+
+    Raises:
+        InputError: no run directory, or a driver is at work in it.
+    """
+    plan = Plan.read(run)
+    plan = plan if keep is None else replace(plan, keep=keep)
+    with alone(run):
+        return Disk(run, Ledger(run), plan.keep).collect()
+
+
 def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
     if plan != before:
         run.write_sweep(asdict(plan))
@@ -145,7 +162,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, lost:
             progress.watch(record)
             stop.watch(record)
 
-        callbacks = [Bookkeeper(ledger, scheduler, proposer, run.checkpoints, watch)]
+        callbacks = [Bookkeeper(ledger, scheduler, proposer, Disk(run, ledger, plan.keep), watch)]
         if plan.trial_timeout:
             callbacks.append(Watchdog(ledger, plan.trial_timeout))
         # Not Tuner: it pickles all it is given for its own way of resuming, which is not ours.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -65,10 +66,28 @@ def test_check_json(shell: Any, paddocks: Path) -> None:
 def test_status_json(shell: Any, swept: RunFolder) -> None:
     said = shell("status", swept, "--json")
     assert (said.status, said.err) == (0, "")
-    assert json.loads(said.out) == {
+    content = json.loads(said.out)
+    assert content.pop("seconds") == 1.5 * 7
+    assert content.pop("bytes") > content.pop("weights_bytes") > 100
+    assert content == {
         "trials": 5, "complete": 3, "pruned": 1, "failed": 1, "running": 0, "best_score": 0.5, "best_trial": "t0001"
     }  # fmt: skip
-    assert "3 complete, 1 pruned, 1 failed" in shell("status", swept).err
+    said = shell("status", swept).err
+    assert "3 complete, 1 pruned, 1 failed" in said
+    assert re.search(r"trials have computed for 0:00:10; \d+\.\d MB on disk, \d+\.\d of them weights", said)
+
+
+def test_gc_keeps_the_best_and_a_blend_of_what_is_left_still_predicts(
+    shell: Any, swept: RunFolder, paddocks: Path, tmp_path: Path
+) -> None:
+    before = sum(swept.folder.sizes().values())
+    said = shell("gc", swept, "--keep", 2)
+    assert (said.status, said.out) == (0, "")
+    freed = before - sum(swept.folder.sizes().values())
+    assert freed > 0
+    assert said.err == f"{swept}: {freed / 1e6:.1f} MB freed\n"
+    assert shell("ensemble", swept, "--out", tmp_path / "blend").status == 0
+    assert shell("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv").status == 0
 
 
 @pytest.mark.parametrize("command", ["sweep", "resume"])
@@ -215,6 +234,8 @@ BAD_INPUT = {
     "setting no YAML": "sweep {data} --set head.dropout=[1",
     "no trial at all": "sweep {data} --hours 0",
     "negative failures": "sweep {data} --max-failures -1",
+    "nothing to keep": "gc {run} --keep 0",
+    "no run to tidy": "gc {data}",
     "a timeout of nothing": "resume {run} --trial-timeout 0",
     "name is a path": "sweep {data} --name a/b",
     "name is hidden": "sweep {data} --name .a",

@@ -45,6 +45,14 @@ def test_existence_of_folder_and_file(folder: Folder) -> None:
     assert not folder.exists("b")
 
 
+def test_sizes_of_all_files_below(folder: Folder) -> None:
+    assert folder.sizes() == {}
+    folder.write("a", b"123")
+    folder.write("deep/er/b.bin", b"12345")
+    assert folder.sizes() == {"a": 3, "deep/er/b.bin": 5}
+    assert (folder / "deep").sizes() == {"er/b.bin": 5}
+
+
 def test_delete_removes_one_file_and_does_not_mind_its_absence(folder: Folder) -> None:
     folder.write("a", b"")
     folder.write("b", b"")

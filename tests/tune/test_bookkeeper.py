@@ -13,6 +13,7 @@ from trainables.recipe import Recipe
 from tune import bookkeeper
 from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
+from tune.disk import Disk
 from tune.ledger import Ledger, Record
 
 
@@ -33,7 +34,7 @@ class House:
         self.run, self.ledger, self.told = run, Ledger(run), Told()
         self.scheduler = AshaScheduler(9, self.ledger)
         self.watched: list[tuple[str, str, int]] = []
-        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, run.checkpoints, self.watch)  # type: ignore[arg-type]
+        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, Disk(run, self.ledger, None), self.watch)  # type: ignore[arg-type]
         self.record = self.ledger.propose({}, Recipe())
         error = RuntimeError("the worker\ndied")
         config = {"trial": self.record.name}

@@ -133,13 +133,9 @@ def test_an_empty_folder_may_become_a_run(start: Callable[..., None], tmp_path: 
 
 
 def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
-    run.write_sweep(plan | {"hours": 1.5, "until_score": 0.7, "trial_timeout": 60.0, "max_failures": 0})
-    assert asdict(Plan.read(run)) == plan | {
-        "hours": 1.5,
-        "until_score": 0.7,
-        "trial_timeout": 60.0,
-        "max_failures": 0,
-    }
+    limits = {"hours": 1.5, "until_score": 0.7, "trial_timeout": 60.0, "max_failures": 0, "keep": 3}
+    run.write_sweep(plan | limits)
+    assert asdict(Plan.read(run)) == plan | limits
     assert Space.parse(Plan.read(run).space) == Space.parse(plan["space"])
 
 
