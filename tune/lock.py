@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,28 +26,36 @@ STALE_SECONDS = 20.0
 _LEASE = "driver.json"
 
 
+@dataclass
+class Hold:
+    """A run directory that is held.
+
+    Attributes:
+        lost: somebody else has taken it over, as may happen to a process that was suspended for longer than a lease
+            lasts: it must write no more.
+    """
+
+    lost: bool = False
+
+
 @contextmanager
-def alone(run: RunFolder) -> Iterator[threading.Event]:
+def alone(run: RunFolder) -> Iterator[Hold]:
     """Hold the run directory.
 
     On a file system, network mounts included, the kernel keeps the lock and lets go of it when this process dies,
     however it dies. An object store has no locks: there a lease is kept, a small file that its holder rewrites every
     few seconds.
 
-    Yields:
-        An event that is set once somebody else has taken the lease over, as may happen to a process that was suspended
-        for longer than a lease lasts: it must write no more.
-
     Raises:
         InputError: another driver is at work there.
         JobError: the folder cannot be written to.
     """
-    with _locked(run) if run.folder.is_local else _leased(run) as lost:
-        yield lost
+    with _locked(run) if run.folder.is_local else _leased(run) as hold:
+        yield hold
 
 
 @contextmanager
-def _locked(run: RunFolder) -> Iterator[threading.Event]:
+def _locked(run: RunFolder) -> Iterator[Hold]:
     lock = FileLock(run.folder.file(".driver.lock"))
     try:
         Path(run.folder.path).mkdir(parents=True, exist_ok=True)
@@ -56,20 +65,20 @@ def _locked(run: RunFolder) -> Iterator[threading.Event]:
     except OSError as error:
         raise JobError(f"cannot write {run}: {error.strerror or error}; make space or choose another folder") from None
     try:
-        yield threading.Event()
+        yield Hold()
     finally:
         lock.release()
 
 
 @contextmanager
-def _leased(run: RunFolder) -> Iterator[threading.Event]:
+def _leased(run: RunFolder) -> Iterator[Hold]:
     """Watch the lease of another, if there is one, then write ours and see whether it stays.
 
     No clock is compared with another machine's: a lease is stale once it has been *seen* not to change for long
     enough. Of several that write at once the last one stays, and the others see that.
     """
     lease = _Lease(run)
-    over, lost = threading.Event(), threading.Event()
+    over, hold = threading.Event(), Hold()
     before = lease.read()
     if before:
         over.wait(STALE_SECONDS)
@@ -84,7 +93,7 @@ def _leased(run: RunFolder) -> Iterator[threading.Event]:
         while not over.wait(BEAT_SECONDS):
             try:
                 if lease.read().get("driver") != lease.driver:
-                    lost.set()
+                    hold.lost = True
                     return
                 lease.write()
             except ForageError:
@@ -93,7 +102,7 @@ def _leased(run: RunFolder) -> Iterator[threading.Event]:
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
-        yield lost
+        yield hold
     finally:
         over.set()
         thread.join()

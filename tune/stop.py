@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import ray.tune
 
 from tune.ledger import Record
+from tune.lock import Hold
 
 StopReason = Literal["signal", "hours", "score", "lost"]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -29,17 +30,15 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
     Args:
         hours: from now on; None for no end.
         until_score: enough for a complete trial; None if no score is enough.
-        lost: set once the run directory is another driver's.
+        hold: of the run directory.
 
     Attributes:
         reason: why the sweep is to end; None while it is not.
     """
 
-    def __init__(
-        self, hours: float | None = None, until_score: float | None = None, lost: threading.Event | None = None
-    ) -> None:
+    def __init__(self, hours: float | None = None, until_score: float | None = None, hold: Hold | None = None) -> None:
         self.deadline = math.inf if hours is None else time.monotonic() + 3600 * hours
-        self.until_score, self.lost = until_score, lost
+        self.until_score, self.hold = until_score, hold
         self.reason: StopReason | None = None
         self.before: dict[signal.Signals, Any] = {}
 
@@ -51,7 +50,7 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
         """Whether the sweep is to end."""
         if self.reason is None and time.monotonic() >= self.deadline:
             self.reason = "hours"
-        if self.lost and self.lost.is_set():
+        if self.hold and self.hold.lost:
             self.reason = "lost"
         return self.reason is not None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +25,7 @@ from tune.bookkeeper import Bookkeeper
 from tune.cluster import Placement, connect
 from tune.disk import Disk
 from tune.ledger import Ledger, Record
-from tune.lock import alone
+from tune.lock import Hold, alone
 from tune.plan import Limits, Plan, Search
 from tune.progress import Progress
 from tune.proposer import Proposer
@@ -88,10 +87,10 @@ def launch(
     )
     with connect(address):
         placement = Placement(space.rules, plan.cpus_per_trial, plan.gpus_per_trial)
-        with alone(run) as lost:
+        with alone(run) as hold:
             run.write_truth(dataset)
             run.write_sweep(asdict(plan))
-            return _run(plan, run, Ledger(run), placement, lost)
+            return _run(plan, run, Ledger(run), placement, hold)
 
 
 def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | None = None) -> Outcome:
@@ -108,7 +107,7 @@ def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | 
     """
     before = Plan.read(run)
     plan = replace(before, **(changes or {}))
-    with alone(run) as lost:
+    with alone(run) as hold:
         ledger = Ledger(run)
         if (over := len(ledger.ended()) >= plan.trials) or reaches(ledger.best(), plan.until_score):
             _keep(plan, before, run)
@@ -121,7 +120,7 @@ def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | 
         with connect(address):
             placement = Placement(Space.parse(plan.space).rules, plan.cpus_per_trial, plan.gpus_per_trial)
             _keep(plan, before, run)
-            return _run(plan, run, ledger, placement, lost)
+            return _run(plan, run, ledger, placement, hold)
 
 
 def collect(run: RunFolder, keep: int | None = None) -> int:
@@ -145,7 +144,7 @@ def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
         run.write_sweep(asdict(plan))
 
 
-def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, lost: threading.Event) -> Outcome:
+def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold: Hold) -> Outcome:
     space = Space.parse(plan.space)
     epochs = max(recipe.epochs for recipe in space.variants("schedule"))
     job = {"run": str(run.folder), "data": plan.data, "fingerprint": plan.fingerprint}
@@ -154,7 +153,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, lost:
     with (
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
-        Stop(plan.hours, plan.until_score, lost) as stop,
+        Stop(plan.hours, plan.until_score, hold) as stop,
         _own_errors(),
     ):
 
@@ -181,7 +180,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, lost:
             storage_path=scratch,
             verbose=0,
         )
-    if lost.is_set():
+    if hold.lost:
         raise JobError(f"{run}: another forage has taken this run directory over; this one has stopped")
     ledger.write_table()
     return Outcome(run, ledger, stop.reason if len(ledger.ended()) < plan.trials else None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import signal
 import threading
 import time
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tune.ledger import Record, Status
+from tune.lock import Hold
 from tune.stop import Stop
 
 
@@ -43,6 +45,16 @@ def test_the_hours_of_a_session(hours: float | None, over: bool, monkeypatch: py
         monkeypatch.setattr(time, "monotonic", lambda: now + 1)
         assert stop.stop_all() == over
         assert stop.reason == ("hours" if over else None)
+
+
+def test_the_end_of_the_hold_is_the_end_of_the_sweep() -> None:
+    hold = Hold()
+    stop = Stop(hold=hold)
+    assert not stop.stop_all()
+    hold.lost = True
+    assert stop.stop_all()
+    assert stop.reason == "lost"
+    assert isinstance(pickle.loads(pickle.dumps(stop)), Stop)  # Ray Tune makes copies of what it is given
 
 
 @pytest.mark.parametrize(
