@@ -7,13 +7,17 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 
 import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pasture.errors import InputError, JobError
 from search_spaces.conditions import Conditions, hold
 from search_spaces.resources import Rule
 from trainables.recipe import Recipe
+from trainables.versions import check_version
 
 # Ray's own progress, loggers, signal handler, metric checks and snapshots are not wanted: the ledger is what a run is
 # watched by and resumed from.
@@ -30,13 +34,15 @@ _SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
+_ANSWER_SECONDS = 120
+
 
 @contextmanager
 def connect(address: str) -> Iterator[None]:
     """A session with Ray, on this machine (`local`), the running cluster (`auto`) or one by address.
 
     Raises:
-        InputError: there is no cluster at that address.
+        InputError: there is no cluster at that address, or a node of it has another forage.
         JobError: Ray does not start here.
     """
     os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
@@ -53,6 +59,8 @@ def connect(address: str) -> Iterator[None]:
             raise JobError(f"Ray does not start on this machine: {reason}") from None
         raise InputError(f"--address {address}: no Ray cluster answers there ({reason})") from None
     try:
+        if address != "local":
+            _check_nodes()
         yield
     finally:
         ray.shutdown()
@@ -67,6 +75,25 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from None
+
+
+def _check_nodes() -> None:
+    """Ask every node for its version of forage.
+
+    Raises:
+        InputError: a node has none, or another one than this machine; it is named.
+    """
+    task = ray.remote(num_cpus=0, max_retries=0)(check_version)
+    for node in ray.nodes():
+        if not node["Alive"]:
+            continue
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        try:
+            ray.get(task.options(scheduling_strategy=there).remote(version("forage")), timeout=_ANSWER_SECONDS)
+        except ray.exceptions.RayError as error:
+            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            reason = str(cause).strip().splitlines()[-1]
+            raise InputError(f"node {node['NodeManagerAddress']} cannot work for this sweep: {reason}") from None
 
 
 def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:

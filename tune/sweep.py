@@ -23,6 +23,7 @@ from trainables.versions import versions
 from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
 from tune.cluster import Placement, connect
+from tune.depot import handing_out
 from tune.disk import Disk
 from tune.ledger import Ledger, Record
 from tune.lock import Hold, alone
@@ -90,7 +91,8 @@ def launch(
         with alone(run) as hold:
             run.write_truth(dataset)
             run.write_sweep(asdict(plan))
-            return _run(plan, run, Ledger(run), placement, hold)
+            with handing_out(dataset, fingerprint, address) as node:
+                return _run(plan, run, Ledger(run), placement, hold, node)
 
 
 def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | None = None) -> Outcome:
@@ -120,7 +122,8 @@ def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | 
         with connect(address):
             placement = Placement(Space.parse(plan.space).rules, plan.cpus_per_trial, plan.gpus_per_trial)
             _keep(plan, before, run)
-            return _run(plan, run, ledger, placement, hold)
+            with handing_out(dataset, plan.fingerprint, address) as node:
+                return _run(plan, run, ledger, placement, hold, node)
 
 
 def collect(run: RunFolder, keep: int | None = None) -> int:
@@ -144,10 +147,16 @@ def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
         run.write_sweep(asdict(plan))
 
 
-def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold: Hold) -> Outcome:
+def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold: Hold, node: str | None) -> Outcome:
     space = Space.parse(plan.space)
     epochs = max(recipe.epochs for recipe in space.variants("schedule"))
-    job = {"run": str(run.folder), "data": plan.data, "fingerprint": plan.fingerprint}
+    job = {
+        "run": str(run.folder),
+        "data": plan.data,
+        "fingerprint": plan.fingerprint,
+        "forage": versions()["forage"],
+        "node": node,
+    }
     scheduler = AshaScheduler(epochs, ledger)
     proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.bundle)
     with (

@@ -20,7 +20,7 @@ from tune.ledger import Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-TRIALS = 3
+MANY = 500
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +73,10 @@ def journey(
     data: Path,
     space_file: Path,
 ) -> dict[str, Any]:
-    """A sweep that is killed with kill -9 after its first trial; a resume while it runs, and one after that."""
+    """A long sweep that is killed with kill -9; a resume while it runs, and one after that, to a near end."""
     words = ["--space", space_file, "--search", "random", "--epochs", 2, "--cpus-per-trial", os.cpu_count()]
     where = ["--runs", "s3://paddock/runs", "--name", "night"]
-    process = start("sweep", data, *where, *words, "--trials", 2 * TRIALS, "--json", **account)
+    process = start("sweep", data, *where, *words, "--trials", MANY, **account)
     run = RunFolder("s3://paddock/runs/night")
     deadline = time.monotonic() + 120
     while not run.oof.names():

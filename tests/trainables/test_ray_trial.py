@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import ray
 import torch
 
+from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from trainables import artifacts, ray_trial
 from trainables.ray_trial import RayTrial
@@ -50,6 +53,9 @@ def make_config(run: RunFolder, data_folder: Path, fingerprint: str, frozen_reci
             "fingerprint": fingerprint,
             "run": str(run),
             "reported": reported,
+            "resources": {"CPU": 1},
+            "forage": version("forage"),
+            "node": None,
         }
 
     return make
@@ -144,6 +150,11 @@ def test_out_of_memory_is_an_error_result_that_says_what_to_lower(
     result = RayTrial(config=make_config()).train()
     assert result["done"]
     assert message in result["error"]
+
+
+def test_a_node_of_another_version_is_refused_by_name(make_config: MakeConfig) -> None:
+    with pytest.raises(InputError, match=rf"{platform.node()} has forage {version('forage')}, the driver has 99\.1"):
+        RayTrial(config=make_config() | {"forage": "99.1"})
 
 
 def test_a_trial_is_placed_by_what_its_own_recipe_asks_for(make_config: MakeConfig) -> None:

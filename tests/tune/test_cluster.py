@@ -121,6 +121,7 @@ def test_an_address_where_nobody_listens_is_said_at_once(address: str, monkeypat
 
 def test_an_address_where_somebody_listens_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses: list[str] = []
+    monkeypatch.setattr("ray.nodes", list)
     monkeypatch.setattr("ray.init", lambda address, **_: addresses.append(address))
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
