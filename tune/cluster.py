@@ -57,7 +57,10 @@ def connect(address: str) -> Iterator[None]:
         reason = " ".join(str(error).split())[:200]
         if address == "local":
             raise JobError(f"Ray does not start on this machine: {reason}") from None
-        raise InputError(f"--address {address}: no Ray cluster answers there ({reason})") from None
+        raise InputError(
+            f"--address {address}: no Ray cluster answers there ({reason}); if it is up, it may ask for a token: set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        ) from None
     try:
         if address != "local":
             _check_nodes()

@@ -67,7 +67,7 @@ def launch(
     """
     if run.folder.exists("sweep.yaml"):
         raise InputError(f"{run}: this run exists; choose another --name, or go on with `forage resume {run}`")
-    if run.folder.is_local and Path(run.folder.path).is_dir() and any(Path(run.folder.path).iterdir()):
+    if run.folder.is_local and any(_foreign(Path(run.folder.path))):
         raise InputError(f"{run}: the folder is not empty and not a run directory; choose another --name")
     _check_writable(run)
     dataset = read_train(data)
@@ -207,6 +207,12 @@ def _own_errors() -> Iterator[None]:
         if cause:
             raise cause from None
         raise
+
+
+def _foreign(folder: Path) -> Iterator[Path]:
+    """Files that a launch which was killed at its very beginning has not left."""
+    if folder.is_dir():
+        yield from (p for p in folder.iterdir() if not p.name.startswith(".") and p.name != "truth.parquet")
 
 
 def _check_writable(run: RunFolder) -> None:

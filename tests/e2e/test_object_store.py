@@ -78,7 +78,7 @@ def journey(
     where = ["--runs", "s3://paddock/runs", "--name", "night"]
     process = start("sweep", data, *where, *words, "--trials", MANY, **account)
     run = RunFolder("s3://paddock/runs/night")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not run.oof.names():
         assert process.popen.poll() is None, process.popen.communicate()[1]
         assert time.monotonic() < deadline

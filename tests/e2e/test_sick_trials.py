@@ -85,8 +85,11 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on_from_the_checkpoint(j
     assert (last["status"], last["error"]) == ("COMPLETE", "")
     assert [report["epoch"] for report in last["curve"]] == list(range(1, EPOCHS + 1))
     assert 0 < journey.checkpointed < EPOCHS
-    # With `seconds` of every epoch: one that was trained again could not have the same.
-    assert last["curve"][: journey.checkpointed] == journey.before["curve"][: journey.checkpointed]
+    # With `seconds` of every epoch: one that was trained again could not have the same. The driver may not have heard
+    # of the last one that is in the checkpoint.
+    known = min(journey.checkpointed, len(journey.before["curve"]))
+    assert known >= journey.checkpointed - 1
+    assert last["curve"][:known] == journey.before["curve"][:known]
     assert last["curve"] == RunFolder(journey.run).read_oof("t0000").metadata["curve"]
     assert "Traceback" not in journey.said[0]
 

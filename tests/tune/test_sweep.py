@@ -126,8 +126,13 @@ def test_what_only_some_trials_would_meet_is_met_before_any(
         start(space=Space.parse({"base": space.base.to_dict(), "search": search}))
 
 
-def test_an_empty_folder_may_become_a_run(start: Callable[..., None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [(), (".driver.lock", "truth.parquet", ".sweep.yaml.0a1b2c3d.tmp")])
+def test_an_empty_folder_may_become_a_run_and_one_whose_launch_was_killed(
+    start: Callable[..., None], tmp_path: Path, files: tuple[str, ...]
+) -> None:
     (tmp_path / "empty").mkdir()
+    for name in files:
+        (tmp_path / "empty" / name).touch()
     with pytest.raises(RayStartedError):
         start(RunFolder(tmp_path / "empty"))
 
