@@ -39,55 +39,45 @@ def can_mount() -> bool:
 
 
 class Machines:
-    """Ray nodes, each a process group with a cache of its own; tokens are asked for."""
+    """Ray nodes, each a family of processes with a cache of its own; tokens are asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.started = folder, dict[str, subprocess.Popen[bytes]]()
+    def __init__(self, folder: Path, program: Callable[..., Any]) -> None:
+        self.folder, self.program, self.started = folder, program, dict[str, Any]()
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.address = f"127.0.0.1:{probe.getsockname()[1]}"
         self.access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex * 2}
 
-    def start(self, name: str, *words: str, before: str = "", **env: str) -> None:
+    def start(self, name: str, *words: str, before: str = "true", **env: str) -> None:
         """Start a node and wait until it has joined; what `before` mounts, its processes alone see."""
         log = self.folder / f"{name}.log"
         ports = ["--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats", "--block"]
         command = " ".join([str(RAY), "start", *words, *ports])
-        shell = ["unshare", "--mount", "sh", "-c", f"{before} && exec {command}"] if before else command.split()
-        own = {"FORAGE_CACHE": str(self.cache(name)), "OMP_NUM_THREADS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-        with log.open("wb") as sink:
-            self.started[name] = subprocess.Popen(
-                shell, env={**os.environ, **self.access, **own, **env}, stdout=sink, stderr=sink, start_new_session=True
-            )
-        deadline = time.monotonic() + 90
-        while b"--block" not in log.read_bytes():  # it says so once it has started
-            assert self.started[name].poll() is None, log.read_text()
+        own = {"FORAGE_CACHE": str(self.cache(name)), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        shell = ["unshare", "--mount", "sh", "-c", f"{before} && exec {command} >{log} 2>&1"]
+        self.started[name] = self.program(*shell, **self.access, **own, **env)
+        deadline = time.monotonic() + 120
+        while not log.exists() or "--block" not in log.read_text():  # it says so once it has started
+            assert self.started[name].popen.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
 
     def cache(self, name: str) -> Path:
         return self.folder / f"cache-{name}"
 
-    def kill(self, name: str) -> None:
-        """kill -9 for all processes of a node."""
-        process = self.started.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
 
 @pytest.fixture(scope="module")
-def machines() -> Iterator[Machines]:
+def machines(program: Callable[..., Any]) -> Iterator[Machines]:
     if not can_mount():
         pytest.skip("only root can hide a folder from a process")
     with tempfile.TemporaryDirectory(prefix="fnodes-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        machines = Machines(Path(folder))
+        machines = Machines(Path(folder), program)
         port = machines.address.partition(":")[2]
-        head = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}/ray"]
-        try:
-            machines.start("head", *head)
-            yield machines
-        finally:
-            for name in list(machines.started):
-                machines.kill(name)
+        machines.start(
+            "head", "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}/ray"
+        )
+        yield machines
+        for process in machines.started.values():
+            process.kill()
 
 
 @dataclass
@@ -139,7 +129,7 @@ def journey(
     wait_for(lambda: run.exists() and len(ended(records(run))) >= 2)
     machines.start("late", *node)
     wait_for(lambda: list(machines.cache("late").glob("views/*.npy")))
-    machines.kill("first")
+    machines.started["first"].kill()
     lost = records(run)
     under_way = {name for name, record in lost.items() if record["status"] == "RUNNING"}
     wait_for(lambda: under_way <= ended(records(run)))
