@@ -18,8 +18,6 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from ensemble.honest import Estimate, evaluate
@@ -34,6 +32,7 @@ from trainables.backbone import create_backbone
 from trainables.recipe import Recipe
 from trainables.sections import TtaName
 from trainables.versions import versions
+from trainables.weights_file import pack, unpack
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def _write_member(folder: Folder, candidate: Candidate, weight: float) -> Member
         raise InputError(f"{source}: {len(names)} fold weights, expected {len(np.unique(candidate.folds))}")
     for name in names:
         content = source.read(name)
-        _parse_safetensors(content, source.file(name))
+        unpack(content, source.file(name))
         target.write(name, content)
     target.write("recipe.yaml", recipe.to_yaml().encode())
     _write_backbone(folder, candidate.key, recipe, candidate.backbone_digest)
@@ -212,7 +211,7 @@ def _write_backbone(folder: Folder, key: str, recipe: Recipe, digest: str) -> No
             f"{key}: backbone {recipe.backbone.name} with weights={recipe.backbone.weights} is not what the trial was "
             "trained on; put the same weights back"
         )
-    folder.write(f"backbones/{digest}.safetensors", save(backbone.model.state_dict()))
+    folder.write(f"backbones/{digest}.safetensors", pack(backbone.model.state_dict(), {}))
 
 
 def _write_oof(folder: Folder, pool: Pool, first: Candidate, predictions: Array) -> None:
@@ -254,13 +253,6 @@ def _read_member(folder: Path, entry: dict[str, Any]) -> Member:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return _parse_safetensors(path.read_bytes(), str(path))
+        return unpack(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; the blend is not whole, build it again") from None
-
-
-def _parse_safetensors(content: bytes, source: str) -> dict[str, Tensor]:
-    try:
-        return dict(load(content))
-    except SafetensorError as error:
-        raise InputError(f"{source}: damaged weights ({error})") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,13 +20,18 @@ from forage.options import (
     CpusOption,
     DataArgument,
     EpochsOption,
+    FailuresOption,
     GpusOption,
+    HoursOption,
     JsonOption,
+    KeepOption,
     NameOption,
     RunArgument,
     RunsOption,
+    ScoreOption,
     SearchName,
     SetOption,
+    TimeoutOption,
     TtaChoice,
     parse_settings,
 )
@@ -94,11 +99,16 @@ def sweep(
     runs: RunsOption = "runs",
     space: Annotated[str, typer.Option(help="A shipped search space or a YAML file.")] = "default",
     trials: Annotated[int, typer.Option(min=1, help="How many trials.")] = 24,
+    hours: HoursOption = None,
+    until_score: ScoreOption = None,
     epochs: EpochsOption = None,
     search: Annotated[SearchName, typer.Option(help="How trials are proposed.")] = SearchName.optuna,
     address: AddressOption = "local",
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
+    trial_timeout: TimeoutOption = None,
+    max_failures: FailuresOption = 2,
+    keep: KeepOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
     cache_limit: CacheLimitOption = None,
     settings: SetOption = None,
@@ -106,23 +116,23 @@ def sweep(
 ) -> None:
     """Search for recipes on Ray, pruning with ASHA. Leaves a run directory that can be resumed and blended."""
     from search_spaces.catalogue import load_space
+    from tune.plan import Limits
 
+    limits = Limits(
+        trials=trials,
+        hours=hours,
+        until_score=until_score,
+        trial_timeout=trial_timeout,
+        max_failures=max_failures,
+        keep=keep,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+    )
     chosen = override(load_space(space), settings, epochs)
     run = new_run(runs, name or f"{Path(space).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     from tune.sweep import launch  # torch and Ray take seconds to import: not before the words are known to be right
 
-    outcome = launch(
-        run,
-        data,
-        chosen,
-        trials=trials,
-        search=search.value,
-        seed=seed,
-        address=address,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-    )
-    conclude(outcome, as_json)
+    conclude(launch(run, data, chosen, limits, search=search.value, seed=seed, address=address), as_json)
 
 
 @app.command(epilog="Example: `forage train data/csiro --recipe feature_ridge`")
@@ -142,23 +152,14 @@ def train(
     """Train one recipe on all its folds, without a search. Leaves a run directory like a sweep's, of one trial."""
     from search_spaces.catalogue import load_recipe
     from search_spaces.space import Space
+    from tune.plan import Limits
 
+    limits = Limits(trials=1, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
     chosen = override(Space(load_recipe(recipe), (), {}), settings, epochs)
     run = new_run(runs, name or f"{Path(recipe).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     from tune.sweep import launch
 
-    outcome = launch(
-        run,
-        data,
-        chosen,
-        trials=1,
-        search="random",
-        seed=0,
-        address=address,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-    )
-    conclude(outcome, as_json)
+    conclude(launch(run, data, chosen, limits, search="random", address=address), as_json)
 
 
 recipes = typer.Typer(help="List the shipped recipes, or print one.", rich_markup_mode="markdown")
@@ -186,22 +187,45 @@ def show_recipe(
     sys.stdout.write(load_recipe(name).to_yaml())
 
 
-@app.command(epilog="Example: `forage resume runs/default-20261121-093000`")
+@app.command(epilog="Example: `forage resume runs/default-20261121-093000 --trials 100`")
 def resume(
     run: RunArgument,
+    trials: Annotated[int | None, typer.Option(min=1, help="How many trials in all: more extend the sweep.")] = None,
+    hours: HoursOption = None,
+    until_score: ScoreOption = None,
+    data: Annotated[Path | None, typer.Option(help="Where the data folder is now, if it has moved.")] = None,
     address: AddressOption = "local",
+    cpus_per_trial: Annotated[float | None, typer.Option(min=0, help="CPUs each trial asks for.")] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(min=0, help="GPUs each trial asks for.")] = None,
+    trial_timeout: TimeoutOption = None,
+    max_failures: Annotated[
+        int | None, typer.Option(help="How often the worker of one trial may die before the trial has failed.")
+    ] = None,
+    keep: KeepOption = None,
     cache_limit: CacheLimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a sweep that was stopped, by whatever. No finished trial runs again.
+    """Go on with a sweep that was stopped, by whatever, or extend one that has ended. No ended trial runs again.
 
-    A run directory from somebody else is data, not code: JSON, YAML, Parquet, safetensors, and checkpoints that are
-    read with weights_only.
+    What is not given stays as it was. A run directory from somebody else is data, not code: JSON, YAML, Parquet,
+    safetensors, and checkpoints that are read with weights_only.
     """
     from pasture.run_folder import RunFolder
     from tune.sweep import resume as go_on
 
-    conclude(go_on(RunFolder(run), address), as_json)
+    given = {
+        "trials": trials,
+        "hours": hours,
+        "until_score": until_score,
+        "data": str(data) if data else None,
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "trial_timeout": trial_timeout,
+        "max_failures": max_failures,
+        "keep": keep,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    conclude(go_on(RunFolder(run), address, changes), as_json)
 
 
 @app.command(epilog="Example: `forage status runs/default-20261121-093000 --json`")
@@ -213,11 +237,34 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
 
     folder = RunFolder(run)
     plan = Plan.read(folder)
-    summary = summarise(Ledger(folder), plan.trials)
+    ledger = Ledger(folder)
+    sizes = folder.folder.sizes()
+    effort = {
+        "seconds": sum(report["seconds"] for record in ledger.records.values() for report in record.curve),
+        "bytes": sum(sizes.values()),
+        "weights_bytes": sum(size for path, size in sizes.items() if path.startswith("weights/")),
+    }
+    summary = summarise(ledger, plan.trials)
     if as_json:
-        print_json(summary)
-    else:
-        say_summary(str(folder), summary)
+        print_json(summary | effort)
+        return
+    say_summary(str(folder), summary)
+    disk = f"{effort['bytes'] / 1e6:.1f} MB on disk, {effort['weights_bytes'] / 1e6:.1f} of them weights"
+    say(f"trials have computed for {timedelta(seconds=round(effort['seconds']))}; {disk}")
+
+
+@app.command(epilog="Example: `forage gc runs/default-20261121-093000 --keep 20`")
+def gc(run: RunArgument, keep: KeepOption = None) -> None:
+    """Delete what a run no longer needs: leftovers of killed processes and, with --keep, weights of all but the best.
+
+    The OOF of trials that lose their weights moves to `retired/`: blends can no longer use it. Blends that were built
+    before have copies of their own.
+    """
+    from pasture.run_folder import RunFolder
+    from tune.sweep import collect
+
+    freed = collect(RunFolder(run), keep)
+    say(f"{run}: {freed / 1e6:.1f} MB freed")
 
 
 @app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend`")
@@ -325,11 +372,12 @@ def new_run(runs: str, name: str) -> Any:
     Raises:
         InputError: the name is a path.
     """
+    from pasture.files import Folder
     from pasture.run_folder import RunFolder
 
     if "/" in name or name.startswith("."):
         raise InputError(f"--name {name!r}: a name, not a path; say where with --runs")
-    return RunFolder(f"{runs.rstrip('/')}/{name}")
+    return RunFolder(str(Folder.at(runs) / name))
 
 
 def conclude(outcome: Any, as_json: bool) -> None:
@@ -344,10 +392,15 @@ def conclude(outcome: Any, as_json: bool) -> None:
     else:
         say_summary(str(outcome.run), summary)
     attempt(lambda: write_run_report(outcome.run), say)
-    if outcome.interrupted:
-        say(f"stopped; go on with: forage resume {outcome.run}")
+    go_on = f"go on with: forage resume {outcome.run}"
+    if outcome.stopped_by == "signal":
+        say(f"stopped; {go_on}")
         raise typer.Exit(INTERRUPTED)
-    if summary["complete"] == 0:
+    if outcome.stopped_by == "hours":
+        say(f"stopped after {plan.hours:g} h, as asked; {go_on}")
+    if outcome.stopped_by == "score":
+        say(f"stopped at the score asked for, {plan.until_score:g}; {go_on} --until-score ...")
+    if summary["complete"] == 0 and summary["failed"]:
         first = next((r.error for r in outcome.ledger.with_status("FAILED")), "no trial was complete")
         messages.print(f"forage: no trial was complete; the first error: {first}", markup=False)
         raise typer.Exit(1)

@@ -22,6 +22,7 @@ from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
 from pasture.targets import TARGETS, Array
 from search_spaces.catalogue import load_space
+from tune.plan import Limits
 from tune.sweep import launch
 
 IMAGES, TRIALS, SEED = 60, 12, 0
@@ -49,17 +50,7 @@ def run(out: Path, say: Callable[[str], None]) -> None:
 
     say(f"a sweep of {TRIALS} trials over three pretrained backbones, on all folds in lock-step")
     folder = RunFolder(out / "run")
-    launch(
-        folder,
-        data,
-        load_space("demo"),
-        trials=TRIALS,
-        search="optuna",
-        seed=SEED,
-        address="local",
-        cpus_per_trial=1,
-        gpus_per_trial=None,
-    )
+    launch(folder, data, load_space("demo"), Limits(trials=TRIALS), seed=SEED)
     blend = build([folder], blend_folder, "d4")
     Console(highlight=False).print(blend_table(blend))
     predictions = predict(blend, test)

@@ -61,6 +61,19 @@ CacheLimitOption = Annotated[
         callback=set_cache_limit,
     ),
 ]
+HoursOption = Annotated[
+    float | None, typer.Option(help="Stop after so many hours, to be resumed; each session has as many again.")
+]
+ScoreOption = Annotated[float | None, typer.Option(help="Stop once a complete trial has this score.")]
+TimeoutOption = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="A trial that runs for longer hangs: it is ended as failed.")
+]
+FailuresOption = Annotated[
+    int, typer.Option(help="How often the worker of one trial may die before the trial has failed.")
+]
+KeepOption = Annotated[
+    int | None, typer.Option(help="Keep the weights of that many complete trials, the best ones; all by default.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field in every trial, unsearched; repeatable."),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -16,25 +18,37 @@ class Folder:
 
     A write either leaves the whole new file or what was there before: on a local disk by writing a temporary file,
     flushing it to the disk and renaming it, on an object store because an upload becomes visible only when complete.
+
+    Args:
+        filesystem: where it lies.
+        path: as its filesystem wants it.
+        options: of the URI it was opened by, such as `endpoint_override=...`, without the question mark.
     """
 
-    def __init__(self, filesystem: pafs.FileSystem, path: str) -> None:
+    def __init__(self, filesystem: pafs.FileSystem, path: str, options: str = "") -> None:
         self.filesystem = filesystem
         self.path = path.rstrip("/")
+        self.options = options
 
     @classmethod
     def at(cls, location: str | os.PathLike[str]) -> Folder:
-        """Folder at a local path or a URI that pyarrow knows. It need not exist yet."""
+        """Folder at a local path or a URI that pyarrow knows. It need not exist yet.
+
+        Raises:
+            InputError: pyarrow cannot open it, or it holds a secret.
+        """
         text = os.fspath(location)
         if "://" not in text:
             return cls(pafs.LocalFileSystem(), Path(text).expanduser().absolute().as_posix())
+        if "@" in text.split("://")[1].partition("?")[0].partition("/")[0]:
+            raise InputError("a URI with a key in it would be written down; set AWS_ACCESS_KEY_ID and such instead")
         try:
             filesystem, path = pafs.FileSystem.from_uri(text)
         except (ValueError, OSError) as error:
             raise InputError(
                 f"cannot open {text!r}: {_reason(error)}; give a local path or a URI (s3://bucket/runs)"
             ) from None
-        return cls(filesystem, path)
+        return cls(filesystem, path, text.partition("?")[2])
 
     @property
     def is_local(self) -> bool:
@@ -47,10 +61,13 @@ class Folder:
         return self.path.rsplit("/", 1)[-1]
 
     def __truediv__(self, part: str) -> Folder:
-        return Folder(self.filesystem, f"{self.path}/{part}")
+        return Folder(self.filesystem, f"{self.path}/{part}", self.options)
 
     def __str__(self) -> str:
-        return self.path if self.is_local else f"{self.filesystem.type_name}://{self.path}"
+        if self.is_local:
+            return self.path
+        options = f"?{self.options}" if self.options else ""
+        return f"{self.filesystem.type_name}://{self.path}{options}"
 
     def file(self, name: str) -> str:
         """Full path of a file in this folder, as its filesystem wants it."""
@@ -59,13 +76,22 @@ class Folder:
     def exists(self, name: str = "") -> bool:
         """Whether the folder, or a file in it, exists."""
         target = self.file(name) if name else self.path
-        return bool(self.filesystem.get_file_info(target).type != pafs.FileType.NotFound)
+        with _reached(target):
+            return bool(self.filesystem.get_file_info(target).type != pafs.FileType.NotFound)
 
     def names(self, suffix: str = "") -> list[str]:
         """Sorted names of the files directly in this folder that end in `suffix`; empty if there is no folder."""
         selector = pafs.FileSelector(self.path, allow_not_found=True)
-        infos = self.filesystem.get_file_info(selector)
+        with _reached(self.path):
+            infos = self.filesystem.get_file_info(selector)
         return sorted(i.base_name for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix))
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file in this folder and below, by its path from here."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=True)
+        with _reached(self.path):
+            infos = self.filesystem.get_file_info(selector)
+        return {i.path[len(self.path) + 1 :]: int(i.size) for i in infos if i.type == pafs.FileType.File}
 
     def read(self, name: str) -> bytes:
         """Content of a file.
@@ -99,12 +125,14 @@ class Folder:
     def clear(self) -> None:
         """Delete the folder and all that is in it; no error if it is not there."""
         if self.exists():
-            self.filesystem.delete_dir(self.path)
+            with _reached(self.path):
+                self.filesystem.delete_dir(self.path)
 
     def delete(self, name: str) -> None:
         """Delete a file; no error if it is not there."""
         if self.exists(name):
-            self.filesystem.delete_file(self.file(name))
+            with _reached(self.file(name)):
+                self.filesystem.delete_file(self.file(name))
 
 
 def _replace_local(target: Path, content: bytes) -> None:
@@ -118,6 +146,14 @@ def _replace_local(target: Path, content: bytes) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reached(target: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JobError(f"cannot reach {target}: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:

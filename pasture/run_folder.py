@@ -16,6 +16,7 @@ from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.oof import OofTable
 from pasture.parquet import read_parquet, write_parquet
+from pasture.seal import seal, unseal
 from pasture.targets import TARGETS
 
 
@@ -32,6 +33,7 @@ class RunFolder:
     checkpoints/<trial>.pt              a trial under way
     banks/<name>.safetensors            imported feature banks
     features/                           feature banks under way, where a cluster has several nodes
+    retired/<trial>.parquet             OOF of a trial whose weights were not kept
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
@@ -71,6 +73,11 @@ class RunFolder:
         return self.folder / "features"
 
     @property
+    def retired(self) -> Folder:
+        """Folder of the OOF tables of trials that have lost their weights."""
+        return self.folder / "retired"
+
+    @property
     def trials(self) -> Folder:
         """Folder of the trials' records."""
         return self.folder / "trials"
@@ -88,16 +95,19 @@ class RunFolder:
         if not self.folder.exists("sweep.yaml"):
             raise InputError(f"{self}: not a run directory (no sweep.yaml); give a folder that `forage sweep` wrote")
         try:
-            content = yaml.safe_load(self.folder.read("sweep.yaml"))
-        except yaml.YAMLError as error:
-            raise InputError(f"{self}/sweep.yaml: damaged ({str(error).splitlines()[0]})") from None
+            content = yaml.safe_load(unseal(self.folder.read("sweep.yaml")))
+        except (ValueError, yaml.YAMLError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{self}/sweep.yaml: damaged, or edited by hand ({reason}); limits are changed with `forage resume`"
+            ) from None
         if not isinstance(content, dict):
             raise InputError(f"{self}/sweep.yaml: damaged (expected a mapping)")
         return content
 
     def write_sweep(self, content: dict[str, Any]) -> None:
         """Write sweep.yaml."""
-        self.folder.write("sweep.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+        self.folder.write("sweep.yaml", seal(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()))
 
     def write_truth(self, dataset: Dataset) -> None:
         """Write truth.parquet from the measured images."""

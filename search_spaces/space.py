@@ -13,6 +13,8 @@
       loss.lds.enabled: {choice: [true, false]}
       loss.lds.sigma: {choice: [1, 2], when: {loss.lds.enabled: true}}
       optimizer.weight_decay: {constant: 0.01}
+    resources:                              # optional: what trials ask of the cluster, see resources.py
+      - {gpus: 0.25, when: {backbone.tuning: frozen}}
 
 Parameters are drawn in the order they stand; `when` looks at the recipe as drawn so far, so that it may name any field
 of the base or of an earlier parameter. Several conditions must all hold; a list of values means any of them.
@@ -27,7 +29,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pasture.errors import InputError
-from trainables.recipe import Recipe, unknown_field
+from search_spaces.conditions import Conditions, check_conditions, hold, parse_conditions
+from search_spaces.resources import Rule, parse_rules
+from trainables.recipe import Recipe
 
 Label = str | int | float | bool | None
 
@@ -62,7 +66,7 @@ class Parameter:
     options: dict[Label, Any] = dataclasses.field(default_factory=dict)
     low: Any = None
     high: Any = None
-    when: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    when: Conditions = dataclasses.field(default_factory=dict)
 
     def draw(self, trial: Suggest) -> Label:
         """A value's label, as suggested."""
@@ -94,6 +98,7 @@ class Space:
     base: Recipe
     parameters: tuple[Parameter, ...]
     search: dict[str, Any]
+    resources: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @classmethod
     def parse(cls, content: Mapping[str, Any], source: str = "space") -> Space:
@@ -102,19 +107,27 @@ class Space:
         Raises:
             InputError: naming the parameter and what is allowed.
         """
-        if extra := set(content) - {"base", "search"}:
-            raise InputError(f"{source}: unknown key {sorted(extra)[0]!r}; expected `base` and `search`")
+        if extra := set(content) - {"base", "search", "resources"}:
+            raise InputError(f"{source}: unknown key {sorted(extra)[0]!r}; expected `base`, `search` and `resources`")
         search = content.get("search") or {}
         if not isinstance(search, Mapping):
             raise InputError(f"{source}: `search` must map recipe fields to what they may be")
         base = Recipe.parse(content.get("base", {}), f"{source}: base")
-        space = cls(base, tuple(_parameter(str(f), s, source) for f, s in search.items()), dict(search))
+        parameters = tuple(_parameter(str(f), s, source) for f, s in search.items())
+        resources = content.get("resources") or []
+        parse_rules(resources, base, source)
+        space = cls(base, parameters, dict(search), resources)
         space._check(source)
         return space
 
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """What trials ask of the cluster, the first that fits first; the last one fits all."""
+        return (*parse_rules(self.resources, self.base, "space"), Rule())
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values that `parse` takes."""
-        return {"base": self.base.to_dict(), "search": self.search}
+        return {"base": self.base.to_dict(), "search": self.search, "resources": self.resources}
 
     def fixed(self, overrides: Mapping[str, Any]) -> Space:
         """The space with some recipe fields set: they are no longer searched.
@@ -125,7 +138,7 @@ class Space:
         base = self.base.with_overrides(overrides, "--set")
         named = {f for key, value in overrides.items() for f in _leaves(key, value)}
         search = {p.field: self.search[p.field] for p in self.parameters if not (p.fields() & named)}
-        return Space.parse({"base": base.to_dict(), "search": search})
+        return Space.parse({"base": base.to_dict(), "search": search, "resources": self.resources})
 
     def draw(self, trial: Suggest) -> tuple[dict[str, Label], Recipe]:
         """Draw every parameter whose condition holds.
@@ -140,7 +153,7 @@ class Space:
         values: dict[str, Any] = {}
         flat = self.base.flat()
         for parameter in self.parameters:
-            if any(flat.get(f) not in allowed for f, allowed in parameter.when.items()):
+            if not hold(parameter.when, flat):
                 continue
             if parameter.kind == "constant":
                 value = parameter.low
@@ -158,7 +171,6 @@ class Space:
             yield self.base.with_overrides(dict(zip((p.field for p in varying), values, strict=True)))
 
     def _check(self, source: str) -> None:
-        known = set(self.base.flat())
         seen: set[str] = set()
         for parameter in self.parameters:
             where = f"{source}: search.{parameter.field}"
@@ -167,13 +179,10 @@ class Space:
             if parameter.kind.endswith("uniform") and isinstance(self.base.flat()[parameter.field], int):
                 raise InputError(f"{where}: a whole number; use `integer` instead of `{parameter.kind}`")
             searched_later = {f for p in self.parameters if p.field not in seen for f in p.fields()}
-            for condition, allowed in parameter.when.items():
-                if condition not in known:
-                    raise InputError(f"{where}.when: {unknown_field(condition)}")
+            check_conditions(parameter.when, self.base, where)
+            for condition in parameter.when:
                 if condition in searched_later:
                     raise InputError(f"{where}.when names {condition}, which is drawn later; move it up")
-                for value in allowed:  # one that no recipe can have would switch the parameter off in silence
-                    self.base.with_overrides({condition: value}, f"{where}.when")
             seen.add(parameter.field)
 
 
@@ -188,10 +197,7 @@ def _parameter(name: str, spec: Any, source: str) -> Parameter:
     if len(kinds) != 1 or set(spec) - {kinds[0], "when"}:
         raise InputError(f"{where}: expected one of {', '.join(_KINDS)}, and optionally `when`; got {list(spec)}")
     kind, content = kinds[0], spec[kinds[0]]
-    when = spec.get("when") or {}
-    if not isinstance(when, Mapping):
-        raise InputError(f"{where}.when: expected a mapping of recipe fields to values")
-    conditions = {str(f): tuple(v) if isinstance(v, list) else (v,) for f, v in when.items()}
+    conditions = parse_conditions(spec, where)
     if kind == "choice":
         return Parameter(name, kind, options=_options(content, where), when=conditions)
     if kind == "constant":

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from safetensors.torch import save
 
-from pasture.errors import ForageError
+from pasture.errors import ForageError, JobError
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
+from pasture.seal import seal, unseal
 from trainables.recipe import Recipe
 from trainables.trial import Trial
+from trainables.weights_file import pack
 
 
 def write_checkpoint(run: RunFolder, trial: Trial) -> None:
     """Save a trial under way."""
-    run.checkpoints.write(f"{trial.name}.pt", trial.state())
+    run.checkpoints.write(f"{trial.name}.pt", seal(trial.state()))
 
 
 def load_checkpoint(run: RunFolder, trial: Trial) -> None:
@@ -25,7 +26,11 @@ def load_checkpoint(run: RunFolder, trial: Trial) -> None:
     """
     name = f"{trial.name}.pt"
     if run.checkpoints.exists(name):
-        trial.load_state(run.checkpoints.read(name))
+        try:
+            content = unseal(run.checkpoints.read(name))
+        except ValueError as error:
+            raise JobError(f"checkpoint of {trial.name} is damaged ({error})") from None
+        trial.load_state(content)
 
 
 def write_finished(run: RunFolder, trial: Trial) -> None:
@@ -33,7 +38,7 @@ def write_finished(run: RunFolder, trial: Trial) -> None:
     table = trial.finish()
     tags = {"recipe_hash": trial.recipe.hash, "fingerprint": trial.fingerprint}
     for fold, weights in enumerate(trial.best):
-        run.weights(trial.name).write(f"fold{fold}.safetensors", save(weights, tags | {"fold": str(fold)}))
+        run.weights(trial.name).write(f"fold{fold}.safetensors", pack(weights, tags | {"fold": str(fold)}))
     run.write_epochs(trial.name, np.array(trial.epochs))
     table.write(run.oof, f"{trial.name}.parquet")
     run.checkpoints.delete(f"{trial.name}.pt")

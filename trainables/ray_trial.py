@@ -8,15 +8,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.tune
+import torch
 
 from pasture.dataset import Dataset, read_train
 from pasture.errors import ForageError
 from pasture.run_folder import RunFolder
 from trainables import artifacts, imported
+from trainables.data_copy import local_copy
 from trainables.precision import best_device
 from trainables.recipe import Recipe
 from trainables.trial import Report, Trial
+from trainables.versions import check_version
 
 CHECKPOINT_SECONDS = 5.0
 """A checkpoint is worth its price once at least this much work would be lost without it."""
@@ -28,13 +32,21 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     """Runs one trial after another in one process.
 
     The configuration holds `trial` (name), `recipe`, `data`, `fingerprint`, `run` (location of the run directory),
-    `several_nodes` and `reported` (epochs that the driver knows already). Results hold the trial's `report`, scalars
-    only, and `finished`, true in the last one, after everything is written; or `error`, where the trial cannot go on.
-    A trial takes up its checkpoint by itself, so that it survives its worker and its driver alike.
+    `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for), `forage` (the driver's
+    version) and `node` (the driver's, on a cluster: others fetch the data if they do not have them). Results hold the
+    trial's `report`, scalars only, and `finished`, true in the last one, after everything is written; or `error`, where
+    the trial cannot go on. A trial takes up its checkpoint by itself, so that it survives its worker and its driver
+    alike.
     """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
+        """What Ray places the trial by: each recipe has its own."""
+        return ray.tune.PlacementGroupFactory([config["resources"]])
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin a trial. The work itself waits for the first step, whose errors are told to the driver."""
+        check_version(config["forage"])
         self.job = config
         self.run = RunFolder(config["run"])
         self.recipe = Recipe.parse(config["recipe"])
@@ -55,6 +67,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
             return self._advance()
         except ForageError as error:
             return {"error": str(error), "done": True}
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            return {"error": _out_of_memory(self.recipe, error), "done": True}
         except Exception as error:  # a bug in one trial must not stop the sweep
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(where.filename).name}:{where.lineno}"
@@ -107,13 +121,25 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         self.position = min(self.job["reported"], len(self.curve) - over)
 
     def _new_trial(self) -> Trial:
-        dataset = _dataset(self.job["data"])
+        dataset = _dataset(self.job["data"], self.job["fingerprint"], self.job["node"])
         for bank in self.recipe.banks:
             imported.adopt(bank, self.run.banks)
-        shared = self.run.features if self.job["several_nodes"] else None
+        shared = self.run.features if self.job["node"] else None
         return Trial(self.job["trial"], self.recipe, dataset, self.job["fingerprint"], best_device(), shared)
 
 
+def _out_of_memory(recipe: Recipe, error: Exception) -> str:
+    where = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
+    return (
+        f"out of {where} with batches of {recipe.schedule.batch_size} and views of {recipe.view.size} pixels: lower "
+        "schedule.batch_size or view.size, or let fewer trials share a device (--gpus-per-trial, --cpus-per-trial)"
+    )
+
+
 @lru_cache(maxsize=1)
-def _dataset(location: str) -> Dataset:
-    return read_train(location)
+def _dataset(data: str, fingerprint: str, node: str | None) -> Dataset:
+    if node is None or node == ray.get_runtime_context().get_node_id():
+        return read_train(data)
+    depot = ray.get_actor(f"depot-{fingerprint}")
+    names, read = depot.names.remote, depot.read.remote
+    return read_train(local_copy(data, fingerprint, lambda: ray.get(names()), lambda name: ray.get(read(name))))

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import ray.exceptions
 import ray.tune
 
-from pasture.files import Folder
 from tune.asha import AshaScheduler
+from tune.disk import Disk
 from tune.ledger import Ledger, Record
 from tune.proposer import Proposer
 
@@ -23,7 +24,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         ledger: to write to.
         scheduler: knows which trials it stopped.
         proposer: is told how trials end.
-        checkpoints: where trials under way lie; those that ended need theirs no more.
+        disk: is tidied when a trial ends.
         watch: called after every event, with the record it was about.
     """
 
@@ -32,16 +33,20 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         ledger: Ledger,
         scheduler: AshaScheduler,
         proposer: Proposer,
-        checkpoints: Folder,
+        disk: Disk,
         watch: Callable[[Record], None],
     ) -> None:
         self.ledger, self.scheduler, self.proposer = ledger, scheduler, proposer
-        self.checkpoints, self.watch = checkpoints, watch
+        self.disk, self.watch = disk, watch
         self.table_written = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has got its worker."""
-        self.watch(self._record(trial))
+        """A trial has got its worker; not always its first."""
+        record = self._record(trial)
+        if record.status == "PENDING":
+            record.status = "RUNNING"
+            self.ledger.write(record)
+        self.watch(record)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -63,17 +68,16 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         self._end(self._record(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial's worker died more often than is forgiven."""
+        """The trial's worker died more often than is forgiven, or was killed for a reason that the record has."""
         record = self._record(trial)
         record.status = "FAILED"
-        failure = trial.get_pickled_error()
-        record.error = f"worker lost: {' '.join(str(failure).split())[:500]}"
+        record.error = record.error or _death(trial.get_pickled_error())
         self.ledger.write(record)
         self._end(record)
 
     def _end(self, record: Record) -> None:
         self.proposer.tell(record)
-        self.checkpoints.delete(f"{record.name}.pt")
+        self.disk.tidy(record)
         if time.monotonic() - self.table_written > _TABLE_SECONDS:
             self.ledger.write_table()
             self.table_written = time.monotonic()
@@ -81,3 +85,11 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
 
     def _record(self, trial: Any) -> Record:
         return self.ledger.records[trial.config["trial"]]
+
+
+def _death(error: Exception | None) -> str:
+    """Ray's many lines in one."""
+    words = " ".join(str(error).split())[:300]
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return f"its node ran out of memory; raise --cpus-per-trial, so that fewer trials share a node ({words})"
+    return f"worker lost: {words}"

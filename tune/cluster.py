@@ -5,12 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 
 import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pasture.errors import InputError, JobError
+from search_spaces.conditions import Conditions, hold
+from search_spaces.resources import Rule
+from trainables.recipe import Recipe
+from trainables.versions import check_version
 
 # Ray's own progress, loggers, signal handler, metric checks and snapshots are not wanted: the ledger is what a run is
 # watched by and resumed from.
@@ -22,9 +29,12 @@ _SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+
+_ANSWER_SECONDS = 120
 
 
 @contextmanager
@@ -32,11 +42,12 @@ def connect(address: str) -> Iterator[None]:
     """A session with Ray, on this machine (`local`), the running cluster (`auto`) or one by address.
 
     Raises:
-        InputError: there is no cluster at that address.
+        InputError: there is no cluster at that address, or a node of it has another forage.
         JobError: Ray does not start here.
     """
     os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's end is told by its record, in one line
     _check_answers(address)
     try:
         # address="local" starts a Ray of our own even where the address file of a dead one still lies about.
@@ -46,8 +57,13 @@ def connect(address: str) -> Iterator[None]:
         reason = " ".join(str(error).split())[:200]
         if address == "local":
             raise JobError(f"Ray does not start on this machine: {reason}") from None
-        raise InputError(f"--address {address}: no Ray cluster answers there ({reason})") from None
+        raise InputError(
+            f"--address {address}: no Ray cluster answers there ({reason}); if it is up, it may ask for a token: set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        ) from None
     try:
+        if address != "local":
+            _check_nodes()
         yield
     finally:
         ray.shutdown()
@@ -64,22 +80,70 @@ def _check_answers(address: str) -> None:
         raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from None
 
 
-def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:
-    """The bundle that each trial asks Ray for; without `gpus`, one GPU where the cluster has any.
+def _check_nodes() -> None:
+    """Ask every node for its version of forage.
 
     Raises:
-        InputError: no node can ever hold a trial, naming the resource and what there is.
+        InputError: a node has none, or another one than this machine; it is named.
+    """
+    task = ray.remote(num_cpus=0, max_retries=0)(check_version)
+    for node in ray.nodes():
+        if not node["Alive"]:
+            continue
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        try:
+            ray.get(task.options(scheduling_strategy=there).remote(version("forage")), timeout=_ANSWER_SECONDS)
+        except ray.exceptions.RayError as error:
+            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            reason = str(cause).strip().splitlines()[-1]
+            raise InputError(f"node {node['NodeManagerAddress']} cannot work for this sweep: {reason}") from None
+
+
+def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:
+    """The bundle that a trial asks Ray for; without `gpus`, one GPU where the cluster has any.
+
+    Raises:
+        InputError: no node can ever hold the trial, naming the resource and what there is.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if gpus is None:
         gpus = float(any(node.get("GPU", 0) >= 1 for node in nodes))
+    if gpus > 1 and gpus % 1:
+        raise InputError(f"a trial of {gpus:g} GPUs: a part of a GPU, or whole ones; mend --gpus-per-trial")
     asked = {"CPU": float(cpus), "GPU": float(gpus)}
     if not any(asked.values()):
         raise InputError("a trial of 0 CPU and 0 GPU has nothing to run on; raise --cpus-per-trial")
     if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
+        missing = [name for name, amount in asked.items() if all(node.get(name, 0) < amount for node in nodes)]
+        lack = f"there is too little {' and '.join(missing)}" if missing else "no node has both"
         has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
         raise InputError(
-            f"no node can hold a trial of {cpus:g} CPU and {gpus:g} GPU: the cluster's nodes have {has}; "
+            f"no node can hold a trial of {cpus:g} CPU and {gpus:g} GPU: {lack}; the cluster's nodes have {has}; "
             "lower --cpus-per-trial or --gpus-per-trial"
         )
     return {name: amount for name, amount in asked.items() if amount}
+
+
+class Placement:
+    """What each trial of a sweep asks Ray for.
+
+    Args:
+        rules: of the space, the first that fits first; the last fits all.
+        cpus, gpus: where a rule does not say; None for one GPU where the cluster has any.
+
+    Raises:
+        InputError: no node can ever hold the trials of some rule.
+    """
+
+    def __init__(self, rules: Sequence[Rule], cpus: float, gpus: float | None) -> None:
+        self.bundles: list[tuple[Conditions, dict[str, float]]] = []
+        for rule in rules:
+            bundle = trial_resources(cpus if rule.cpus is None else rule.cpus, gpus if rule.gpus is None else rule.gpus)
+            self.bundles.append((rule.when, bundle))
+            if not rule.when:
+                break
+
+    def bundle(self, recipe: Recipe) -> dict[str, float]:
+        """What the trials of a recipe ask for."""
+        flat = recipe.flat()
+        return next(bundle for when, bundle in self.bundles if hold(when, flat))

@@ -6,6 +6,7 @@ and a new sampler, so that resuming needs no pickle, no snapshot of Ray's and no
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -21,7 +22,7 @@ from pasture.parquet import write_parquet
 from pasture.run_folder import RunFolder
 from trainables.recipe import Recipe
 
-Status = Literal["RUNNING", "COMPLETE", "PRUNED", "FAILED"]
+Status = Literal["PENDING", "RUNNING", "COMPLETE", "PRUNED", "FAILED"]
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Record:
         number: 0-based, in the order of proposal.
         params: labels drawn from the search space, by field.
         recipe: the whole recipe, as nested plain values.
-        status: RUNNING until something ends it.
+        status: PENDING until it has a worker, then RUNNING until something ends it.
         curve: one report an epoch.
         error: why it failed.
     """
@@ -40,7 +41,7 @@ class Record:
     number: int
     params: dict[str, Any]
     recipe: dict[str, Any]
-    status: Status = "RUNNING"
+    status: Status = "PENDING"
     curve: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
 
@@ -87,18 +88,24 @@ class Ledger:
     def propose(self, params: dict[str, Any], recipe: Recipe | None, error: str = "") -> Record:
         """Write a new trial down before it runs; without a recipe, one that could not be made."""
         content = recipe.to_dict() if recipe else {}
-        record = Record(self.next_number, params, content, "RUNNING" if recipe else "FAILED", error=error)
+        record = Record(self.next_number, params, content, "PENDING" if recipe else "FAILED", error=error)
         self.records[record.name] = record
         self.write(record)
         return record
 
     def write(self, record: Record) -> None:
         """Write a record, atomically."""
-        self.run.trials.write(f"{record.name}.json", json.dumps(asdict(record)).encode())
+        content = asdict(record)
+        content["sha256"] = _digest(content)
+        self.run.trials.write(f"{record.name}.json", json.dumps(content).encode())
 
     def with_status(self, *status: Status) -> list[Record]:
         """Records in one of some states."""
         return [r for r in self.records.values() if r.status in status]
+
+    def ended(self) -> list[Record]:
+        """Records of trials that will not run again."""
+        return self.with_status("COMPLETE", "PRUNED", "FAILED")
 
     def best(self) -> Record | None:
         """The complete trial with the best score; the earlier of equals."""
@@ -130,8 +137,15 @@ class Ledger:
 
     def _read(self, name: str) -> Record:
         try:
-            return Record(**json.loads(self.run.trials.read(name)))
-        except (ValueError, TypeError) as error:
+            content = json.loads(self.run.trials.read(name))
+            if content.pop("sha256") != _digest(content):
+                raise ValueError("its content does not fit its sha256")
+            return Record(**content)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(
                 f"{self.run.trials.file(name)}: damaged record ({error}); delete it and the trial is proposed anew"
             ) from None
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from pasture.errors import InputError
@@ -11,28 +11,58 @@ from pasture.run_folder import RunFolder
 Search = Literal["optuna", "random"]
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a sweep may use: the part of its plan that `resume` may change.
+
+    Attributes:
+        trials: how many, those of every ending counted.
+        hours: after which a session stops; each session has as many again.
+        until_score: the sweep stops once a complete trial has it.
+        trial_timeout: seconds that a trial may run in one session; one that takes longer hangs and has failed.
+        max_failures: how often a trial's worker may die (out of memory, a lost node) before the trial has failed.
+        keep: how many complete trials keep their weights, the best ones; None for all.
+        cpus_per_trial, gpus_per_trial: what each trial asks Ray for; no number of GPUs means one where there is any.
+
+    Raises:
+        InputError: a limit that nothing can keep.
+    """
+
+    trials: int
+    hours: float | None = None
+    until_score: float | None = None
+    trial_timeout: float | None = None
+    max_failures: int = 2
+    keep: int | None = None
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "hours", "trial_timeout", "keep"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"--{name.replace('_', '-')} {value}: expected more than 0")
+        if self.max_failures < 0:
+            raise InputError(f"--max-failures {self.max_failures}: expected at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Limits):
     """What was asked for: the content of sweep.yaml.
 
     Attributes:
         data: data folder.
         space: as `Space.to_dict`.
-        trials: how many, those of every ending counted.
         search: optuna or random.
         seed: of the search.
-        cpus_per_trial, gpus_per_trial: what each trial asks Ray for; no number of GPUs means one where there is any.
         fingerprint: of the data.
         versions: of packages, when it was launched.
     """
 
     data: str
     space: dict[str, Any]
-    trials: int
     search: Search
     seed: int
-    cpus_per_trial: float
-    gpus_per_trial: float | None
     fingerprint: str
     versions: dict[str, str]
 
@@ -44,7 +74,8 @@ class Plan:
             InputError: no run directory, or sweep.yaml is damaged.
         """
         content = run.read_sweep()
-        names = {f.name for f in fields(cls)}
-        if set(content) != names:
-            raise InputError(f"{run}/sweep.yaml: damaged, or of another version (keys {sorted(set(content) ^ names)})")
+        known = {f.name for f in fields(cls)}
+        needed = {f.name for f in fields(cls) if f.default is MISSING}
+        if odd := (set(content) - known) | (needed - set(content)):
+            raise InputError(f"{run}/sweep.yaml: damaged, or of another version (keys {sorted(odd)})")
         return cls(**content)

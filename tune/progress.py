@@ -95,7 +95,7 @@ class Progress:
         return table
 
     def _ended(self) -> int:
-        return len(self.ledger.with_status("COMPLETE", "PRUNED", "FAILED"))
+        return len(self.ledger.ended())
 
     def _eta(self) -> str:
         ended = self._ended() - self.ended_before

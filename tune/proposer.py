@@ -7,6 +7,7 @@ running for ever; here PRUNED, FAIL and COMPLETE are told as what they are.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -15,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pasture.errors import InputError
 from search_spaces.space import Space
+from trainables.recipe import Recipe
 from trainables.seeds import mix
 from tune.ledger import Ledger, Record, Status
 from tune.plan import Search
@@ -42,19 +44,27 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         ledger: proposals are written to it before they run; those of earlier sessions are told to Optuna, and those
             that have not ended are proposed again first.
         job: what every trial's configuration holds beside its recipe.
+        bundle: what the trials of a recipe ask Ray for.
     """
 
     def __init__(
-        self, space: Space, search: Search, seed: int, trials: int, ledger: Ledger, job: dict[str, Any]
+        self,
+        space: Space,
+        search: Search,
+        seed: int,
+        trials: int,
+        ledger: Ledger,
+        job: dict[str, Any],
+        bundle: Callable[[Recipe], dict[str, float]],
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.space, self.search, self.seed, self.trials = space, search, seed, trials
-        self.ledger, self.job = ledger, job
+        self.ledger, self.job, self.bundle = ledger, job, bundle
         self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
         self.asked: dict[str, optuna.Trial] = {}
         self.unfinished: list[Record] = []
         for record in ledger.records.values():
-            if record.status == "RUNNING":
+            if record.status in ("PENDING", "RUNNING"):
                 self.study.enqueue_trial(record.params)
                 self.asked[record.name] = self.study.ask()
                 self.space.draw(self.asked[record.name])
@@ -67,7 +77,13 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         record = self.unfinished.pop(0) if self.unfinished else self._propose()
         if record is None:
             return str(self.FINISHED)
-        return {**self.job, "trial": record.name, "recipe": record.recipe, "reported": len(record.curve)}
+        return {
+            **self.job,
+            "trial": record.name,
+            "recipe": record.recipe,
+            "reported": len(record.curve),
+            "resources": self.bundle(Recipe.parse(record.recipe)),
+        }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the outcome is told by `tell`, which knows whether the trial was pruned."""

@@ -1,22 +1,45 @@
-"""Stopping a sweep so that it can go on later: on Ctrl-C and on SIGTERM alike."""
+"""Stopping a sweep so that it can go on later: on Ctrl-C, on SIGTERM, when its hours are over, at a score."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import ray.tune
 
+from tune.ledger import Record
+from tune.lock import Hold
+
+StopReason = Literal["signal", "hours", "score", "lost"]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stop(ray.tune.Stopper):  # type: ignore[misc]
-    """Tells Ray Tune to end once a signal has come; a second signal ends the process at once."""
+def reaches(record: Record | None, until_score: float | None) -> bool:
+    """Whether a trial has the score asked for; never, where none was."""
+    score = record.score if record else None
+    return score is not None and until_score is not None and score >= until_score
 
-    def __init__(self) -> None:
-        self.requested = False
+
+class Stop(ray.tune.Stopper):  # type: ignore[misc]
+    """Tells Ray Tune to end. A second signal ends the process at once.
+
+    Args:
+        hours: from now on; None for no end.
+        until_score: enough for a complete trial; None if no score is enough.
+        hold: of the run directory.
+
+    Attributes:
+        reason: why the sweep is to end; None while it is not.
+    """
+
+    def __init__(self, hours: float | None = None, until_score: float | None = None, hold: Hold | None = None) -> None:
+        self.deadline = math.inf if hours is None else time.monotonic() + 3600 * hours
+        self.until_score, self.hold = until_score, hold
+        self.reason: StopReason | None = None
         self.before: dict[signal.Signals, Any] = {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -25,7 +48,16 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Whether the sweep is to end."""
-        return self.requested
+        if self.reason is None and time.monotonic() >= self.deadline:
+            self.reason = "hours"
+        if self.hold and self.hold.lost:
+            self.reason = "lost"
+        return self.reason is not None
+
+    def watch(self, record: Record) -> None:
+        """Something happened to a trial."""
+        if record.status == "COMPLETE" and reaches(record, self.until_score):
+            self.reason = self.reason or "score"
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -37,6 +69,6 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
             signal.signal(number, handler)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self.requested = True
+        self.reason = "signal"
         for number, handler in self.before.items():
             signal.signal(number, handler)

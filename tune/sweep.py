@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import ray.tune
-from filelock import FileLock, Timeout
 
 from pasture.dataset import read_train, verify_pictures
 from pasture.errors import ForageError, InputError, JobError
@@ -23,37 +23,40 @@ from trainables.ray_trial import RayTrial
 from trainables.versions import versions
 from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
-from tune.cluster import connect, trial_resources
+from tune.cluster import Placement, connect
+from tune.depot import handing_out
+from tune.disk import Disk
 from tune.ledger import Ledger, Record
-from tune.plan import Plan, Search
+from tune.lock import Hold, alone
+from tune.plan import Limits, Plan, Search
 from tune.progress import Progress
 from tune.proposer import Proposer
-from tune.stop import Stop
-
-WORKER_DEATHS_FORGIVEN = 2
-"""How often the worker of one trial may die (out of memory, a lost node) before the trial counts as failed."""
+from tune.stop import Stop, StopReason, reaches
+from tune.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a session of a sweep ended."""
+    """How a session of a sweep ended.
+
+    Attributes:
+        stopped_by: what stopped it before all trials were over; None if they are.
+    """
 
     run: RunFolder
     ledger: Ledger
-    interrupted: bool
+    stopped_by: StopReason | None = None
 
 
 def launch(
     run: RunFolder,
     data: Path,
     space: Space,
+    limits: Limits,
     *,
-    trials: int,
-    search: Search,
-    seed: int,
-    address: str,
-    cpus_per_trial: float,
-    gpus_per_trial: float | None,
+    search: Search = "optuna",
+    seed: int = 0,
+    address: str = "local",
 ) -> Outcome:
     """Start a sweep in a new run directory.
 
@@ -65,7 +68,7 @@ def launch(
     """
     if run.folder.exists("sweep.yaml"):
         raise InputError(f"{run}: this run exists; choose another --name, or go on with `forage resume {run}`")
-    if run.folder.is_local and Path(run.folder.path).is_dir() and any(Path(run.folder.path).iterdir()):
+    if run.folder.is_local and any(_foreign(Path(run.folder.path))):
         raise InputError(f"{run}: the folder is not empty and not a run directory; choose another --name")
     _check_writable(run)
     dataset = read_train(data)
@@ -76,84 +79,125 @@ def launch(
     for recipe in space.variants("backbone", "view"):
         check_recipe(recipe, dataset.ids)
     plan = Plan(
+        **asdict(limits),
         data=str(dataset.root),
         space=space.to_dict(),
-        trials=trials,
         search=search,
         seed=seed,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
         fingerprint=fingerprint,
         versions=versions(),
     )
     with connect(address):
-        resources = trial_resources(cpus_per_trial, gpus_per_trial)
-        with _alone(run):
+        placement = Placement(space.rules, plan.cpus_per_trial, plan.gpus_per_trial)
+        with alone(run) as hold:
             run.write_truth(dataset)
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
                 imported.publish(bank, run.banks)
             run.write_sweep(asdict(plan))
-            return _run(plan, run, Ledger(run), resources)
+            with handing_out(dataset, fingerprint, address) as node:
+                return _run(plan, run, Ledger(run), placement, hold, node)
 
 
-def resume(run: RunFolder, address: str) -> Outcome:
+def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | None = None) -> Outcome:
     """Go on with a sweep, from its run directory alone.
+
+    Args:
+        run: the run directory.
+        address: of Ray.
+        changes: to the plan: any of its limits, or `data`, where the data folder has moved. They are kept.
 
     Raises:
         InputError: no run directory, damaged records, data that changed, another driver at work in it.
         JobError: Ray or the disk fails.
     """
-    plan = Plan.read(run)
-    with _alone(run):
+    before = Plan.read(run)
+    plan = replace(before, **(changes or {}))
+    with alone(run) as hold:
         ledger = Ledger(run)
-        if len(_ended(ledger)) >= plan.trials:
+        if (over := len(ledger.ended()) >= plan.trials) or reaches(ledger.best(), plan.until_score):
+            _keep(plan, before, run)
             ledger.write_table()
-            return Outcome(run, ledger, interrupted=False)
+            return Outcome(run, ledger, None if over else "score")
         dataset = read_train(plan.data)
         if verify_pictures(dataset, _needs_pictures(Space.parse(plan.space))) != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
+        plan = replace(plan, data=str(dataset.root))
         with connect(address):
-            return _run(plan, run, ledger, trial_resources(plan.cpus_per_trial, plan.gpus_per_trial))
+            placement = Placement(Space.parse(plan.space).rules, plan.cpus_per_trial, plan.gpus_per_trial)
+            _keep(plan, before, run)
+            with handing_out(dataset, plan.fingerprint, address) as node:
+                return _run(plan, run, ledger, placement, hold, node)
 
 
-def _run(plan: Plan, run: RunFolder, ledger: Ledger, resources: dict[str, float]) -> Outcome:
+def collect(run: RunFolder, keep: int | None = None) -> int:
+    """Delete what a run directory no longer needs; bytes that this has freed.
+
+    Args:
+        run: the run directory.
+        keep: how many complete trials keep their weights; what the sweep was told, by default.
+
+    Raises:
+        InputError: no run directory, or a driver is at work in it.
+    """
+    plan = Plan.read(run)
+    plan = plan if keep is None else replace(plan, keep=keep)
+    with alone(run):
+        return Disk(run, Ledger(run), plan.keep).collect()
+
+
+def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
+    if plan != before:
+        run.write_sweep(asdict(plan))
+
+
+def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold: Hold, node: str | None) -> Outcome:
     space = Space.parse(plan.space)
     epochs = max(recipe.epochs for recipe in space.variants("schedule"))
     job = {
         "run": str(run.folder),
         "data": plan.data,
         "fingerprint": plan.fingerprint,
-        "several_nodes": len(ray.nodes()) > 1,
+        "forage": versions()["forage"],
+        "node": node,
     }
     scheduler = AshaScheduler(epochs, ledger)
-    proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job)
+    proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.bundle)
     with (
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
-        Stop() as stop,
+        Stop(plan.hours, plan.until_score, hold) as stop,
         _own_errors(),
     ):
+
+        def watch(record: Record) -> None:
+            progress.watch(record)
+            stop.watch(record)
+
+        callbacks = [Bookkeeper(ledger, scheduler, proposer, Disk(run, ledger, plan.keep), watch)]
+        if plan.trial_timeout:
+            callbacks.append(Watchdog(ledger, plan.trial_timeout))
         # Not Tuner: it pickles all it is given for its own way of resuming, which is not ours.
         ray.tune.run(
             RayTrial,
             name=run.name,
-            resources_per_trial=ray.tune.PlacementGroupFactory([resources]),
-            num_samples=plan.trials - len(_ended(ledger)),
+            num_samples=plan.trials - len(ledger.ended()),
             search_alg=proposer,
             scheduler=scheduler,
             stop=stop,
-            callbacks=[Bookkeeper(ledger, scheduler, proposer, run.checkpoints, progress.watch)],
-            max_failures=WORKER_DEATHS_FORGIVEN,
+            callbacks=callbacks,
+            max_failures=plan.max_failures,
             reuse_actors=True,
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: str(trial.config["trial"]),
             storage_path=scratch,
             verbose=0,
         )
+    if hold.lost:
+        raise JobError(f"{run}: another forage has taken this run directory over; this one has stopped")
     ledger.write_table()
-    if not stop.requested:
+    if stop.reason is None:
         run.features.clear()
-    return Outcome(run, ledger, interrupted=stop.requested)
+    return Outcome(run, ledger, stop.reason if len(ledger.ended()) < plan.trials else None)
 
 
 @contextmanager
@@ -174,8 +218,10 @@ def _needs_pictures(space: Space) -> bool:
     return not all(recipe.backbone.bank for recipe in space.variants("backbone"))
 
 
-def _ended(ledger: Ledger) -> list[Record]:
-    return ledger.with_status("COMPLETE", "PRUNED", "FAILED")
+def _foreign(folder: Path) -> Iterator[Path]:
+    """Files that a launch which was killed at its very beginning has not left."""
+    if folder.is_dir():
+        yield from (p for p in folder.iterdir() if not p.name.startswith(".") and p.name != "truth.parquet")
 
 
 def _check_writable(run: RunFolder) -> None:
@@ -185,23 +231,3 @@ def _check_writable(run: RunFolder) -> None:
     nearest = next(p for p in (path, *path.parents) if p.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise JobError(f"cannot make {run}: {nearest} is not a folder that can be written to; choose another --runs")
-
-
-@contextmanager
-def _alone(run: RunFolder) -> Iterator[None]:
-    """Hold the run directory; the system lets go of it when this process dies, however it dies."""
-    if not run.folder.is_local:
-        yield
-        return
-    lock = FileLock(run.folder.file(".driver.lock"))
-    try:
-        Path(run.folder.path).mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"{run}: another forage is at work in this run directory; wait for it or stop it") from None
-    except OSError as error:
-        raise JobError(f"cannot write {run}: {error.strerror or error}; make space or choose another folder") from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -41,13 +41,13 @@ SPACE: dict[str, Any] = {
 
 
 class Process:
-    """A running `forage` in a session of its own; its descendants bear its mark, wherever they were adopted."""
+    """A running program in a session of its own; its descendants bear its mark, wherever they were adopted."""
 
-    def __init__(self, words: list[str], env: dict[str, str]) -> None:
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self.mark = f"{_MARK}={uuid.uuid4().hex}"
         name, _, value = self.mark.partition("=")
         self.popen = subprocess.Popen(
-            [str(COMMAND), *words],
+            command,
             env={**os.environ, **env, name: value},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -86,14 +86,25 @@ class Process:
                 continue  # gone, a zombie, or somebody else's
         return found
 
+    def workers(self) -> list[int]:
+        """Those of them that run trials; Ray gives its workers such titles."""
+        return [pid for pid in self.descendants() if b"RayTrial" in _title(pid)]
+
+
+def _title(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
 
 Start = Callable[..., Process]
 Forage = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    """`start("sweep", ..., VARIABLE=value)`: begin a command in the background."""
+def program() -> Iterator[Start]:
+    """`program("ray", ..., VARIABLE=value)`: begin a program in the background."""
     started: list[Process] = []
     # Ray's sockets need a short path, and what a killed driver leaves must not stay in /tmp.
     scratch = tempfile.mkdtemp(prefix="fe2e-", dir="/tmp")
@@ -106,8 +117,8 @@ def start() -> Iterator[Start]:
         "OMP_NUM_THREADS": "1",  # threads that wait for each other on busy cores make an epoch 50 times as long
     }
 
-    def begin(*words: object, **env: str) -> Process:
-        process = Process([str(word) for word in words], {**shared, **env})
+    def begin(*command: object, **env: str) -> Process:
+        process = Process([str(word) for word in command], {**shared, **env})
         started.append(process)
         return process
 
@@ -115,6 +126,12 @@ def start() -> Iterator[Start]:
     for process in started:
         process.kill()
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def start(program: Start) -> Start:
+    """`start("sweep", ..., VARIABLE=value)`: begin a command of forage in the background."""
+    return lambda *words, **env: program(COMMAND, *words, **env)
 
 
 @pytest.fixture(scope="module")

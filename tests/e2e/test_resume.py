@@ -1,4 +1,4 @@
-"""One sweep that is stopped by SIGTERM, by Ctrl-C and by kill -9, and resumed each time. Slow: five sessions of Ray."""
+"""One sweep, stopped by SIGTERM, Ctrl-C and kill -9, resumed each time and extended. Slow: five sessions of Ray."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tune.ledger import Ledger
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TRIALS = 14
+FIRST_ASKED_FOR = 10
 EPOCHS = 6
 Ledgers = dict[str, dict[str, Any]]
 Records = Callable[[Path], Ledgers]
@@ -49,7 +50,7 @@ class Journey:
 
 
 def ended(ledger: Ledgers) -> Ledgers:
-    return {name: record for name, record in ledger.items() if record["status"] != "RUNNING"}
+    return {name: record for name, record in ledger.items() if record["status"] in ("COMPLETE", "PRUNED", "FAILED")}
 
 
 def facts(ledger: Ledgers) -> dict[str, Any]:
@@ -68,9 +69,9 @@ def facts(ledger: Ledgers) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def options(data: Path, space_file: Path) -> Callable[..., list[object]]:
-    """`options(run)`: words that start the sweep."""
-    words: list[object] = ["--space", space_file, "--trials", TRIALS, "--cpus-per-trial", os.cpu_count(), "--json"]
-    return lambda run: ["sweep", data, "--runs", run.parent, "--name", run.name, *words]
+    """`options(run, trials)`: words that start the sweep."""
+    words: list[object] = ["--space", space_file, "--cpus-per-trial", os.cpu_count(), "--json"]
+    return lambda run, trials: ["sweep", data, "--runs", run.parent, "--name", run.name, *words, "--trials", trials]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def journey(
     records: Records,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Journey:
-    """The whole journey: three interruptions, then to the end."""
+    """The whole journey: three interruptions, after the first of which the end is put further off; then to the end."""
     run = tmp_path_factory.mktemp("runs") / "stopped"
     journey = Journey(run)
 
@@ -104,8 +105,9 @@ def journey(
             journey.result = json.loads(process.out)
 
     resume: list[object] = ["resume", run, "--json"]
-    session(options(run), 2, lambda p: p.popen.send_signal(signal.SIGTERM))
-    session(resume, 4, lambda p: os.killpg(p.popen.pid, signal.SIGINT))  # Ctrl-C reaches the whole group
+    session(options(run, FIRST_ASKED_FOR), 2, lambda p: p.popen.send_signal(signal.SIGTERM))
+    # Ctrl-C reaches the whole group.
+    session([*resume, "--trials", TRIALS], 4, lambda p: os.killpg(p.popen.pid, signal.SIGINT))
     session(resume, 7, lambda p: p.kill())
     session(resume, TRIALS, None)
     return journey
@@ -116,7 +118,7 @@ def test_a_signal_ends_the_session_gracefully(journey: Journey, session: int) ->
     assert journey.statuses[session] == 130, journey.errors[session]
     assert f"stopped; go on with: forage resume {journey.run}" in journey.errors[session]
     assert "Traceback" not in journey.errors[session]
-    assert len(ended(journey.ledgers[session])) < TRIALS
+    assert len(ended(journey.ledgers[session])) < FIRST_ASKED_FOR
     assert not any(record["status"] == "FAILED" for record in journey.ledgers[session].values())
 
 
@@ -151,7 +153,7 @@ def test_no_ended_trial_ran_again(journey: Journey, session: int) -> None:
 @pytest.mark.parametrize("session", [0, 1, 2])
 def test_unfinished_trials_went_on_with_the_same_recipe(journey: Journey, session: int) -> None:
     before = journey.ledgers[session]
-    unfinished = {name for name, record in before.items() if record["status"] == "RUNNING"}
+    unfinished = set(before) - set(ended(before))
     assert unfinished
     for name in unfinished:
         assert journey.ledgers[3][name]["recipe"] == before[name]["recipe"]
@@ -173,6 +175,11 @@ def test_every_oof_is_whole_for_exactly_the_complete_trials(journey: Journey) ->
         assert len(epochs) == EPOCHS
 
 
+def test_a_proposal_that_waits_for_a_place_does_not_run(journey: Journey) -> None:
+    for ledger in journey.ledgers[:3]:
+        assert [record["status"] for record in ledger.values()].count("RUNNING") == 1
+
+
 def test_rungs_are_intact(journey: Journey) -> None:
     rungs = Rungs(EPOCHS)
     for name, record in journey.ledgers[3].items():
@@ -189,7 +196,7 @@ def test_the_disturbed_sweep_equals_an_undisturbed_one_bit_for_bit(
     records: Records,
 ) -> None:
     run = journey.run.with_name("undisturbed")
-    said = forage(*options(run))
+    said = forage(*options(run, TRIALS))
     assert said.returncode == 0, said.stderr
     assert facts(records(run)) == facts(journey.ledgers[3])
     assert json.loads(said.stdout)["best_score"] == journey.result["best_score"]

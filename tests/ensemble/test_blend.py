@@ -217,3 +217,22 @@ def test_damaged_weights_are_refused_in_one_line(damage: Callable[[Path], object
         with pytest.raises(ForageError, match=r"\.safetensors: ") as caught:
             read(Blend.read(folder))
         assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_in_weights_is_noticed_when_blending_and_when_predicting(
+    finished_run: RunFolder, tmp_path: Path, make_blend: Callable[..., Blend]
+) -> None:
+    def flip(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[-20] ^= 0x40  # within the last tensor: safetensors itself would load it
+        path.write_bytes(content)
+
+    run = RunFolder(shutil.copytree(finished_run.folder.path, tmp_path / "run"))
+    blend = make_blend(run, tmp_path / "blend", (0.5, 0.2, 0.3))
+    member = blend.members[0]
+    flip(blend.folder / "members" / member.key / "fold0.safetensors")
+    with pytest.raises(InputError, match=r"fold0\.safetensors: damaged weights \(their sha256"):
+        Blend.read(blend.folder).fold_weights(member, 0)
+    flip(Path(run.weights("t0000").file("fold1.safetensors")))
+    with pytest.raises(InputError, match=r"t0000/fold1\.safetensors: damaged weights \(their sha256"):
+        make_blend(run, tmp_path / "again", (0.5, 0.2, 0.3))

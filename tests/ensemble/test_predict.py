@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import ensemble.predict
 from ensemble.blend import Blend
@@ -22,6 +22,7 @@ from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
 from pasture.targets import balance_gap
 from trainables import backbone, d4
+from trainables.weights_file import pack
 
 ABOUT_HALF_PRECISION = {"rtol": 2e-3, "atol": 2e-3}
 """Features are kept as float16; batches of another size round otherwise in the last bit."""
@@ -185,7 +186,7 @@ def test_another_backbone_under_the_name_is_refused(copied: Blend, test: Dataset
     frozen, tuned = (copied.folder / "backbones" / f"{copied.members[i].backbone}.safetensors" for i in (0, 1))
     tensors = load_file(frozen)
     first = next(iter(tensors))
-    save_file({**tensors, first: tensors[first] + 1}, frozen)
+    frozen.write_bytes(pack({**tensors, first: tensors[first] + 1}, {}))
     with pytest.raises(InputError, match=r"not the weights of tf_efficientnet_lite0 that run-t0000"):
         predict(copied, test)
     shutil.copy(tuned, frozen)
@@ -202,7 +203,7 @@ def test_weights_of_another_recipe_are_refused(copied: Blend, test: Dataset) -> 
 
 def test_predictions_that_are_no_numbers_are_refused(copied: Blend, test: Dataset) -> None:
     path = copied.folder / "members" / "run-t0000" / "fold1.safetensors"
-    save_file({name: torch.full_like(tensor, torch.nan) for name, tensor in load_file(path).items()}, path)
+    path.write_bytes(pack({name: torch.full_like(tensor, torch.nan) for name, tensor in load_file(path).items()}, {}))
     with pytest.raises(JobError, match="run-t0000, fold 1: a prediction is not finite"):
         predict(copied, test)
 

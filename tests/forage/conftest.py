@@ -59,7 +59,8 @@ def swept(finished_run: RunFolder, paddocks: Path, tmp_path: Path) -> RunFolder:
     run = RunFolder(shutil.copytree(finished_run.folder.path, tmp_path / "runs" / "run"))
     fingerprint = run.read_oof("t0000").metadata["fingerprint"]
     space = load_space("demo").to_dict()
-    run.write_sweep(asdict(Plan(str(paddocks), space, 5, "optuna", 0, 1.0, None, fingerprint, {"forage": "0"})))
+    facts = {"data": str(paddocks), "fingerprint": fingerprint, "versions": {"forage": "0"}}
+    run.write_sweep(asdict(Plan(trials=5, space=space, search="optuna", seed=0, **facts)))
     ledger = Ledger(run)
     for trial, score in (("t0000", 0.3), ("t0001", 0.5), ("t0002", 0.4)):
         params = {"optimizer.head_lr": score / 100, "target.transform": "none" if score < 0.4 else "log1p"}

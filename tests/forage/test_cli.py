@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,10 @@ ENSEMBLE_KEYS = {"fitted", "nested", "interval", "best_single", "uniform", "opti
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]  # type: ignore[union-attr]
 
 
-def outcome(run: RunFolder, interrupted: bool = False) -> Any:
+def outcome(run: RunFolder, stopped_by: Any = None) -> Any:
     from tune.sweep import Outcome
 
-    return Outcome(run, Ledger(run), interrupted)
+    return Outcome(run, Ledger(run), stopped_by)
 
 
 def test_these_commands_are_there() -> None:
@@ -64,10 +66,28 @@ def test_check_json(shell: Any, paddocks: Path) -> None:
 def test_status_json(shell: Any, swept: RunFolder) -> None:
     said = shell("status", swept, "--json")
     assert (said.status, said.err) == (0, "")
-    assert json.loads(said.out) == {
+    content = json.loads(said.out)
+    assert content.pop("seconds") == 1.5 * 7
+    assert content.pop("bytes") > content.pop("weights_bytes") > 100
+    assert content == {
         "trials": 5, "complete": 3, "pruned": 1, "failed": 1, "running": 0, "best_score": 0.5, "best_trial": "t0001"
     }  # fmt: skip
-    assert "3 complete, 1 pruned, 1 failed" in shell("status", swept).err
+    said = shell("status", swept).err
+    assert "3 complete, 1 pruned, 1 failed" in said
+    assert re.search(r"trials have computed for 0:00:10; \d+\.\d MB on disk, \d+\.\d of them weights", said)
+
+
+def test_gc_keeps_the_best_and_a_blend_of_what_is_left_still_predicts(
+    shell: Any, swept: RunFolder, paddocks: Path, tmp_path: Path
+) -> None:
+    before = sum(swept.folder.sizes().values())
+    said = shell("gc", swept, "--keep", 2)
+    assert (said.status, said.out) == (0, "")
+    freed = before - sum(swept.folder.sizes().values())
+    assert freed > 0
+    assert said.err == f"{swept}: {freed / 1e6:.1f} MB freed\n"
+    assert shell("ensemble", swept, "--out", tmp_path / "blend").status == 0
+    assert shell("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv").status == 0
 
 
 @pytest.mark.parametrize("command", ["sweep", "resume"])
@@ -100,10 +120,51 @@ def test_an_interrupted_sweep_says_how_to_go_on(
 ) -> None:
     import tune.sweep
 
-    monkeypatch.setattr(tune.sweep, "launch", lambda *_, **__: outcome(swept, interrupted=True))
+    monkeypatch.setattr(tune.sweep, "launch", lambda *_, **__: outcome(swept, "signal"))
     said = shell("sweep", paddocks)
     assert said.status == 130
     assert f"forage resume {swept}" in said.err
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "words", "message"),
+    [
+        ("hours", ("--hours", 1.5), "stopped after 1.5 h, as asked; go on with: forage resume {run}"),
+        (
+            "score",
+            ("--until-score", 0.4),
+            "stopped at the score asked for, 0.4; go on with: forage resume {run} --until",
+        ),
+    ],
+)
+def test_a_sweep_that_has_used_its_budget_says_how_to_go_on(
+    stopped_by: str, words: Any, message: str, shell: Any, swept: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tune.sweep
+    from tune.plan import Plan
+
+    def resume(run: RunFolder, address: str, changes: Any) -> Any:
+        run.write_sweep(asdict(replace(Plan.read(run), **changes)))
+        return outcome(run, stopped_by)
+
+    monkeypatch.setattr(tune.sweep, "resume", resume)
+    said = shell("resume", swept, *words)
+    assert said.status == 0
+    assert message.format(run=swept) in said.err
+
+
+def test_hours_that_were_too_few_for_any_trial_are_no_failure(
+    shell: Any, swept: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tune.sweep
+
+    ledger = Ledger(swept)
+    for record in ledger.records.values():
+        record.status = "RUNNING"
+        ledger.write(record)
+    swept.write_sweep(swept.read_sweep() | {"hours": 1.0})
+    monkeypatch.setattr(tune.sweep, "resume", lambda *_: outcome(swept, "hours"))
+    assert shell("resume", swept).status == 0
 
 
 def test_a_sweep_without_a_complete_trial_fails_with_the_first_error(
@@ -171,6 +232,11 @@ BAD_INPUT = {
     "setting of no field": "sweep {data} --set head.dropuot=0.1",
     "setting out of range": "sweep {data} --set head.dropout=2",
     "setting no YAML": "sweep {data} --set head.dropout=[1",
+    "no trial at all": "sweep {data} --hours 0",
+    "negative failures": "sweep {data} --max-failures -1",
+    "nothing to keep": "gc {run} --keep 0",
+    "no run to tidy": "gc {data}",
+    "a timeout of nothing": "resume {run} --trial-timeout 0",
     "name is a path": "sweep {data} --name a/b",
     "name is hidden": "sweep {data} --name .a",
     "run exists": "sweep {data} --runs {tmp}/runs --name run",

@@ -45,6 +45,14 @@ def test_existence_of_folder_and_file(folder: Folder) -> None:
     assert not folder.exists("b")
 
 
+def test_sizes_of_all_files_below(folder: Folder) -> None:
+    assert folder.sizes() == {}
+    folder.write("a", b"123")
+    folder.write("deep/er/b.bin", b"12345")
+    assert folder.sizes() == {"a": 3, "deep/er/b.bin": 5}
+    assert (folder / "deep").sizes() == {"er/b.bin": 5}
+
+
 def test_delete_removes_one_file_and_does_not_mind_its_absence(folder: Folder) -> None:
     folder.write("a", b"")
     folder.write("b", b"")
@@ -88,6 +96,31 @@ def test_a_uri_that_cannot_be_opened_is_refused_in_one_line(uri: str) -> None:
         Folder.at(uri)
     assert str(caught.value).startswith(f"cannot open {uri!r}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_options_of_a_uri_go_with_the_folder_to_wherever_it_is_opened_again() -> None:
+    folder = Folder.at("s3://bucket/runs?endpoint_override=http://127.0.0.1:1&region=us-east-1") / "night"
+    assert str(folder) == "s3://bucket/runs/night?endpoint_override=http://127.0.0.1:1&region=us-east-1"
+    assert (Folder.at(str(folder)).path, str(Folder.at(str(folder)))) == ("bucket/runs/night", str(folder))
+
+
+def test_a_secret_in_a_uri_is_refused_and_not_repeated() -> None:
+    with pytest.raises(InputError, match="set AWS_ACCESS_KEY_ID") as caught:
+        Folder.at("s3://key:secret@bucket/runs")
+    assert "secret" not in str(caught.value).replace("AWS_SECRET", "")
+
+
+def test_a_store_out_of_reach_is_a_job_error(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away:
+        type_name = "s3"
+
+        def get_file_info(self, _: object) -> None:
+            raise OSError("AWS Error NETWORK_CONNECTION\nmore")
+
+    folder.filesystem = Away()
+    for act in (folder.exists, folder.names, lambda: folder.delete("a")):
+        with pytest.raises(JobError, match=r"cannot reach .*runs.*: AWS Error NETWORK_CONNECTION$"):
+            act()
 
 
 @pytest.mark.parametrize("before", [None, b"old"])

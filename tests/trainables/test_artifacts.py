@@ -67,7 +67,20 @@ def test_weights_are_those_of_the_best_epoch_with_their_tags(run: RunFolder, tri
         assert not any(name.startswith("backbone.") for name in saved)
         with safe_open(path, "pt") as file:
             tags = {"recipe_hash": trial.recipe.hash, "fingerprint": trial.fingerprint, "fold": str(fold)}
-            assert file.metadata() == tags
+            assert {key: file.metadata()[key] for key in tags} == tags
+
+
+@pytest.mark.parametrize("where", [0.001, 0.3, 0.999], ids=["head", "middle", "end"])
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(
+    run: RunFolder, make_trial: MakeTrial, frozen_recipe: Recipe, where: float
+) -> None:
+    trial = make_trial(frozen_recipe, epochs=2)
+    write_checkpoint(run, trial)
+    content = bytearray(run.checkpoints.read("trial.pt"))
+    content[int(where * len(content))] ^= 0x10
+    run.checkpoints.write("trial.pt", bytes(content))
+    with pytest.raises(JobError, match="checkpoint of trial is damaged"):
+        load_checkpoint(run, make_trial(frozen_recipe))
 
 
 def test_twice_is_as_good_as_once(run: RunFolder, trial: Trial) -> None:

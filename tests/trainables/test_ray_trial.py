@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import ray
 import torch
 
+from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from trainables import artifacts, ray_trial
 from trainables.ray_trial import RayTrial
@@ -49,8 +52,10 @@ def make_config(run: RunFolder, data_folder: Path, fingerprint: str, frozen_reci
             "data": str(data_folder),
             "fingerprint": fingerprint,
             "run": str(run),
-            "several_nodes": False,
             "reported": reported,
+            "resources": {"CPU": 1},
+            "forage": version("forage"),
+            "node": None,
         }
 
     return make
@@ -126,6 +131,35 @@ def test_a_bug_is_an_error_result_with_its_place(make_config: MakeConfig, monkey
     result = RayTrial(config=make_config()).train()
     assert result["done"]
     assert result["error"].startswith("AssertionError: trained again (test_ray_trial.py:")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of GPU memory with batches of 8"),
+        (MemoryError(), "out of memory with batches of 8 and views of 32 pixels: lower schedule.batch_size or"),
+    ],
+)
+def test_out_of_memory_is_an_error_result_that_says_what_to_lower(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail(self: Trial) -> Report:
+        raise error
+
+    monkeypatch.setattr(Trial, "step", fail)
+    result = RayTrial(config=make_config()).train()
+    assert result["done"]
+    assert message in result["error"]
+
+
+def test_a_node_of_another_version_is_refused_by_name(make_config: MakeConfig) -> None:
+    with pytest.raises(InputError, match=rf"{platform.node()} has forage {version('forage')}, the driver has 99\.1"):
+        RayTrial(config=make_config() | {"forage": "99.1"})
+
+
+def test_a_trial_is_placed_by_what_its_own_recipe_asks_for(make_config: MakeConfig) -> None:
+    config = make_config() | {"resources": {"CPU": 2, "GPU": 0.25}}
+    assert RayTrial.default_resource_request(config).bundles == [{"CPU": 2, "GPU": 0.25}]
 
 
 def test_an_unreadable_data_folder_is_an_error_result(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pasture.synthetic import make_data
 from search_spaces.space import Space
 from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
+from tune.disk import Disk
 from tune.ledger import Ledger, Record
 from tune.proposer import Proposer
 
@@ -81,7 +82,7 @@ def make_proposer(space: Space) -> Callable[..., Proposer]:
     def make(
         run: RunFolder, search: str = "optuna", seed: int = 0, trials: int = 100, space: Space = default
     ) -> Proposer:
-        return Proposer(space, search, seed, trials, Ledger(run), {"run": str(run)})  # type: ignore[arg-type]
+        return Proposer(space, search, seed, trials, Ledger(run), {"run": str(run)}, lambda _: {"CPU": 1.0})  # type: ignore[arg-type]
 
     return make
 
@@ -100,7 +101,7 @@ def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
         ledger = proposer.ledger
         epochs = proposer.space.base.schedule.epochs
         scheduler = AshaScheduler(epochs, ledger)
-        keeper = Bookkeeper(ledger, scheduler, proposer, run.checkpoints, lambda _: None)
+        keeper = Bookkeeper(ledger, scheduler, proposer, Disk(run, ledger, None), lambda _: None)
         events = 0
 
         def event() -> None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray.exceptions
 
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
@@ -12,6 +13,7 @@ from trainables.recipe import Recipe
 from tune import bookkeeper
 from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
+from tune.disk import Disk
 from tune.ledger import Ledger, Record
 
 
@@ -32,7 +34,7 @@ class House:
         self.run, self.ledger, self.told = run, Ledger(run), Told()
         self.scheduler = AshaScheduler(9, self.ledger)
         self.watched: list[tuple[str, str, int]] = []
-        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, run.checkpoints, self.watch)  # type: ignore[arg-type]
+        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, Disk(run, self.ledger, None), self.watch)  # type: ignore[arg-type]
         self.record = self.ledger.propose({}, Recipe())
         error = RuntimeError("the worker\ndied")
         config = {"trial": self.record.name}
@@ -88,6 +90,24 @@ def test_an_ending(house: House, report: Report, ending: str, status: str, epoch
     assert house.told.told == [("t0000", status)]
     assert house.watched == [("t0000", status, epochs)]
     assert not house.run.checkpoints.exists("t0000.pt")
+
+
+def test_a_proposal_is_not_running_before_it_has_a_worker(house: House) -> None:
+    assert house.on_disk().status == "PENDING"
+    house.keeper.on_trial_start(0, [], house.trial)
+    assert house.on_disk().status == "RUNNING"
+
+
+def test_a_node_without_memory_is_named(house: House) -> None:
+    house.trial.get_pickled_error = lambda: ray.exceptions.OutOfMemoryError("the node\nran low")
+    house.keeper.on_trial_error(0, [], house.trial)
+    assert house.on_disk().error.startswith("its node ran out of memory; raise --cpus-per-trial")
+
+
+def test_a_worker_killed_for_a_reason_is_failed_with_it(house: House) -> None:
+    house.record.error = "not over after 3 s"
+    house.keeper.on_trial_error(0, [], house.trial)
+    assert (house.on_disk().status, house.on_disk().error) == ("FAILED", "not over after 3 s")
 
 
 def test_a_worker_that_died_too_often(house: House, report: Report) -> None:

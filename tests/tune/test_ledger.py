@@ -39,7 +39,7 @@ def test_round_trip(run: RunFolder, report: Report, remote: bool) -> None:
     again = Ledger(run)
     assert again.records == ledger.records
     assert list(again.records) == ["t0000", "t0001", "t0002", "t0003"]
-    assert [r.status for r in again.records.values()] == ["COMPLETE", "PRUNED", "FAILED", "RUNNING"]
+    assert [r.status for r in again.records.values()] == ["COMPLETE", "PRUNED", "FAILED", "PENDING"]
     assert Recipe.parse(again.records["t0003"].recipe) == RECIPE
 
 
@@ -94,6 +94,14 @@ def test_a_damaged_record_is_named(run: RunFolder, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_one_changed_digit_is_noticed(run: RunFolder, report: Report) -> None:
+    end(Ledger(run), "COMPLETE", report(1, 0.6125))
+    content = run.trials.read("t0000.json")
+    run.trials.write("t0000.json", content.replace(b"0.6125", b"0.7125"))
+    with pytest.raises(InputError, match=r"t0000\.json: damaged record \(its content does not fit its sha256\)"):
+        Ledger(run)
+
+
 def test_a_half_written_record_is_no_record(run: RunFolder) -> None:
     Ledger(run).propose({}, RECIPE)
     run.trials.write(".t0001.json.0a1b2c3d.tmp", b"{")
@@ -131,7 +139,7 @@ def test_table(run: RunFolder, report: Report) -> None:
     ledger.write_table()
     table = read_parquet(run.folder, "trials.parquet").to_pandas()
     assert list(table["trial"]) == ["t0000", "t0001", "t0002", "t0003"]
-    assert list(table["status"]) == ["COMPLETE", "FAILED", "FAILED", "RUNNING"]
+    assert list(table["status"]) == ["COMPLETE", "FAILED", "FAILED", "PENDING"]
     assert list(table["epochs"]) == [3, 1, 0, 0]
     assert table["score"][0] == 0.2
     assert table["best_epoch"][0] == 2

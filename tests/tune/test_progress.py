@@ -19,6 +19,7 @@ Report = Callable[..., dict[str, Any]]
 
 def begin(ledger: Ledger, *curve: dict[str, Any]) -> Record:
     record = ledger.propose({}, Recipe())
+    record.status = "RUNNING"
     for epoch in curve:
         record.report(epoch)
     return record
@@ -82,6 +83,7 @@ def test_one_table_on_a_terminal(run: RunFolder, report: Report, terminal: io.St
         shown.watch(end(ledger.propose({}, None, "impossible"), "FAILED"))
         begin(ledger, report(1, 0.1), report(2, 0.2))
         begin(ledger)
+        ledger.propose({}, Recipe())  # waits for a place
     frame = last_frame(terminal)
     assert "night: 5 of 9 trials, 1:00 so far, ETA 0:48" in frame
     assert "complete 2   running 2   pruned 1   failed 2   best 0.3000 by t0001" in frame

@@ -43,10 +43,10 @@ def test_a_proposal(run: RunFolder, make_proposer: Make) -> None:
     proposer = make_proposer(run, trials=3)
     config = proposer.suggest("id")
     assert isinstance(config, dict)
-    assert config.keys() == {"run", "trial", "recipe", "reported"}
+    assert config.keys() == {"run", "trial", "recipe", "reported", "resources"}
     assert (config["run"], config["reported"]) == (str(run), 0)
     record = Ledger(run).records[config["trial"]]
-    assert (record.status, record.recipe) == ("RUNNING", config["recipe"])
+    assert (record.status, record.recipe) == ("PENDING", config["recipe"])
     recipe = Recipe.parse(config["recipe"])
     assert recipe.head.dropout == record.params["head.dropout"]
     assert recipe.backbone.name == "resnet18"
@@ -110,6 +110,14 @@ def test_the_study_rebuilt_from_the_ledger_equals_the_original(
             assert a == b
         else:
             assert a[0] == b[0] == TrialState.FAIL  # Optuna does not learn from the parameters of a failed trial
+
+
+@SEARCHES
+def test_an_extended_search_equals_one_that_was_long_from_the_start(
+    search: str, run: RunFolder, drive: Callable[..., Ledger], facts: Callable[[Ledger], list[Record]]
+) -> None:
+    assert len(drive(run, 7, search).records) == 7
+    assert facts(drive(run, 15, search)) == facts(drive(RunFolder(f"{run}-long"), 15, search))
 
 
 @SEARCHES
@@ -195,7 +203,7 @@ def test_an_impossible_combination_is_recorded_and_skipped(run: RunFolder, make_
         assert record.recipe == {}
     assert all(Recipe.parse(proposer.ledger.records[name].recipe) for name in ran)
     assert len(Ledger(run).records) == 30
-    assert make_proposer(run, "random", trials=30).unfinished == proposer.ledger.with_status("RUNNING")
+    assert make_proposer(run, "random", trials=30).unfinished == proposer.ledger.with_status("PENDING")
 
 
 def test_a_space_of_impossible_combinations_only_comes_to_an_end(run: RunFolder, make_proposer: Make) -> None:

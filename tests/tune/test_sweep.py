@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from pasture.dataset import read_train, verify_pictures
 from pasture.errors import InputError, JobError
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
+from pasture.seal import seal
 from search_spaces.space import Space
 from trainables.recipe import Recipe
 from tune import sweep
 from tune.ledger import Ledger
-from tune.sweep import Plan, launch, resume
+from tune.plan import Limits, Plan
+from tune.sweep import launch, resume
 
 
 class RayStartedError(Exception):
@@ -45,17 +48,7 @@ def start(no_ray: None, run: RunFolder, data: Path, space: Space) -> Callable[..
     """`start(run=..., data=..., space=...)`: launch until Ray would start."""
 
     def start(run: RunFolder = run, data: Path = data, space: Space = space) -> None:
-        launch(
-            run,
-            data,
-            space,
-            trials=2,
-            search="random",
-            seed=0,
-            address="local",
-            cpus_per_trial=1,
-            gpus_per_trial=None,
-        )
+        launch(run, data, space, Limits(trials=2), search="random")
 
     return start
 
@@ -133,15 +126,21 @@ def test_what_only_some_trials_would_meet_is_met_before_any(
         start(space=Space.parse({"base": space.base.to_dict(), "search": search}))
 
 
-def test_an_empty_folder_may_become_a_run(start: Callable[..., None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [(), (".driver.lock", "truth.parquet", ".sweep.yaml.0a1b2c3d.tmp")])
+def test_an_empty_folder_may_become_a_run_and_one_whose_launch_was_killed(
+    start: Callable[..., None], tmp_path: Path, files: tuple[str, ...]
+) -> None:
     (tmp_path / "empty").mkdir()
+    for name in files:
+        (tmp_path / "empty" / name).touch()
     with pytest.raises(RayStartedError):
         start(RunFolder(tmp_path / "empty"))
 
 
 def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
-    run.write_sweep(plan)
-    assert Plan.read(run) == Plan(**plan)
+    limits = {"hours": 1.5, "until_score": 0.7, "trial_timeout": 60.0, "max_failures": 0, "keep": 3}
+    run.write_sweep(plan | limits)
+    assert asdict(Plan.read(run)) == plan | limits
     assert Space.parse(Plan.read(run).space) == Space.parse(plan["space"])
 
 
@@ -150,10 +149,12 @@ def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
     [
         (None, "not a run directory"),
         (b"", "damaged"),
-        (b"trials: [", "damaged"),
-        (b"\xff\xfe\xff", "damaged"),
-        (b"- a", "damaged"),
-        (b"trials: 3", r"damaged, or of another version \(keys \['cpus_per_trial', 'data'"),
+        (b"trials: 3", "damaged, or edited by hand"),
+        (seal(b"trials: 3")[:-1], "damaged, or edited by hand"),
+        (seal(b"trials: ["), "damaged"),
+        (seal(b"\xff\xfe\xff"), "damaged"),
+        (seal(b"- a"), "damaged"),
+        (seal(b"trials: 3"), r"damaged, or of another version \(keys \['data', 'fingerprint'"),
     ],
 )
 def test_a_damaged_plan(run: RunFolder, content: bytes | None, message: str) -> None:
@@ -205,6 +206,43 @@ def test_a_second_driver_is_refused_and_a_later_one_is_not(no_ray: None, run: Ru
         resume(run, "local")
 
 
+def test_what_resume_is_told_is_kept(no_ray: None, run: RunFolder, plan: dict[str, Any]) -> None:
+    run.write_sweep(plan)
+    with pytest.raises(InputError, match="no such data folder"):
+        resume(run, changes={"trials": 9, "data": "/gone"})
+    assert Plan.read(run) == Plan(**plan)
+    with pytest.raises(InputError, match="--hours -1: expected more than 0"):
+        resume(run, changes={"hours": -1})
+    ledger = Ledger(run)
+    for _ in range(2):
+        record = ledger.propose({}, Recipe())
+        record.status = "FAILED"
+        ledger.write(record)
+    assert resume(run).stopped_by is None
+    assert resume(run, changes={"max_failures": 7}).stopped_by is None
+    assert Plan.read(run) == Plan(**plan | {"max_failures": 7})
+    with pytest.raises(RayStartedError):  # there is work again
+        resume(run, changes={"trials": 3})
+
+
+def test_a_sweep_that_has_its_score_needs_no_ray(
+    no_ray: None, run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
+) -> None:
+    run.write_sweep(plan)
+    record = Ledger(run).propose({}, Recipe())
+    record.report(report(1, 0.5))
+    record.status = "COMPLETE"
+    Ledger(run).write(record)
+    assert resume(run, changes={"until_score": 0.5}).stopped_by == "score"
+    with pytest.raises(RayStartedError):
+        resume(run, changes={"until_score": 0.51})
+
+
+def test_a_plan_from_before_a_limit_was_known_has_its_default(run: RunFolder, plan: dict[str, Any]) -> None:
+    run.write_sweep(plan)
+    assert (Plan.read(run).hours, Plan.read(run).max_failures) == (None, 2)
+
+
 def test_a_finished_sweep_needs_neither_ray_nor_its_data(
     no_ray: None, run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
 ) -> None:
@@ -216,7 +254,7 @@ def test_a_finished_sweep_needs_neither_ray_nor_its_data(
         record.status = status  # type: ignore[assignment]
         ledger.write(record)
     outcome = resume(run, "local")
-    assert not outcome.interrupted
+    assert outcome.stopped_by is None
     assert outcome.ledger.records == ledger.records
     # The driver may have died between the last trial and the table.
     assert read_parquet(run.folder, "trials.parquet").num_rows == 2

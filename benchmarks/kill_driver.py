@@ -1,0 +1,167 @@
+"""kill -9 of the driver, and of all of Ray with it, at random moments of one sweep; then the same sweep undisturbed.
+
+    python benchmarks/kill_driver.py --kills 20 --trials 40
+
+Trials run one at a time, so that both sweeps have the same proposals, and all that must not depend on the kills can be
+compared: recipes, outcomes, curves and OOF, bit for bit. Exit status 1 where anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pasture.run_folder import RunFolder
+from pasture.synthetic import make_data
+
+SPACE: dict[str, Any] = {
+    "base": {
+        "view": {"kind": "whole", "size": 32},
+        "backbone": {"name": "test_resnet", "weights": "none", "tuning": "full"},
+        "head": {"hidden": [16]},
+        "augment": {"strength": "light"},
+        "validation": {"folds": 3},
+        "schedule": {"epochs": 18, "batch_size": 8},
+    },
+    "search": {
+        "optimizer.head_lr": {"log_uniform": [1e-4, 1e-2]},
+        "head.dropout": {"uniform": [0.1, 0.5]},
+        "target.transform": {"choice": ["none", "log1p"]},
+    },
+}
+ENDED = ("COMPLETE", "PRUNED", "FAILED")
+TIMED = ("seconds", "images_per_second")
+
+
+class Driver:
+    """A `forage` and everything it starts, which bears its mark wherever it is adopted."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.mark = uuid.uuid4().hex
+        env = {**os.environ, "FORAGE_KILL_MARK": self.mark, "OMP_NUM_THREADS": "1"}
+        program = [sys.executable, "-c", "from forage.cli import main; main()", *words]
+        self.process = subprocess.Popen(program, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def kill(self) -> None:
+        """kill -9 for the whole family."""
+        while family := self._family():
+            for pid in family:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.05)
+        self.process.wait()
+
+    def _family(self) -> list[int]:
+        found = [self.process.pid] if self.process.poll() is None else []
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and self.mark.encode() in (folder / "environ").read_bytes():
+                    found.append(int(folder.name))
+            except OSError:
+                continue  # gone, or somebody else's
+        return found
+
+
+def ledger(run: Path) -> dict[str, dict[str, Any]]:
+    """Records of a run as they lie on disk."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted((run / "trials").glob("t*.json"))}
+
+
+def ended(records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Those of trials that are over."""
+    return {name: record for name, record in records.items() if record["status"] in ENDED}
+
+
+def facts(run: Path) -> dict[str, Any]:
+    """All that must not depend on the kills."""
+    return {
+        name: (
+            [record[key] for key in ("number", "params", "recipe", "status", "error")],
+            [{k: v for k, v in report.items() if k not in TIMED} for report in record["curve"]],
+        )
+        for name, record in ledger(run).items()
+    }
+
+
+def oof(run: Path) -> dict[str, bytes]:
+    """Predictions of the complete trials."""
+    folder = RunFolder(run)
+    return {name: folder.read_oof(Path(name).stem).predictions.tobytes() for name in folder.oof.names()}
+
+
+def disturbed(start: list[str], run: Path, kills: int, seed: int) -> tuple[int, int, float]:
+    """Run a sweep to its end with kills on the way.
+
+    Returns:
+        Kills that met the driver alive, ended trials that changed afterwards, and the most seconds of training that
+        one kill made a trial do again.
+    """
+    moments = random.Random(seed)
+    done, changed, again = 0, 0, 0.0
+    words, before = start, dict[str, dict[str, Any]]()
+    while True:
+        driver = Driver(words)
+        # From the import of the first module to well into the trials; the last session is left in peace.
+        wait = moments.uniform(2, 25) if done < kills else None
+        try:
+            _, error = driver.process.communicate(timeout=wait)
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            done += 1
+            print(f"kill {done}: after {wait:.1f} s, {len(ended(ledger(run)))} trials have ended", flush=True)
+        else:
+            if driver.process.returncode:
+                sys.exit(f"the sweep failed: {error}")
+        after = ledger(run)
+        changed += sum(after.get(name) != record for name, record in ended(before).items())
+        for name in set(before) - set(ended(before)):
+            pairs = zip(before[name]["curve"], after[name]["curve"], strict=False)
+            again = max(again, sum(old["seconds"] for old, new in pairs if old != new))
+        before = after
+        if driver.process.returncode == 0:
+            return done, changed, again
+        words = ["resume", str(run)] if (run / "sweep.yaml").exists() else start
+
+
+def main() -> None:
+    """Print what the kills have changed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fk-", ignore_cleanup_errors=True) as scratch:
+        folder = Path(scratch)
+        os.environ |= {"FORAGE_CACHE": f"{folder}/cache", "TMPDIR": scratch, "RAY_TMPDIR": scratch}
+        make_data(folder / "data", images=24, width=200, height=100)
+        (folder / "space.yaml").write_text(yaml.safe_dump(SPACE, sort_keys=False))
+        options = ["--space", f"{folder}/space.yaml", "--trials", str(args.trials)]
+        serial = ["--cpus-per-trial", str(os.cpu_count()), "--runs", scratch]
+        start = ["sweep", f"{folder}/data", *options, *serial, "--name"]
+        done, changed, again = disturbed([*start, "killed"], folder / "killed", args.kills, args.seed)
+        disturbed([*start, "calm"], folder / "calm", 0, args.seed)
+        mine, theirs = facts(folder / "killed"), facts(folder / "calm")
+        same = mine == theirs and oof(folder / "killed") == oof(folder / "calm")
+    print(f"{done} kills; {len(mine)} trials, {sum(t[0][3] in ENDED for t in mine.values())} of them ended")
+    print(f"ended trials that ran again: {changed}")
+    print(f"most training that one kill made a trial do again: {again:.2f} s")
+    print(f"proposals, outcomes, curves and OOF equal to those of an undisturbed sweep, bit for bit: {same}")
+    sys.exit(not same or changed > 0 or done < args.kills)
+
+
+if __name__ == "__main__":
+    main()
