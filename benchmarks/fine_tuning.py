@@ -64,8 +64,6 @@ def measure(options: Options) -> Iterator[Row]:
     )
 
 
-
-
 def _synchronised(do: Callable[[], object], device: torch.device) -> None:
     do()
     if device.type == "cuda":

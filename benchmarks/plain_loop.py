@@ -108,9 +108,7 @@ def train(recipe: Recipe, dataset: Dataset, epochs: int, device: torch.device) -
     return Outcome(oof, epoch_seconds, tta_seconds)
 
 
-def _start(
-    recipe: Recipe, dataset: Dataset, fold: int, rows: Rows, device: torch.device
-) -> tuple[BiomassNet, Truth]:
+def _start(recipe: Recipe, dataset: Dataset, fold: int, rows: Rows, device: torch.device) -> tuple[BiomassNet, Truth]:
     grams = torch.from_numpy(dataset.targets[rows]).float().to(device)
     with torch_seed(mix(recipe.seed, fold), device):
         net = create_net(recipe, widths(recipe)).to(device)

@@ -75,7 +75,9 @@ def parse(description: str) -> tuple[Options, bool]:
     """Options from the command line, and whether JSON was asked for."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="data folder with real photographs; synthetic ones by default")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs; the figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it runs; the figures mean nothing"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a row")
     arguments = parser.parse_args()
     return Options(arguments.data, arguments.quick), arguments.json
