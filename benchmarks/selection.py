@@ -107,7 +107,7 @@ def autogluon(truth: Array, predictions: Array) -> Iterator[Callable[[], Array]]
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "members.npz")
         np.savez(file, predictions=(predictions * scale).reshape(len(predictions), -1), labels=(truth * scale).ravel())
-        worker = [AUTOGLUON, Path(__file__).with_name("autogluon_worker.py"), file, str(STEPS)]
+        worker = [str(AUTOGLUON), str(Path(__file__).with_name("autogluon_worker.py")), str(file), str(STEPS)]
         with subprocess.Popen(worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None

@@ -51,13 +51,17 @@ def seconds(do: Callable[[], Ours]) -> tuple[float, Ours]:
     return time.perf_counter() - start, result
 
 
-def pairs(ours: Callable[[], Ours], theirs: Callable[[], Theirs], repeats: int) -> Pairs[Ours, Theirs]:
-    """Time both in turns, `repeats` times each; one turn more comes before and is not counted where there are several.
+def pairs(
+    ours: Callable[[], Ours], theirs: Callable[[], Theirs], repeats: int, *, warm_up: bool = True
+) -> Pairs[Ours, Theirs]:
+    """Time both in turns, `repeats` times each.
 
-    Whatever warms up (imports, caches of the system, memory that is asked for the first time) is then warm for both.
+    With `warm_up` one turn more comes before and is not counted, unless there is only one: whatever is slow only once
+    (imports, caches of the system, memory that is asked for the first time) has then happened for both.
     """
-    if repeats > 1:
-        ours(), theirs()
+    if warm_up and repeats > 1:
+        ours()
+        theirs()
     turns = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
     our_result, their_result = turns[-1][0][1], turns[-1][1][1]
     return Pairs(tuple(t[0][0] for t in turns), tuple(t[1][0] for t in turns), our_result, their_result)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -138,7 +138,7 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
         return kept
 
     with ThreadPoolExecutor() as threads:
-        members = list(threads.map(lambda file: _Member.read(*file, elements), files))
+        members = list(threads.map(partial(_Member.read, elements), *zip(*files, strict=True)))
     members = keep(members, lambda m: m.damage)
     known = frozenset(truth.index)
     members = keep(members, lambda m: _unknown_images(m.images, known))
@@ -148,7 +148,7 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
     members = keep(members, lambda m: _other_images(m.images, images))
 
     warnings = []
-    dates = truth["date"].to_dict()
+    dates = {str(image): date for image, date in truth["date"].items()}
     splitting = {m.key for m in members if m.splits_a_date(dates)}
     if len(splitting) == len(members):
         warnings.append(
@@ -194,7 +194,7 @@ class _Member:
     epochs: NDArray[np.float32] | None
 
     @classmethod
-    def read(cls, key: str, run: RunFolder, trial: str, elements: tuple[int, ...]) -> _Member:
+    def read(cls, elements: tuple[int, ...], key: str, run: RunFolder, trial: str) -> _Member:
         nothing = OofTable([], np.empty(0, np.int8), np.empty((0, 1, len(TARGETS))), {})
         try:
             table = run.read_oof(trial)
