@@ -1,12 +1,13 @@
 # Two commands do everything on a fresh machine with python3 (3.11 or newer) and make:
 #   make demo   environment, then the whole job on synthetic paddocks
 #   make test   environment, then every check and test
+#   make bench  environment, then the table of benchmarks (about twenty minutes; DATA=folder for real photographs)
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint quick constraints clean
+.PHONY: demo test lint quick bench constraints clean
 
 demo: $(READY)
 	$(BIN)/forage demo --out demo
@@ -22,12 +23,15 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(READY) .venv-autogluon/.ready
+	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
+
 constraints: $(READY)  ## pin today's versions anew
 	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 \
 		--upgrade --no-annotate --no-header --output-file constraints.txt
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-autogluon
 
 # uv installs torch and its company in half a minute, where pip takes many.
 $(READY): pyproject.toml constraints.txt
@@ -35,4 +39,10 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[lite,boosting,dev]'
+	touch $@
+
+# AutoGluon wants versions of its own, so it gets an environment of its own; only a benchmark starts it.
+.venv-autogluon/.ready: $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-autogluon
+	$(BIN)/uv pip install --quiet --python .venv-autogluon/bin/python autogluon.core==1.6.3
 	touch $@

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -124,6 +125,7 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
     files = _oof_files(runs)
     if not files:
         raise InputError(f"no finished trial in {names}; wait for one, or `forage resume` the run")
+    elements = tta_elements(tta)
     refused: list[tuple[str, str]] = []
 
     def keep(members: list[_Member], objection: Callable[[_Member], str | None]) -> list[_Member]:
@@ -136,16 +138,18 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
         return kept
 
     with ThreadPoolExecutor() as threads:
-        members = list(threads.map(_Member.read, *zip(*files, strict=True)))
+        members = list(threads.map(partial(_Member.read, elements), *zip(*files, strict=True)))
     members = keep(members, lambda m: m.damage)
-    members = keep(members, lambda m: _unknown_images(m.images, truth))
+    known = frozenset(truth.index)
+    members = keep(members, lambda m: _unknown_images(m.images, known))
     fingerprint = _most_common(m.metadata["fingerprint"] for m in members)
     members = keep(members, lambda m: _other_data(m.metadata["fingerprint"], fingerprint))
     images = _most_common(m.images for m in members)
     members = keep(members, lambda m: _other_images(m.images, images))
 
     warnings = []
-    splitting = {m.key for m in members if m.splits_a_date(truth["date"])}
+    dates = {str(image): date for image, date in truth["date"].items()}
+    splitting = {m.key for m in members if m.splits_a_date(dates)}
     if len(splitting) == len(members):
         warnings.append(
             "all members have images of one date in different folds (validation.splitter image or holdout): "
@@ -162,8 +166,11 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
 
     truth = truth[truth.index.isin(images)]
     values = truth[list(TARGETS)].to_numpy(dtype=np.float64)
-    elements = tta_elements(tta)
-    candidates, duplicates = _join_duplicates([m.candidate(list(truth.index), values, elements) for m in members])
+    order = list(truth.index)
+    found = []
+    while members:  # each is let go as soon as it is a candidate
+        found.append(members.pop().candidate(order, values))
+    candidates, duplicates = _join_duplicates(found)
     return Pool(
         image_ids=list(truth.index),
         truth=values,
@@ -177,7 +184,7 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
 
 @dataclass(frozen=True, eq=False)
 class _Member:
-    """An OOF file as it was found, its rows in its own order; `damage` says why it cannot be used."""
+    """An OOF file as it was found but for the mean over the TTA; `damage` says why it cannot be used."""
 
     key: str
     run: RunFolder
@@ -187,11 +194,14 @@ class _Member:
     epochs: NDArray[np.float32] | None
 
     @classmethod
-    def read(cls, key: str, run: RunFolder, trial: str) -> _Member:
+    def read(cls, elements: tuple[int, ...], key: str, run: RunFolder, trial: str) -> _Member:
         nothing = OofTable([], np.empty(0, np.int8), np.empty((0, 1, len(TARGETS))), {})
         try:
             table = run.read_oof(trial)
             epochs = run.read_epochs(trial)
+            # All elements of all members are large, and only their mean is needed.
+            averaged = elements if max(elements) < table.predictions.shape[1] else (0,)
+            table = dataclasses.replace(table, predictions=table.mean(averaged)[:, None])
         except InputError as error:
             return cls(key, run, trial, str(error), nothing, None)
         damage = None
@@ -218,17 +228,20 @@ class _Member:
     def images(self) -> frozenset[str]:
         return frozenset(self.rows)
 
-    def splits_a_date(self, dates: pd.Series) -> bool:
+    def splits_a_date(self, dates: dict[str, Any]) -> bool:
         """Whether two images of one date lie in different folds, or one of them only ever in the training set."""
         folds = {i: int(self.table.folds[row]) for i, row in self.rows.items()}
-        pairs = {(date, folds.get(i, -1)) for i, date in zip(dates.index, dates, strict=True)}
-        return len(pairs) > dates.nunique()
+        pairs = {(date, folds.get(i, -1)) for i, date in dates.items()}
+        return len(pairs) > len(set(dates.values()))
 
-    def candidate(self, image_ids: list[str], truth: Array, elements: tuple[int, ...]) -> Candidate:
+    def candidate(self, image_ids: list[str], truth: Array) -> Candidate:
         rows = self.rows
         order = [rows[i] for i in image_ids]
-        available = self.table.predictions.shape[1]
-        predictions = self.table.mean(elements if max(elements) < available else (0,))[order]
+        predictions = self.table.predictions[order, 0]
+        epochs = self.epochs
+        if epochs is not None:  # in place: the epochs of all members are the bulk of what is read
+            epochs[:, : len(order)] = epochs[:, order]
+            epochs = epochs[:, : len(order)]
         return Candidate(
             key=self.key,
             run=self.run,
@@ -240,7 +253,7 @@ class _Member:
             score=weighted_r2(truth, predictions),
             epoch=self.metadata["epoch"],
             predictions=predictions,
-            epochs=None if self.epochs is None else self.epochs[:, order],
+            epochs=epochs,
             folds=self.table.folds[order],
         )
 
@@ -274,8 +287,8 @@ def _most_common(values: Iterable[_Value]) -> _Value:
     return max(counts, key=lambda value: (counts[value], len(value), sorted(value)))
 
 
-def _unknown_images(images: frozenset[str], truth: pd.DataFrame) -> str | None:
-    unknown = sorted(images.difference(truth.index))
+def _unknown_images(images: frozenset[str], known: frozenset[str]) -> str | None:
+    unknown = sorted(images - known)
     return f"it has {len(unknown)} image(s) without truth, such as {unknown[0]}" if unknown else None
 
 

@@ -39,7 +39,8 @@ class Gram:
 
     def __init__(self, truth: Array, predictions: Array) -> None:
         """From (n, 5) truth and (m, n, 5) predictions, both in grams."""
-        self.residuals: Array = ((predictions - truth) * np.sqrt(WEIGHTS)).reshape(len(predictions), -1)
+        self.residuals: Array = (predictions - truth).reshape(len(predictions), -1)
+        self.residuals *= np.tile(np.sqrt(WEIGHTS), len(truth))  # in place: these are the largest arrays of a selection
         self.diagonal: Array = np.einsum("mr,mr->m", self.residuals, self.residuals)
         self.total = total_ss(truth)
         self._columns: dict[int, Array] = {}
@@ -161,6 +162,7 @@ def greedy(gram: Gram, backbones: Sequence[str], options: Options | None = None)
 def _walk(gram: Gram, backbone: NDArray[np.intp], library: _Mask, options: Options) -> Selection:
     """One greedy path through the members of `library` (m,)."""
     counts = np.zeros(len(gram), dtype=np.int64)
+    used = np.zeros(len(backbone), dtype=bool)  # of each backbone, whether a pick has it
     inner = np.zeros(len(gram))  # s = G c
     square = 0.0  # q = c'Gc
     path: list[int] = []
@@ -174,8 +176,7 @@ def _walk(gram: Gram, backbone: NDArray[np.intp], library: _Mask, options: Optio
         else:
             loss = np.where(allowed, (square + 2 * inner + gram.diagonal) / size**2, np.inf)
         equal = np.flatnonzero(loss <= loss.min() + TIE * gram.total)
-        adds_backbone = ~np.isin(backbone[equal], backbone[path])
-        pick = int(equal[np.argmin(adds_backbone)])
+        pick = int(equal[np.argmax(used[backbone[equal]])])
 
         square += float(2 * inner[pick] + gram.diagonal[pick])
         score = 1.0 - square / size**2 / gram.total
@@ -183,6 +184,7 @@ def _walk(gram: Gram, backbone: NDArray[np.intp], library: _Mask, options: Optio
             break
         inner += gram.column(pick)
         counts[pick] += 1
+        used[backbone[pick]] = True
         path.append(pick)
         curve.append(score)
     prefix = int(np.argmax(np.asarray(curve) >= max(curve) - TIE)) + 1

@@ -30,8 +30,9 @@ def read_parquet(folder: Folder, name: str) -> pa.Table:
     """
     content = folder.read(name)
     try:
-        table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
-        table.schema.names  # noqa: B018  (names are decoded only when asked for)
+        # Not `read_table`, which makes a dataset of the file first and takes four times as long.
+        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+        table.schema.names, table.schema.pandas_metadata  # noqa: B018  (decoded only when asked for)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise InputError(f"{folder.file(name)}: damaged, not a readable Parquet file ({reason})") from None

