@@ -43,6 +43,8 @@ class Candidate:
         folds: (n,) the fold in which each image was held out.
         backbone_digest: hash of the pretrained weights it was trained on; empty where its models are not at hand.
         semantic_digest: the same of its second backbone; empty where it has none.
+        curve: R2 after every epoch up to its own, as the trial reported it.
+        imported: whether it is predictions from elsewhere, without models.
     """
 
     key: str
@@ -57,6 +59,8 @@ class Candidate:
     folds: NDArray[np.int8]
     backbone_digest: str = ""
     semantic_digest: str = ""
+    curve: tuple[float, ...] = ()
+    imported: bool = False
 
     @property
     def backbone(self) -> str:
@@ -209,6 +213,15 @@ class _Member:
     def metadata(self) -> dict[str, Any]:
         return self.table.metadata
 
+    @property
+    def imported(self) -> bool:
+        return bool(self.metadata.get("imported"))
+
+    @property
+    def curve(self) -> tuple[float, ...]:
+        reports = self.metadata.get("curve", [])[: self.metadata["epoch"] + 1]
+        return tuple(float(report["epoch_score"]) for report in reports)
+
     @cached_property
     def rows(self) -> dict[str, int]:
         """Row of each image that was held out."""
@@ -237,6 +250,8 @@ class _Member:
             recipe_hash=self.metadata["recipe_hash"],
             backbone_digest=self.metadata.get("backbone_digest", ""),
             semantic_digest=self.metadata.get("semantic_digest", ""),
+            curve=self.curve,
+            imported=self.imported,
             score=weighted_r2(truth, predictions),
             epoch=self.metadata["epoch"],
             predictions=predictions,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensemble.blend import Blend
+from ensemble.blend import Blend, Member
 from pasture.dataset import Dataset
 from pasture.errors import InputError, JobError
 from pasture.projection import project
@@ -42,11 +42,10 @@ class _Source(NamedTuple):
 
 
 class _Model(NamedTuple):
-    """One fold's model and its share in the blend.
+    """One fold's model.
 
     Attributes:
         name: for messages.
-        share: in the blend.
         net: takes features of `source`, or the pictures of `view` where its backbone was trained.
         precision: of its arithmetic.
         view: how photographs are cut.
@@ -55,7 +54,6 @@ class _Model(NamedTuple):
     """
 
     name: str
-    share: float
     net: BiomassNet | FittedNet
     precision: Precision
     view: View
@@ -70,41 +68,78 @@ class _Loaded(NamedTuple):
     frozen: dict[_Source, Backbone]
 
 
-def predict(blend: Blend, dataset: Dataset, tta: TtaName | None = None) -> Array:
+def predict(
+    blend: Blend, dataset: Dataset, tta: TtaName | None = None, given: Mapping[str, Array] | None = None
+) -> Array:
     """Predict photographs.
 
     Args:
         blend: what predicts.
         dataset: photographs, labelled or not.
         tta: test-time augmentation; the blend's own by default.
+        given: for each member that was imported, (n, 5) predictions in grams.
 
     Returns:
         (n, 5) in grams, in the order of `dataset.ids`, non-negative and in mass balance.
 
     Raises:
-        InputError: a picture or a weight file cannot be read.
+        InputError: a picture or a weight file cannot be read, or the predictions of an imported member are missing.
         JobError: a prediction is not finite, or weights do not fit their recipe.
+    """
+    given = given or {}
+    shares = np.array([m.shares / m.folds for m in blend.members for _ in range(m.folds)])  # (models, 5)
+    result = np.zeros((len(dataset), len(TARGETS)))
+    for start, grams in model_predictions(blend, dataset, tta):
+        result[start : start + grams.shape[2]] = np.einsum("kt,kect->ct", shares, grams) / grams.shape[1]
+    for member in imported_members(blend, given):
+        result += member.shares * given[member.key]
+    return project(result)
+
+
+def imported_members(blend: Blend, given: Mapping[str, Array]) -> list[Member]:
+    """The members without models, all of whose predictions are given.
+
+    Raises:
+        InputError: naming one whose predictions are not, or one that there is not.
+    """
+    imported = [member for member in blend.members if not member.folds]
+    for member in imported:
+        if member.key not in given:
+            raise InputError(
+                f"member {member.key} was imported and has no models; give what it predicts for these photographs with "
+                f"--given {member.key}=FILE"
+            )
+    if unknown := sorted(set(given) - {member.key for member in imported}):
+        names = ", ".join(member.key for member in imported) or "none"
+        raise InputError(f"--given {unknown[0]}: the imported members of {blend.folder} are: {names}")
+    return imported
+
+
+def model_predictions(blend: Blend, dataset: Dataset, tta: TtaName | None = None) -> Iterator[tuple[int, Array]]:
+    """What every model of a blend predicts, some photographs at a time.
+
+    Yields:
+        The first row, and (models, elements, rows, 5) in grams, each projected: the models of the first member's folds,
+        then those of the second's; the elements of the TTA.
     """
     device = best_device()
     loaded = _load(blend, device)
+    if not loaded.models:
+        return
     elements = d4.tta_elements(tta or blend.tta)
-    result = np.zeros((len(dataset), len(TARGETS)))
     views = {model.view for model in loaded.models if model.source is None} | {s.view for s in loaded.frozen}
     for start, pictures in _chunks(dataset, views):
-        for element in elements:
-            turned = {view: d4.apply(stack, element) for view, stack in pictures.items()}
-            grams = _predict(loaded, turned, device)
-            result[start : start + len(grams)] += grams / len(elements)
-    return result
+        turned = ({view: d4.apply(stack, element) for view, stack in pictures.items()} for element in elements)
+        yield start, np.stack([_predict(loaded, views, device) for views in turned], axis=1)
 
 
 @torch.inference_mode()
 def _predict(loaded: _Loaded, pictures: dict[View, Tensor], device: torch.device) -> Array:
-    """(n, 5) of all models together, of photographs laid down one way."""
+    """(models, n, 5) in grams, of photographs laid down one way."""
     features = {
         source: _features(pictures[source.view], backbone, device) for source, backbone in loaded.frozen.items()
     }
-    total = np.zeros((len(next(iter(pictures.values()))), len(TARGETS)))
+    predictions = []
     for model in loaded.models:
         views = features[model.source] if model.source else pictures[model.view].to(device)
         semantic = features[model.semantic].mean(dim=1) if model.semantic else None
@@ -112,8 +147,8 @@ def _predict(loaded: _Loaded, pictures: dict[View, Tensor], device: torch.device
             grams = model.net.grams(Batch(views, semantic)).double().cpu().numpy()
         if not np.isfinite(grams).all():
             raise JobError(f"{model.name}: a prediction is not finite; its weights are damaged, build the blend again")
-        total += model.share * project(grams)
-    return total
+        predictions.append(project(grams))
+    return np.stack(predictions)
 
 
 def _features(pictures: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
@@ -127,6 +162,8 @@ def _load(blend: Blend, device: torch.device) -> _Loaded:
     models: list[_Model] = []
     frozen: dict[_Source, Backbone] = {}
     for member in blend.members:
+        if member.recipe is None:
+            continue
         recipe, second = member.recipe, member.recipe.semantic
         pretrained = _backbone(blend, member.key, recipe, member.backbone)
         source = _source(recipe, member.backbone) if recipe.banked else None
@@ -139,8 +176,8 @@ def _load(blend: Blend, device: torch.device) -> _Loaded:
         for fold in range(member.folds):
             weights = blend.fold_weights(member, fold)
             net = trained_net(recipe, sizes, weights, pretrained.model.state_dict()).to(device)
-            name, share = f"{member.key}, fold {fold}", member.weight / member.folds
-            models.append(_Model(name, share, net, recipe.optimizer.precision, recipe.view, source, semantic))
+            name = f"{member.key}, fold {fold}"
+            models.append(_Model(name, net, recipe.optimizer.precision, recipe.view, source, semantic))
     return _Loaded(models, frozen)
 
 

@@ -14,17 +14,27 @@ from rich.console import Console
 from forage.messages import messages, print_json, say, warn
 from forage.options import (
     AddressOption,
+    BagsOption,
     CpusOption,
     DataArgument,
     EpochsOption,
     GpusOption,
     JsonOption,
+    MaxBackbonesOption,
+    MaxMembersOption,
+    MethodChoice,
+    MethodOption,
+    MinGainOption,
+    MinWeightOption,
     NameOption,
     RunArgument,
     RunsOption,
+    ScaleOption,
     SearchName,
     SetOption,
+    StepsOption,
     TtaChoice,
+    WarmStartOption,
     parse_settings,
 )
 from pasture.errors import ForageError, InputError
@@ -209,20 +219,39 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
         say_summary(str(folder), summary)
 
 
-@app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend`")
+@app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend --method auto`")
 def ensemble(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run directories.")],
     out: Annotated[Path, typer.Option(metavar="BLEND", help="Blend folder to write; must not exist.")],
     tta: Annotated[TtaChoice, typer.Option(help="Test-time augmentation the blend is chosen for.")] = TtaChoice.d4,
+    method: MethodOption = MethodChoice.greedy,
+    max_members: MaxMembersOption = None,
+    max_backbones: MaxBackbonesOption = None,
+    min_weight: MinWeightOption = 0.0,
+    min_gain: MinGainOption = None,
+    bags: BagsOption = 0,
+    warm_start: WarmStartOption = 0,
+    steps: StepsOption = 200,
+    scale: ScaleOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs and say what it is worth on data it has not seen."""
-    from ensemble.blend import build
+    from ensemble.build import build
+    from ensemble.selection import Options
     from forage.report import attempt, write_blend_report
     from forage.tables import blend_table
     from pasture.run_folder import RunFolder
 
-    blend = build([RunFolder(run) for run in runs], out, tta.value)
+    options = Options(
+        steps=steps,
+        warm_start=warm_start,
+        bags=bags,
+        max_members=max_members,
+        max_backbones=max_backbones,
+        min_gain=min_gain,
+        min_weight=min_weight,
+    )
+    blend = build([RunFolder(run) for run in runs], out, tta.value, method.value, options, scale)
     if as_json:
         print_json(blend.scores())
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ensemble.blend import Blend
+from ensemble.blend import Blend, Member
 from forage import blend_charts, run_charts
 from forage.charts import score_range
 from forage.page import Page
@@ -14,7 +14,6 @@ from pasture.metric import baseline_r2
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
 from trainables.d4 import tta_elements
-from trainables.recipe import Recipe
 from tune.ledger import Ledger, Record
 
 NAME = "report.html"
@@ -109,11 +108,8 @@ def write_blend_report(blend: Blend) -> str:
     page.table(
         "Members",
         f"Weights sum to 1. Alone: the member's own out-of-fold score with TTA {blend.tta}.",
-        ["trial", "weight", "alone", "backbone", "tuning", "view", "models", "recipe"],
-        [
-            [m.key, f"{m.weight:.3f}", f"{m.score:.4f}", *_recipe_words(m.recipe), str(m.folds), m.recipe.hash]
-            for m in blend.members
-        ],
+        ["trial", "weight", "alone", "backbone", "tuning", "view", "recipe", "models"],
+        [[m.key, f"{m.weight:.3f}", f"{m.score:.4f}", *_recipe_words(m), str(m.folds or "-")] for m in blend.members],
     )
     page.figure(
         "Predicted against true",
@@ -121,7 +117,7 @@ def write_blend_report(blend: Blend) -> str:
         blend_charts.predicted_against_true(evidence, tta_elements(blend.tta)),
     )
     caption = "Fitted score of the blend when predictions are averaged over more ways to lay the photograph down."
-    page.figure("Worth of test-time augmentation", caption, blend_charts.worth_of_tta(evidence))
+    page.figure("Worth of test-time augmentation", caption, blend_charts.worth_of_tta(estimate["tta"]))
     if evidence.refused:
         refused = evidence.refused[:MOST_ROWS]
         page.table("Left out", f"{len(refused)} of {len(evidence.refused)}.", ["trial", "reason"], refused)
@@ -143,8 +139,11 @@ def _effort(record: Record) -> tuple[str, str, str]:
     return str(len(record.curve)), str(record.curve[-1]["best_epoch"]), f"{seconds:.0f}"
 
 
-def _recipe_words(recipe: Recipe) -> tuple[str, str, str]:
-    return recipe.backbone.name, recipe.backbone.tuning, f"{recipe.view.kind} {recipe.view.size} px"
+def _recipe_words(member: Member) -> tuple[str, str, str, str]:
+    recipe = member.recipe
+    if recipe is None:
+        return member.what, "-", "-", "-"
+    return member.what, recipe.backbone.tuning, f"{recipe.view.kind} {recipe.view.size} px", recipe.hash
 
 
 def _below(scored: Sequence[Record], baseline: float) -> str:

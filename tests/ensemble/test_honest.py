@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ensemble.honest import Estimate, evaluate
+from ensemble.library import Library, combine
 from ensemble.members import Pool
-from ensemble.selection import Gram
 from pasture.metric import baseline_r2, weighted_r2
-from pasture.targets import WEIGHTS, Array, from_components
+from pasture.targets import Array, from_components
 
 MakePool = Callable[..., Pool]
 
@@ -48,10 +48,10 @@ def test_the_scores_stand_in_order(pool: Pool) -> None:
     estimate = evaluate(pool)
     assert estimate.best_single == max(c.score for c in pool.candidates)
     assert estimate.uniform == pytest.approx(weighted_r2(pool.truth, pool.predictions.mean(axis=0)))
-    blended = np.einsum("m,mit->it", estimate.weights, pool.predictions)
+    blended = combine(estimate.weights, pool.predictions)
     assert estimate.fitted == pytest.approx(weighted_r2(pool.truth, blended))
     assert estimate.baseline == baseline_r2(pool.truth)
-    assert estimate.weights.sum() == pytest.approx(1.0)
+    assert estimate.weights.sum(axis=0) == pytest.approx(1.0)
     assert estimate.nested is not None
     assert estimate.interval is not None
     assert estimate.baseline < estimate.best_single < estimate.fitted < estimate.optimum
@@ -70,10 +70,10 @@ def test_a_blend_never_sees_the_dates_it_is_scored_on(make_pool: MakePool) -> No
     error = np.broadcast_to(dates[:, None] + 1.0, truth.shape)  # a residual says which date it is of
     seen: list[set[int]] = []
 
-    def fit(gram: Gram, backbones: Sequence[str]) -> Array:
-        error = gram.residuals[0].reshape(-1, 5) / np.sqrt(WEIGHTS)
+    def fit(library: Library) -> Array:
+        error = library.predictions[0] - library.truth
         seen.append(set((error[:, 0].round().astype(int) - 1).tolist()))
-        return np.array([0.25, 0.75])
+        return np.repeat([[0.25], [0.75]], 5, axis=1)
 
     estimate = evaluate(make_pool(truth, dates, np.stack([truth + error, truth - error])), fit, repeats=2)
     everything, *nested = seen
@@ -172,7 +172,7 @@ def test_the_nested_score_is_the_score_on_fresh_data_and_the_fitted_is_above(mak
         truth, dates = paddocks(rng, dates=30, images=4)
         estimate = evaluate(make_pool(truth, dates, members.predict(rng, truth, dates)), seed=seed)
         fresh, fresh_dates = paddocks(rng, dates=sets * 30, images=4)
-        blended = np.einsum("m,mit->it", estimate.weights, members.predict(rng, fresh, fresh_dates))
+        blended = combine(estimate.weights, members.predict(rng, fresh, fresh_dates))
         true = np.mean(
             [weighted_r2(*pair) for pair in zip(np.split(fresh, sets), np.split(blended, sets), strict=True)]
         )

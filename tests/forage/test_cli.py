@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from ensemble.blend import Blend
 from forage.cli import app
 from forage.options import parse_settings
 from pasture.dataset import read_train
@@ -19,7 +20,10 @@ from pasture.run_folder import RunFolder
 from tune.ledger import Ledger
 
 STATUS_KEYS = {"trials", "complete", "pruned", "failed", "running", "best_score", "best_trial"}
-ENSEMBLE_KEYS = {"fitted", "nested", "interval", "best_single", "uniform", "optimum", "baseline", "members"}
+ENSEMBLE_KEYS = {
+    "fitted", "nested", "interval", "best_single", "uniform", "uniform_nested", "optimum", "gap", "baseline",
+    "method", "options", "auto", "tta", "members",
+}  # fmt: skip
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]  # type: ignore[union-attr]
 
 
@@ -126,12 +130,29 @@ def test_ensemble_json_then_predict(shell: Any, swept: RunFolder, paddocks: Path
     content = json.loads(said.out)
     assert said.status == 0
     assert set(content) == ENSEMBLE_KEYS
-    assert all(set(member) == {"trial", "weight"} for member in content["members"])
+    assert all(set(member) == {"trial", "weight", "score", "tta"} for member in content["members"])
     assert f"report: {tmp_path}/blend/report.html" in said.err
     said = shell("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv", "--tta", "none")
     assert (said.status, said.out) == (0, "")
     asked = pd.read_csv(paddocks / "sample_submission.csv")
     assert list(pd.read_csv(tmp_path / "s.csv")["sample_id"]) == list(asked["sample_id"])
+
+
+def test_ensemble_with_a_method_and_limits(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
+    said = shell("ensemble", swept, "--out", tmp_path / "auto", "--method", "auto", "--max-members", 2, "--json")
+    content = json.loads(said.out)
+    assert said.status == 0
+    assert set(content["auto"]["nested"]) == {"uniform", "shrunk", "greedy", "simplex", "per-target", "ridge"}
+    assert content["method"] in content["auto"]["nested"]
+    assert 1 <= len(content["members"]) <= 2
+    said = shell("ensemble", swept, "--out", tmp_path / "ridge", "--method", "ridge", "--scale-targets", "--json")
+    content = json.loads(said.out)
+    assert (content["method"], content["options"]) == ("ridge", {"scale": True})
+    assert all(len(member["target_weights"]) == 5 for member in content["members"])
+    read = Blend.read(tmp_path / "ridge")
+    assert [list(m.target_weights) for m in read.members] == [
+        list(m["target_weights"].values()) for m in content["members"]
+    ]
 
 
 def test_ensemble_tells_what_it_left_out_and_why(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
@@ -179,6 +200,7 @@ BAD_INPUT = {
     "no run to show": "status {data}",
     "no run to blend": "ensemble {data} --out {tmp}/blend",
     "run given twice": "ensemble {run} {run} --out {tmp}/blend",
+    "option of another method": "ensemble {run} --out {tmp}/blend --method uniform --bags 5",
     "blend exists": "ensemble {run} --out {tmp}",
     "no blend": "predict {data} {data} --out {tmp}/s.csv",
     "no test.csv": "predict {blend} {tmp} --out {tmp}/s.csv",
