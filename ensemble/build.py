@@ -73,11 +73,7 @@ def build(
     try:
         folder = Folder.at(partial)
         evidence, worth = _evidence(pool, estimate.weights, chosen)
-        scores = (
-            _scores(estimate)
-            | _making(pool, estimate, method, options, scale)
-            | {"tta": {name: weighted_r2(pool.truth, evidence.blended(e)) for name, e in ELEMENTS.items()}}
-        )
+        scores = _scores(estimate) | _making(pool, method, options, scale) | {"tta": _tta(evidence, worth)}
         members = [
             _write_member(folder, pool.candidates[i], estimate.weights[i], tta_scores)
             for i, tta_scores in zip(chosen, worth, strict=True)
@@ -106,7 +102,16 @@ def _scores(estimate: Estimate) -> dict[str, Any]:
     return {name: getattr(estimate, name) for name in names}
 
 
-def _making(pool: Pool, estimate: Estimate, method: Chosen, options: Options, scale: bool) -> dict[str, Any]:
+def _tta(evidence: Evidence, worth: list[dict[str, float]]) -> dict[str, float]:
+    """Score of the blend by number of D4 elements, as far as any of its members has them."""
+    return {
+        name: weighted_r2(evidence.truth, evidence.blended(elements))
+        for name, elements in ELEMENTS.items()
+        if any(name in scores for scores in worth)
+    }
+
+
+def _making(pool: Pool, method: Chosen, options: Options, scale: bool) -> dict[str, Any]:
     """How the blend was made, and what spoke for it."""
     choice = choose(Library.of(pool), options) if method == "auto" else None
     given = {name: value for name, value in asdict(options).items() if value != getattr(Options(), name)}

@@ -110,9 +110,11 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
 
     - its OOF or its epochs are damaged, or its metadata lack a field;
     - it has images that the truth does not have;
-    - its fingerprint, and then its set of images, is not the reference;
+    - its fingerprint, and then its set of images, is not the reference; an imported member, whose pictures nobody has
+      seen, is held to the truth alone, which all runs share;
     - its folds put one date on both sides while those of other members keep dates together. Where no member keeps
-      dates together all are accepted, with a warning;
+      dates together all are accepted, with a warning. Folds may differ otherwise: every row of an OOF is out of fold
+      for its member. Imported members whose folds are unknown are accepted, with a warning;
     - it has the same recipe as a member with a better score (then the first by key).
 
     Args:
@@ -143,14 +145,21 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
         members = list(threads.map(_Member.read, *zip(*files, strict=True)))
     members = keep(members, lambda m: m.damage)
     members = keep(members, lambda m: _unknown_images(m.images, truth))
-    fingerprint = _most_common(m.metadata["fingerprint"] for m in members)
-    members = keep(members, lambda m: _other_data(m.metadata["fingerprint"], fingerprint))
+    trained = [m for m in members if not m.imported] or members
+    fingerprint = _most_common(m.metadata["fingerprint"] for m in trained)
+    members = keep(members, lambda m: None if m.imported else _other_data(m.metadata["fingerprint"], fingerprint))
     images = _most_common(m.images for m in members)
     members = keep(members, lambda m: _other_images(m.images, images))
 
     warnings = []
-    splitting = {m.key for m in members if m.splits_a_date(truth["date"])}
-    if len(splitting) == len(members):
+    known = [m for m in members if m.metadata.get("folds_known", True)]
+    if len(known) < len(members):
+        warnings.append(
+            f"the folds of {len(members) - len(known)} imported member(s) are unknown: if they put images of one date "
+            "on both sides, their scores flatter, the nested one too"
+        )
+    splitting = {m.key for m in known if m.splits_a_date(truth["date"])}
+    if splitting and len(splitting) == len(known):
         warnings.append(
             "all members have images of one date in different folds (validation.splitter image or holdout): "
             "every score flatters, the nested one too"

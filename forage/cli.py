@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from forage import blend_commands
 from forage.messages import messages, print_json, say, warn
 from forage.options import (
     AddressOption,
@@ -282,6 +283,11 @@ def predict(
     predictions = run(Blend.read(blend), test, tta.value if tta else None)
     write_submission(out, order, test.ids, predictions)
     say(f"{out}: {len(order)} rows for {len(test)} photographs")
+
+
+app.command("import", epilog="Example: `forage import oof/*.csv --truth data/csiro/train.csv --name theirs`")(
+    blend_commands.import_
+)
 
 
 @app.command(epilog="Example: `forage pseudo blend data/csiro --out data/csiro-pseudo --weight 0.3`")

@@ -17,6 +17,7 @@ from forage.options import parse_settings
 from pasture.dataset import read_train
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
+from pasture.targets import TARGETS
 from tune.ledger import Ledger
 
 STATUS_KEYS = {"trials", "complete", "pruned", "failed", "running", "best_score", "best_trial"}
@@ -204,6 +205,9 @@ BAD_INPUT = {
     "blend exists": "ensemble {run} --out {tmp}",
     "no blend": "predict {data} {data} --out {tmp}/s.csv",
     "no test.csv": "predict {blend} {tmp} --out {tmp}/s.csv",
+    "import of no file": "import {tmp}/nowhere.csv --truth {data}/train.csv --runs {tmp}/r --name x",
+    "import without a truth": "import {data}/train.csv --truth {tmp}/nowhere.csv --runs {tmp}/r --name x",
+    "import of no predictions": "import {data}/test.csv --truth {data} --runs {tmp}/r --name x",
     "demo in a full folder": "demo --out {data}",
 }
 
@@ -271,3 +275,23 @@ def test_settings_are_yaml() -> None:
 def test_a_setting_that_is_no_yaml_is_named(value: str) -> None:
     with pytest.raises(InputError, match="the value is not YAML"):
         parse_settings([f"head.dropout={value}"])
+
+
+def test_import_then_ensemble_then_predict_is_told_what_is_missing(
+    shell: Any, swept: RunFolder, paddocks: Path, tmp_path: Path
+) -> None:
+    table = swept.read_oof("t0002")
+    theirs = pd.DataFrame(table.mean((0,)), columns=list(TARGETS)).assign(image_id=table.image_ids)
+    theirs.to_csv(tmp_path / "theirs.csv", index=False)
+    words = ("--truth", paddocks / "train.csv", "--runs", tmp_path / "runs", "--name", "other")
+    said = shell("import", tmp_path / "theirs.csv", *words, "--json")
+    content = json.loads(said.out)
+    assert (said.status, content["run"]) == (0, f"{tmp_path}/runs/other")
+    assert [(m["trial"], m["missing"]) for m in content["members"]] == [("theirs", 0)]
+    said = shell("ensemble", content["run"], "--out", tmp_path / "blend", "--json")
+    assert [m["trial"] for m in json.loads(said.out)["members"]] == ["other-theirs"]
+    assert "the folds of 1 imported member(s) are unknown" in said.err
+    assert "report: " in said.err
+    said = shell("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv")
+    assert said.status == 2
+    assert "member other-theirs was imported and has no models" in said.err
