@@ -87,11 +87,12 @@ def predict(
         JobError: a prediction is not finite, or weights do not fit their recipe.
     """
     given = given or {}
+    imported = imported_members(blend, given)
     shares = np.array([m.shares / m.folds for m in blend.members for _ in range(m.folds)])  # (models, 5)
     result = np.zeros((len(dataset), len(TARGETS)))
     for start, grams in model_predictions(blend, dataset, tta):
         result[start : start + grams.shape[2]] = np.einsum("kt,kect->ct", shares, grams) / grams.shape[1]
-    for member in imported_members(blend, given):
+    for member in imported:
         result += member.shares * given[member.key]
     return project(result)
 
@@ -103,15 +104,15 @@ def imported_members(blend: Blend, given: Mapping[str, Array]) -> list[Member]:
         InputError: naming one whose predictions are not, or one that there is not.
     """
     imported = [member for member in blend.members if not member.folds]
+    if unknown := sorted(set(given) - {member.key for member in imported}):
+        names = ", ".join(member.key for member in imported) or "none"
+        raise InputError(f"--given {unknown[0]}: the imported members of {blend.folder} are: {names}")
     for member in imported:
         if member.key not in given:
             raise InputError(
                 f"member {member.key} was imported and has no models; give what it predicts for these photographs with "
                 f"--given {member.key}=FILE"
             )
-    if unknown := sorted(set(given) - {member.key for member in imported}):
-        names = ", ".join(member.key for member in imported) or "none"
-        raise InputError(f"--given {unknown[0]}: the imported members of {blend.folder} are: {names}")
     return imported
 
 

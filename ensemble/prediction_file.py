@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pasture.errors import InputError
-from pasture.targets import TARGETS
+from pasture.targets import TARGETS, Array
 
 
 def read_predictions(path: Path, ids: Path | None = None, columns: list[str] | None = None) -> pd.DataFrame:
@@ -106,3 +106,18 @@ def _load(path: Path) -> np.ndarray:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: not a readable .npy array ({str(error).splitlines()[0]})") from None
+
+
+def read_given(given: dict[str, Path], image_ids: list[str]) -> dict[str, Array]:
+    """(n, 5) predictions in grams for n images, from a file for each member that was imported.
+
+    Raises:
+        InputError: a file cannot be read, or has no prediction for one of the images.
+    """
+    result = {}
+    for key, path in given.items():
+        table = read_predictions(path)
+        if absent := [image for image in image_ids if image not in table.index]:
+            raise InputError(f"{path}: no prediction for {len(absent)} of {len(image_ids)} images, such as {absent[0]}")
+        result[key] = table.loc[image_ids].to_numpy(dtype=np.float64)
+    return result

@@ -36,6 +36,7 @@ from forage.options import (
     StepsOption,
     TtaChoice,
     WarmStartOption,
+    parse_given,
     parse_settings,
 )
 from pasture.errors import ForageError, InputError
@@ -271,16 +272,39 @@ def predict(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Submission to write.")],
     tta: Annotated[TtaChoice | None, typer.Option(help="Test-time augmentation; the blend's own by default.")] = None,
+    members: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write each member's predictions.")] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write spreads and 90 % intervals for every target."),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MEMBER=FILE", help="What an imported member predicts for these photographs; repeatable."),
+    ] = None,
 ) -> None:
     """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
     from ensemble.blend import Blend
     from ensemble.predict import predict as run
+    from ensemble.prediction_file import read_given
     from ensemble.submission import read_order, write_submission
+    from ensemble.uncertainty import predict_in_detail, write_members, write_uncertainty
     from pasture.dataset import read_test
 
     test = read_test(data)
     order = read_order(data, test.ids)
-    predictions = run(Blend.read(blend), test, tta.value if tta else None)
+    loaded = Blend.read(blend)
+    known = read_given(parse_given(given or []), test.ids)
+    if members or uncertainty:
+        detail = predict_in_detail(loaded, test, tta.value if tta else None, known)
+        predictions = detail.predictions
+        if members:
+            write_members(members, loaded, test.ids, detail)
+        if uncertainty:
+            write_uncertainty(uncertainty, loaded, test.ids, detail)
+            if loaded.conformal is None:
+                warn("no intervals: the blend was judged on fewer than 9 dates")
+    else:
+        predictions = run(loaded, test, tta.value if tta else None, known)
     write_submission(out, order, test.ids, predictions)
     say(f"{out}: {len(order)} rows for {len(test)} photographs")
 

@@ -78,6 +78,21 @@ SetOption = Annotated[
 ]
 
 
+def parse_given(words: list[str]) -> dict[str, Path]:
+    """`member=file` words to a mapping.
+
+    Raises:
+        InputError: a word without `=`.
+    """
+    result = {}
+    for word in words:
+        member, equals, file = word.partition("=")
+        if not equals or not member or not file:
+            raise InputError(f"--given {word!r}: expected MEMBER=FILE, such as theirs-swin=swin_test.csv")
+        result[member] = Path(file)
+    return result
+
+
 def parse_settings(settings: list[str]) -> dict[str, Any]:
     """`field=value` words to a mapping; values as in YAML.
 

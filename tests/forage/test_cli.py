@@ -280,9 +280,8 @@ def test_a_setting_that_is_no_yaml_is_named(value: str) -> None:
 def test_import_then_ensemble_then_predict_is_told_what_is_missing(
     shell: Any, swept: RunFolder, paddocks: Path, tmp_path: Path
 ) -> None:
-    table = swept.read_oof("t0002")
-    theirs = pd.DataFrame(table.mean((0,)), columns=list(TARGETS)).assign(image_id=table.image_ids)
-    theirs.to_csv(tmp_path / "theirs.csv", index=False)
+    theirs = swept.read_truth()[list(TARGETS)] * 0.9  # a model that knows the paddocks, and is always a little low
+    theirs.reset_index().to_csv(tmp_path / "theirs.csv", index=False)
     words = ("--truth", paddocks / "train.csv", "--runs", tmp_path / "runs", "--name", "other")
     said = shell("import", tmp_path / "theirs.csv", *words, "--json")
     content = json.loads(said.out)
@@ -292,6 +291,16 @@ def test_import_then_ensemble_then_predict_is_told_what_is_missing(
     assert [m["trial"] for m in json.loads(said.out)["members"]] == ["other-theirs"]
     assert "the folds of 1 imported member(s) are unknown" in said.err
     assert "report: " in said.err
-    said = shell("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv")
+    words = ("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv")
+    said = shell(*words)
     assert said.status == 2
     assert "member other-theirs was imported and has no models" in said.err
+    asked = pd.read_csv(paddocks / "sample_submission.csv")
+    asked.assign(target=asked["sample_id"].str.endswith(("Green_g", "GDM_g", "Total_g")) * 7.0).to_csv(
+        tmp_path / "test.csv", index=False
+    )
+    assert shell(*words, "--given", f"other-theirs={tmp_path}/test.csv").status == 0
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "s.csv"), pd.read_csv(tmp_path / "test.csv"))
+    assert "expected MEMBER=FILE" in shell(*words, "--given", "other-theirs").err
+    assert "the imported members of" in shell(*words, "--given", f"nobody={tmp_path}/test.csv").err
+    assert "no prediction for" in shell(*words, "--given", f"other-theirs={tmp_path}/theirs.csv").err
