@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from forage.messages import print_json, say, warn
-from forage.options import JsonOption, NameOption, RunsOption
+from forage.options import DataArgument, JsonOption, NameOption, RunsOption
 
 
 def import_(
@@ -45,3 +45,22 @@ def import_(
     for member in members:
         say(f"{member.score:.4f}  {member.trial}")
     say(f"{run}: {len(members)} member(s); blend them with: forage ensemble {run} --out blend")
+
+
+def refit(
+    blend: Annotated[Path, typer.Argument(metavar="BLEND", help="Blend folder that `forage ensemble` wrote.")],
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="BLEND", help="Blend folder to write; must not exist.")],
+) -> None:
+    """Train each member of a blend anew on all photographs, one model in place of those of its folds.
+
+    Prediction is then as many times faster as there were folds, and every model has seen every photograph; but nothing
+    is left to score them on, and the mean over folds is lost. docs/ensemble.md says which to prefer when.
+    """
+    from ensemble.blend import Blend
+    from ensemble.refit import refit as run
+
+    made = run(Blend.read(blend), data, out, say)
+    for warning in made.warnings:
+        warn(warning)
+    say(f"blend: {out}")

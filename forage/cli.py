@@ -312,6 +312,7 @@ def predict(
 app.command("import", epilog="Example: `forage import oof/*.csv --truth data/csiro/train.csv --name theirs`")(
     blend_commands.import_
 )
+app.command(epilog="Example: `forage refit blend data/csiro --out blend-refit`")(blend_commands.refit)
 
 
 @app.command(epilog="Example: `forage pseudo blend data/csiro --out data/csiro-pseudo --weight 0.3`")
