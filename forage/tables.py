@@ -47,7 +47,8 @@ def blend_table(blend: Blend) -> Group:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for name in columns:
-        table.add_column(name, justify="left" if name in ("score", "method", "trial", "what", "") else "right")
+        left = name in ("score", "method", "trial", "what", "")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name == "trial")
     return table
 
 

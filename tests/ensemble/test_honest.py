@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from ensemble.honest import Estimate, evaluate
 from ensemble.library import Library, combine
@@ -158,19 +159,19 @@ def test_noise_shows_no_skill_though_the_fitted_score_does(make_pool: MakePool) 
 
 
 def test_the_nested_score_is_the_score_on_fresh_data_and_the_fitted_is_above(make_pool: MakePool) -> None:
-    """Members that differ are blended on 30 dates, and the blend is shown 100 new sets of 30 dates.
+    """Members that differ are blended on 30 dates, and the blend is shown 40 new sets of 30 dates.
 
     Its true score is the mean over those sets. Of their size: R2 depends on the set's own mean, and in a larger set
-    is a little higher. (Over the 150 seeds from 1000: nested - true is -.0007 +- .0009, fitted - true .0088 +- .0008,
-    and the interval holds the true score in 96 %.)
+    is a little higher. The interval must hold the true score as often as one that covers 95 % would, but for one time
+    in a hundred: 19 of 20 seeds, said of any 60. (Over the seeds 0 to 299 it holds it in HELD %.)
     """
-    inside, sets = 0, 100
+    inside, sets, seeds = 0, 40, 60
     nested, fitted = [], []
-    for seed in SEEDS:
+    for seed in range(seeds):
         rng = np.random.default_rng(seed)
         members = Members(rng, 40)
         truth, dates = paddocks(rng, dates=30, images=4)
-        estimate = evaluate(make_pool(truth, dates, members.predict(rng, truth, dates)), seed=seed)
+        estimate = evaluate(make_pool(truth, dates, members.predict(rng, truth, dates)), repeats=2, seed=seed)
         fresh, fresh_dates = paddocks(rng, dates=sets * 30, images=4)
         blended = combine(estimate.weights, members.predict(rng, fresh, fresh_dates))
         true = np.mean(
@@ -180,7 +181,7 @@ def test_the_nested_score_is_the_score_on_fresh_data_and_the_fitted_is_above(mak
         inside += estimate.interval[0] <= true <= estimate.interval[1]
         nested.append(score(estimate) - true)
         fitted.append(estimate.fitted - true)
-    assert inside >= 19
+    assert inside >= binom.ppf(0.01, seeds, 0.95)
     mean, error = mean_and_error(nested)
     assert abs(mean) < 3 * error
     mean, error = mean_and_error(fitted)
