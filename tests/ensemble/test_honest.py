@@ -163,7 +163,8 @@ def test_the_nested_score_is_the_score_on_fresh_data_and_the_fitted_is_above(mak
 
     Its true score is the mean over those sets. Of their size: R2 depends on the set's own mean, and in a larger set
     is a little higher. The interval must hold the true score as often as one that covers 95 % would, but for one time
-    in a hundred: 19 of 20 seeds, said of any 60. (Over the seeds 0 to 299 it holds it in HELD %.)
+    in a hundred. (Over the seeds 0 to 299 it holds it in 91 %, with 2 repeats or with 5; nested - true is -.0010 +-
+    .0007, fitted - true .0086 +- .0006.)
     """
     inside, sets, seeds = 0, 40, 60
     nested, fitted = [], []
