@@ -27,6 +27,7 @@ def predict(blend: Blend, dataset: Dataset) -> Array:
     result = np.zeros((len(dataset), len(TARGETS)))
     device = best_device()
     for member in blend.members:
+        assert member.recipe is not None
         for fold in range(member.folds):
             state = blend.backbone_weights(member.backbone)
             backbone = create_backbone(member.recipe.backbone, member.recipe.view.size, state).to(device).eval()

@@ -7,21 +7,17 @@ grams, which must agree.
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 
-import ensemble.blend
 from benchmarks import member_by_member
 from benchmarks.table import Options, Row, main, photographs
 from benchmarks.timing import pairs
-from ensemble.blend import Blend, build
-from ensemble.honest import Estimate, evaluate
-from ensemble.members import Pool
+from ensemble.blend import Blend
+from ensemble.build import build
 from ensemble.predict import predict
 from pasture.dataset import Dataset, read_test, read_train, verify_pictures
 from pasture.run_folder import RunFolder
@@ -79,13 +75,7 @@ def make_blend(dataset: Dataset, recipes: list[dict[str, object]], scratch: Path
         while not trial.done:
             trial.step()
         artifacts.write_finished(run, trial)
-
-    def equal_weights(pool: Pool) -> Estimate:
-        members = len(pool.candidates)
-        return dataclasses.replace(evaluate(pool), weights=np.full(members, 1 / members))
-
-    with mock.patch.object(ensemble.blend, "evaluate", equal_weights):
-        return build([run], scratch / "blend", "d4")
+    return build([run], scratch / "blend", "d4", "uniform")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ class Candidate:
         folds: (n,) the fold in which each image was held out.
         backbone_digest: hash of the pretrained weights it was trained on; empty where its models are not at hand.
         semantic_digest: the same of its second backbone; empty where it has none.
+        curve: R2 after every epoch up to its own, as the trial reported it.
+        imported: whether it is predictions from elsewhere, without models.
     """
 
     key: str
@@ -58,6 +60,8 @@ class Candidate:
     folds: NDArray[np.int8]
     backbone_digest: str = ""
     semantic_digest: str = ""
+    curve: tuple[float, ...] = ()
+    imported: bool = False
 
     @property
     def backbone(self) -> str:
@@ -107,9 +111,11 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
 
     - its OOF or its epochs are damaged, or its metadata lack a field;
     - it has images that the truth does not have;
-    - its fingerprint, and then its set of images, is not the reference;
+    - its fingerprint, and then its set of images, is not the reference; an imported member, whose pictures nobody has
+      seen, is held to the truth alone, which all runs share;
     - its folds put one date on both sides while those of other members keep dates together. Where no member keeps
-      dates together all are accepted, with a warning;
+      dates together all are accepted, with a warning. Folds may differ otherwise: every row of an OOF is out of fold
+      for its member. Imported members whose folds are unknown are accepted, with a warning;
     - it has the same recipe as a member with a better score (then the first by key).
 
     Args:
@@ -140,17 +146,24 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
     with ThreadPoolExecutor() as threads:
         members = list(threads.map(partial(_Member.read, elements), *zip(*files, strict=True)))
     members = keep(members, lambda m: m.damage)
-    known = frozenset(truth.index)
-    members = keep(members, lambda m: _unknown_images(m.images, known))
-    fingerprint = _most_common(m.metadata["fingerprint"] for m in members)
-    members = keep(members, lambda m: _other_data(m.metadata["fingerprint"], fingerprint))
+    images_known = frozenset(truth.index)
+    members = keep(members, lambda m: _unknown_images(m.images, images_known))
+    trained = [m for m in members if not m.imported] or members
+    fingerprint = _most_common(m.metadata["fingerprint"] for m in trained)
+    members = keep(members, lambda m: None if m.imported else _other_data(m.metadata["fingerprint"], fingerprint))
     images = _most_common(m.images for m in members)
     members = keep(members, lambda m: _other_images(m.images, images))
 
     warnings = []
     dates = {str(image): date for image, date in truth["date"].items()}
-    splitting = {m.key for m in members if m.splits_a_date(dates)}
-    if len(splitting) == len(members):
+    known = [m for m in members if m.metadata.get("folds_known", True)]
+    if len(known) < len(members):
+        warnings.append(
+            f"the folds of {len(members) - len(known)} imported member(s) are unknown: if they put images of one date "
+            "on both sides, their scores flatter, the nested one too"
+        )
+    splitting = {m.key for m in known if m.splits_a_date(dates)}
+    if splitting and len(splitting) == len(known):
         warnings.append(
             "all members have images of one date in different folds (validation.splitter image or holdout): "
             "every score flatters, the nested one too"
@@ -219,6 +232,15 @@ class _Member:
     def metadata(self) -> dict[str, Any]:
         return self.table.metadata
 
+    @property
+    def imported(self) -> bool:
+        return bool(self.metadata.get("imported"))
+
+    @property
+    def curve(self) -> tuple[float, ...]:
+        reports = self.metadata.get("curve", [])[: self.metadata["epoch"] + 1]
+        return tuple(float(report["epoch_score"]) for report in reports)
+
     @cached_property
     def rows(self) -> dict[str, int]:
         """Row of each image that was held out."""
@@ -250,6 +272,8 @@ class _Member:
             recipe_hash=self.metadata["recipe_hash"],
             backbone_digest=self.metadata.get("backbone_digest", ""),
             semantic_digest=self.metadata.get("semantic_digest", ""),
+            curve=self.curve,
+            imported=self.imported,
             score=weighted_r2(truth, predictions),
             epoch=self.metadata["epoch"],
             predictions=predictions,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensemble.blend import Blend
+from ensemble.blend import Blend, Member
 from pasture.dataset import Dataset
 from pasture.errors import InputError, JobError
 from pasture.projection import project
@@ -44,11 +44,10 @@ class _Source(NamedTuple):
 
 
 class _Model(NamedTuple):
-    """One fold's model and its share in the blend.
+    """One fold's model.
 
     Attributes:
         name: for messages.
-        share: in the blend.
         net: takes features of `source`, or the pictures of `view` where its backbone was trained.
         precision: of its arithmetic.
         view: how photographs are cut.
@@ -57,7 +56,6 @@ class _Model(NamedTuple):
     """
 
     name: str
-    share: float
     net: BiomassNet | FittedNet
     precision: Precision
     view: View
@@ -78,46 +76,95 @@ class _Loaded(NamedTuple):
         return cut | {model.view for model in self.models if model.source is None}
 
 
-def predict(blend: Blend, dataset: Dataset, tta: TtaName | None = None, watch: Watch = silent) -> Array:
+def predict(
+    blend: Blend,
+    dataset: Dataset,
+    tta: TtaName | None = None,
+    given: Mapping[str, Array] | None = None,
+    watch: Watch = silent,
+) -> Array:
     """Predict photographs.
 
     Args:
         blend: what predicts.
         dataset: photographs, labelled or not.
         tta: test-time augmentation; the blend's own by default.
+        given: for each member that was imported, (n, 5) predictions in grams.
         watch: told of progress.
 
     Returns:
         (n, 5) in grams, in the order of `dataset.ids`, non-negative and in mass balance.
 
     Raises:
-        InputError: a picture or a weight file cannot be read, or an imported bank lacks a photograph.
+        InputError: a picture or a weight file cannot be read, an imported bank lacks a photograph, or the predictions
+            of an imported member are missing.
         JobError: a prediction is not finite, or weights do not fit their recipe.
+    """
+    given = given or {}
+    without_models = imported_members(blend, given)
+    shares = np.array([m.shares / m.folds for m in blend.members for _ in range(m.folds)])  # (models, 5)
+    result = np.zeros((len(dataset), len(TARGETS)))
+    for rows, grams in model_predictions(blend, dataset, tta, watch):
+        result[rows] = np.einsum("kt,kect->ct", shares, grams) / grams.shape[1]
+    for member in without_models:
+        result += member.shares * given[member.key]
+    return project(result)
+
+
+def imported_members(blend: Blend, given: Mapping[str, Array]) -> list[Member]:
+    """The members without models, all of whose predictions are given.
+
+    Raises:
+        InputError: naming one whose predictions are not, or one that there is not.
+    """
+    without_models = [member for member in blend.members if not member.folds]
+    if unknown := sorted(set(given) - {member.key for member in without_models}):
+        names = ", ".join(member.key for member in without_models) or "none"
+        raise InputError(f"--given {unknown[0]}: the imported members of {blend.folder} are: {names}")
+    for member in without_models:
+        if member.key not in given:
+            raise InputError(
+                f"member {member.key} was imported and has no models; give what it predicts for these photographs with "
+                f"--given {member.key}=FILE"
+            )
+    return without_models
+
+
+def model_predictions(
+    blend: Blend, dataset: Dataset, tta: TtaName | None = None, watch: Watch = silent
+) -> Iterator[tuple[slice, Array]]:
+    """What every model of a blend predicts, some photographs at a time.
+
+    Yields:
+        The rows, and (models, elements, rows, 5) in grams, each projected: the models of the first member's folds,
+        then those of the second's; the elements of the TTA.
     """
     device = best_device()
     loaded = _load(blend, dataset.ids, device)
+    if not loaded.models:
+        return
     elements = d4.tta_elements(tta or blend.tta)
-    result = np.zeros((len(dataset), len(TARGETS)))
     for rows, pictures in _chunks(dataset, loaded.views):
         # Laid down on the device, so that each photograph is copied there once.
         there = {view: stack.to(device) for view, stack in pictures.items()}
+        grams = []
         for element in elements:
             turned = {view: d4.apply(stack, element) for view, stack in there.items()}
-            result[rows] += _predict(loaded, turned, rows, element, device) / len(elements)
+            grams.append(_predict(loaded, turned, rows, element, device))
+        yield rows, np.stack(grams, axis=1)
         watch("predicting", rows.stop, len(dataset))
-    return result
 
 
 @torch.inference_mode()
 def _predict(loaded: _Loaded, pictures: dict[View, Tensor], rows: slice, element: int, device: torch.device) -> Array:
-    """(n, 5) of all models together, of the photographs of some rows laid down one way."""
+    """(models, n, 5) in grams, of the photographs of some rows laid down one way."""
     features = {
         source: _features(pictures[source.view], backbone, device)
         if isinstance(backbone, Backbone)
         else torch.from_numpy(np.array(backbone[rows, element])).float().to(device)
         for source, backbone in loaded.frozen.items()
     }
-    total = np.zeros((rows.stop - rows.start, len(TARGETS)))
+    predictions = []
     for model in loaded.models:
         views = features[model.source] if model.source else pictures[model.view]
         semantic = features[model.semantic].mean(dim=1) if model.semantic else None
@@ -125,8 +172,8 @@ def _predict(loaded: _Loaded, pictures: dict[View, Tensor], rows: slice, element
             grams = model.net.grams(Batch(views, semantic)).double().cpu().numpy()
         if not np.isfinite(grams).all():
             raise JobError(f"{model.name}: a prediction is not finite; its weights are damaged, build the blend again")
-        total += model.share * project(grams)
-    return total
+        predictions.append(project(grams))
+    return np.stack(predictions)
 
 
 def _features(pictures: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
@@ -150,6 +197,8 @@ def _load(blend: Blend, ids: Sequence[str], device: torch.device) -> _Loaded:
         return source
 
     for member in blend.members:
+        if member.recipe is None:
+            continue
         recipe, second = member.recipe, member.recipe.semantic
         source = add(recipe, member.key, member.backbone) if recipe.banked else None
         semantic = add(second, member.key, member.semantic) if second else None
@@ -159,8 +208,8 @@ def _load(blend: Blend, ids: Sequence[str], device: torch.device) -> _Loaded:
         for fold in range(member.folds):
             weights = blend.fold_weights(member, fold)
             net = trained_net(recipe, sizes, weights, state).to(device)
-            name, share = f"{member.key}, fold {fold}", member.weight / member.folds
-            models.append(_Model(name, share, net, recipe.optimizer.precision, recipe.view, source, semantic))
+            name = f"{member.key}, fold {fold}"
+            models.append(_Model(name, net, recipe.optimizer.precision, recipe.view, source, semantic))
     return _Loaded(models, frozen)
 
 

@@ -83,7 +83,7 @@ class Options:
         InputError: a value out of its range, naming the option.
     """
 
-    steps: int = 100
+    steps: int = 200
     warm_start: int = 0
     bags: int = 0
     bag_fraction: float = 0.5

@@ -7,9 +7,7 @@ from plotly.subplots import make_subplots
 
 from ensemble.blend import Blend, Evidence
 from forage.charts import BASELINE_LINE, BEST, DIM, GOOD, framed, label, score_range
-from pasture.metric import weighted_r2
 from pasture.targets import TARGETS
-from trainables import d4
 
 _SCORES = {
     "nested": "nested: on dates it was not fitted to",
@@ -18,7 +16,6 @@ _SCORES = {
     "best_single": "best single member",
     "uniform": "mean of all candidates",
 }
-_ELEMENTS = {"1": (d4.IDENTITY,), "2": (d4.IDENTITY, d4.HORIZONTAL), "4": d4.FLIPS, "8": d4.ALL}
 
 
 def scores(blend: Blend) -> go.Figure:
@@ -51,7 +48,7 @@ def scores(blend: Blend) -> go.Figure:
 
 def predicted_against_true(evidence: Evidence, elements: tuple[int, ...]) -> go.Figure:
     """A panel for each target; a dot for each image, predicted as the mean over some elements of D4."""
-    predictions = evidence.predictions[:, elements].mean(axis=1)
+    predictions = evidence.blended(elements)
     columns = 3
     figure = make_subplots(2, columns, subplot_titles=[t.removesuffix("_g") for t in TARGETS], vertical_spacing=0.2)
     text = [label(f"{i}, {d}") for i, d in zip(evidence.image_ids, evidence.dates, strict=True)]
@@ -67,14 +64,12 @@ def predicted_against_true(evidence: Evidence, elements: tuple[int, ...]) -> go.
     return framed(figure, 680).update_layout(showlegend=False)
 
 
-def worth_of_tta(evidence: Evidence) -> go.Figure:
+def worth_of_tta(worth: dict[str, float]) -> go.Figure:
     """OOF score of the blend with 1, 2, 4 and 8 elements of D4."""
-    values = [
-        weighted_r2(evidence.truth, evidence.predictions[:, chosen].mean(axis=1)) for chosen in _ELEMENTS.values()
-    ]
+    values = list(worth.values())
     text = [f"{value:.4f}" for value in values]
     figure = go.Figure()
-    figure.add_scatter(x=list(_ELEMENTS), y=values, text=text, mode="lines+markers+text", textposition="top center")
+    figure.add_scatter(x=list(worth), y=values, text=text, mode="lines+markers+text", textposition="top center")
     figure.update_traces(marker={"size": 10, "color": GOOD}, line={"color": GOOD}, cliponaxis=False)
     figure.update_xaxes(title="elements of D4 averaged", type="category")
     span = max(max(values) - min(values), 0.01)

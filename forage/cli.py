@@ -11,11 +11,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from forage import blend_commands
 from forage.bars import bars
 from forage.features import features
 from forage.messages import messages, print_json, say, warn
 from forage.options import (
     AddressOption,
+    BagsOption,
     CacheLimitOption,
     CpusOption,
     DataArgument,
@@ -25,14 +27,24 @@ from forage.options import (
     HoursOption,
     JsonOption,
     KeepOption,
+    MaxBackbonesOption,
+    MaxMembersOption,
+    MethodChoice,
+    MethodOption,
+    MinGainOption,
+    MinWeightOption,
     NameOption,
     RunArgument,
     RunsOption,
+    ScaleOption,
     ScoreOption,
     SearchName,
     SetOption,
+    StepsOption,
     TimeoutOption,
     TtaChoice,
+    WarmStartOption,
+    parse_given,
     parse_settings,
 )
 from pasture.errors import ForageError, InputError
@@ -267,20 +279,39 @@ def gc(run: RunArgument, keep: KeepOption = None) -> None:
     say(f"{run}: {freed / 1e6:.1f} MB freed")
 
 
-@app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend`")
+@app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend --method auto`")
 def ensemble(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run directories.")],
     out: Annotated[Path, typer.Option(metavar="BLEND", help="Blend folder to write; must not exist.")],
     tta: Annotated[TtaChoice, typer.Option(help="Test-time augmentation the blend is chosen for.")] = TtaChoice.d4,
+    method: MethodOption = MethodChoice.greedy,
+    max_members: MaxMembersOption = None,
+    max_backbones: MaxBackbonesOption = None,
+    min_weight: MinWeightOption = 0.0,
+    min_gain: MinGainOption = None,
+    bags: BagsOption = 0,
+    warm_start: WarmStartOption = 0,
+    steps: StepsOption = 200,
+    scale: ScaleOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs and say what it is worth on data it has not seen."""
-    from ensemble.blend import build
+    from ensemble.build import build
+    from ensemble.selection import Options
     from forage.report import attempt, write_blend_report
     from forage.tables import blend_table
     from pasture.run_folder import RunFolder
 
-    blend = build([RunFolder(run) for run in runs], out, tta.value)
+    options = Options(
+        steps=steps,
+        warm_start=warm_start,
+        bags=bags,
+        max_members=max_members,
+        max_backbones=max_backbones,
+        min_gain=min_gain,
+        min_weight=min_weight,
+    )
+    blend = build([RunFolder(run) for run in runs], out, tta.value, method.value, options, scale)
     if as_json:
         print_json(blend.scores())
     else:
@@ -299,19 +330,48 @@ def predict(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Submission to write.")],
     tta: Annotated[TtaChoice | None, typer.Option(help="Test-time augmentation; the blend's own by default.")] = None,
+    members: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write each member's predictions.")] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write spreads and 90 % intervals for every target."),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MEMBER=FILE", help="What an imported member predicts for these photographs; repeatable."),
+    ] = None,
 ) -> None:
     """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
     from ensemble.blend import Blend
     from ensemble.predict import predict as run
+    from ensemble.prediction_file import read_given
     from ensemble.submission import read_order, write_submission
+    from ensemble.uncertainty import predict_in_detail, write_members, write_uncertainty
     from pasture.dataset import read_test
 
     test = read_test(data)
     order = read_order(data, test.ids)
+    loaded = Blend.read(blend)
+    known = read_given(parse_given(given or []), test.ids)
     with bars() as watch:
-        predictions = run(Blend.read(blend), test, tta.value if tta else None, watch)
+        if members or uncertainty:
+            detail = predict_in_detail(loaded, test, tta.value if tta else None, known, watch)
+            predictions = detail.predictions
+        else:
+            predictions = run(loaded, test, tta.value if tta else None, known, watch)
+    if members:
+        write_members(members, loaded, test.ids, detail)
+    if uncertainty:
+        write_uncertainty(uncertainty, loaded, test.ids, detail)
+        if loaded.conformal is None:
+            warn("no intervals: the blend was judged on fewer than 9 dates")
     write_submission(out, order, test.ids, predictions)
     say(f"{out}: {len(order)} rows for {len(test)} photographs")
+
+
+app.command("import", epilog="Example: `forage import oof/*.csv --truth data/csiro/train.csv --name theirs`")(
+    blend_commands.import_
+)
+app.command(epilog="Example: `forage refit blend data/csiro --out blend-refit`")(blend_commands.refit)
 
 
 @app.command(epilog="Example: `forage pseudo blend data/csiro --out data/csiro-pseudo --weight 0.3`")

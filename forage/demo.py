@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from ensemble.blend import build
+from ensemble.build import build
 from ensemble.predict import predict
 from ensemble.submission import read_order, write_submission
 from forage.report import attempt, write_blend_report, write_run_report

@@ -37,6 +37,18 @@ def set_cache_limit(limit: float | None) -> float | None:
     return limit
 
 
+class MethodChoice(StrEnum):
+    """Ways to choose members and their weights."""
+
+    greedy = "greedy"
+    uniform = "uniform"
+    shrunk = "shrunk"
+    simplex = "simplex"
+    per_target = "per-target"
+    ridge = "ridge"
+    auto = "auto"
+
+
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Data folder in the competition's layout.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory that `forage sweep` wrote.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
@@ -74,10 +86,43 @@ FailuresOption = Annotated[
 KeepOption = Annotated[
     int | None, typer.Option(help="Keep the weights of that many complete trials, the best ones; all by default.")
 ]
+MethodOption = Annotated[
+    MethodChoice,
+    typer.Option(
+        help="How members are weighed: `greedy` selection; `uniform` mean of all; `simplex`: best convex weights; "
+        "`shrunk`: those, drawn toward the mean; `per-target`: the same for each target; `ridge` stacking; `auto`: "
+        "the simplest within one standard error of the best on new dates."
+    ),
+]
+MaxMembersOption = Annotated[int | None, typer.Option(min=1, help="At most so many members.")]
+MaxBackbonesOption = Annotated[int | None, typer.Option(min=1, help="At most so many distinct backbones.")]
+MinWeightOption = Annotated[float, typer.Option(min=0, max=1, help="Drop members with less weight.")]
+MinGainOption = Annotated[float | None, typer.Option(help="Greedy: end at a step that raises R2 by less.")]
+BagsOption = Annotated[int, typer.Option(min=0, help="Greedy: average so many selections from random halves.")]
+WarmStartOption = Annotated[int, typer.Option(min=0, help="Greedy: begin with so many of the best members.")]
+StepsOption = Annotated[int, typer.Option(min=1, help="Greedy: at most so many steps.")]
+ScaleOption = Annotated[
+    bool, typer.Option("--scale-targets", help="Scale each target by a factor, where that clearly pays on new dates.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field in every trial, unsearched; repeatable."),
 ]
+
+
+def parse_given(words: list[str]) -> dict[str, Path]:
+    """`member=file` words to a mapping.
+
+    Raises:
+        InputError: a word without `=`.
+    """
+    result = {}
+    for word in words:
+        member, equals, file = word.partition("=")
+        if not equals or not member or not file:
+            raise InputError(f"--given {word!r}: expected MEMBER=FILE, such as theirs-swin=swin_test.csv")
+        result[member] = Path(file)
+    return result
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

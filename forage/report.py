@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ensemble.blend import Blend
+from ensemble.blend import Blend, Member
+from ensemble.tta_worth import ELEMENTS
 from forage import blend_charts, run_charts
 from forage.charts import score_range
 from forage.page import Page
@@ -14,7 +15,6 @@ from pasture.metric import baseline_r2
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
 from trainables.d4 import tta_elements
-from trainables.recipe import Recipe
 from tune.ledger import Ledger, Record
 
 NAME = "report.html"
@@ -91,14 +91,15 @@ def write_blend_report(blend: Blend) -> str:
     page = Page(f"Blend {blend.folder.name}")
     page.text(
         "Scores are the competition's globally weighted R², out of fold. The nested score is the one to quote: "
-        "members and weights were chosen without the dates they are scored on."
+        "everything about it was chosen without the dates it is scored on."
     )
     page.cards(
         [
             (_number(estimate["nested"]), "nested score"),
             (f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "-", "its 95 % interval, over dates"),
             (_number(estimate["baseline"]), "predicting each target's mean"),
-            (str(len(blend.members)), "members"),
+            (f"{estimate['gap']:.4f}", "fitted score below the best convex weights"),
+            (str(len(blend.members)), f"members, by method {estimate['method']}"),
             (f"{len(evidence.image_ids)} / {len(set(evidence.dates))}", "images / dates"),
         ]
     )
@@ -106,22 +107,25 @@ def write_blend_report(blend: Blend) -> str:
         page.note(warning)
     caption = "The bar is the 95 % interval of the nested score, by bootstrap over dates."
     page.figure("What the blend is worth", caption, blend_charts.scores(blend))
-    page.table(
-        "Members",
-        f"Weights sum to 1. Alone: the member's own out-of-fold score with TTA {blend.tta}.",
-        ["trial", "weight", "alone", "backbone", "tuning", "view", "models", "recipe"],
-        [
-            [m.key, f"{m.weight:.3f}", f"{m.score:.4f}", *_recipe_words(m.recipe), str(m.folds), m.recipe.hash]
-            for m in blend.members
-        ],
-    )
+    if estimate["auto"]:
+        caption = (
+            "Each judged on dates held out. Chosen is the first, from the simplest to the freest, that is behind the "
+            "best by no more than one standard error over dates."
+        )
+        page.table("Methods", caption, ["method", "nested", "behind the best", "standard error"], _methods(estimate))
+    caption = f"Alone: the member's own out-of-fold score with TTA {blend.tta}; then with 1, 2, 4, 8 elements of D4."
+    if any(member.target_weights for member in blend.members):
+        caption += " A weight is the mean over those of the five targets, by the metric's weights."
+    elements = [f"D4: {number}" for number in ELEMENTS]
+    columns = ["trial", "weight", "alone", *elements, "backbone", "tuning", "view", "recipe", "models"]
+    page.table("Members", caption, columns, [_member_row(member) for member in blend.members])
     page.figure(
         "Predicted against true",
         "Dry weight in grams, out of fold; one dot an image. On the line the prediction is right.",
         blend_charts.predicted_against_true(evidence, tta_elements(blend.tta)),
     )
     caption = "Fitted score of the blend when predictions are averaged over more ways to lay the photograph down."
-    page.figure("Worth of test-time augmentation", caption, blend_charts.worth_of_tta(evidence))
+    page.figure("Worth of test-time augmentation", caption, blend_charts.worth_of_tta(estimate["tta"]))
     if evidence.refused:
         refused = evidence.refused[:MOST_ROWS]
         page.table("Left out", f"{len(refused)} of {len(evidence.refused)}.", ["trial", "reason"], refused)
@@ -143,8 +147,17 @@ def _effort(record: Record) -> tuple[str, str, str]:
     return str(len(record.curve)), str(record.curve[-1]["best_epoch"]), f"{seconds:.0f}"
 
 
-def _recipe_words(recipe: Recipe) -> tuple[str, str, str]:
-    return recipe.backbone.name, recipe.backbone.tuning, f"{recipe.view.kind} {recipe.view.size} px"
+def _methods(estimate: dict[str, Any]) -> list[list[str]]:
+    facts = estimate["auto"]
+    return [[name, *(_number(facts[fact][name]) for fact in ("nested", "behind", "error"))] for name in facts["nested"]]
+
+
+def _member_row(member: Member) -> list[str]:
+    recipe = member.recipe
+    words = (recipe.backbone.tuning, f"{recipe.view.kind} {recipe.view.size} px", recipe.hash) if recipe else "---"
+    worth = (_number(member.tta.get(elements)) for elements in ELEMENTS)
+    models = str(member.folds or "-")
+    return [member.key, f"{member.weight:.3f}", f"{member.score:.4f}", *worth, member.what, *words, models]
 
 
 def _below(scored: Sequence[Record], baseline: float) -> str:

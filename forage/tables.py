@@ -10,28 +10,51 @@ from ensemble.blend import Blend
 
 
 def blend_table(blend: Blend) -> Group:
-    """The scores of a blend side by side, and its members."""
+    """The scores of a blend side by side, what its method and test-time augmentation are worth, and its members."""
     s = blend.estimate
-    scores = Table(title="what the blend is worth (globally weighted R2)", title_justify="left")
-    scores.add_column("score")
-    scores.add_column("R2", justify="right")
-    scores.add_column("")
     interval = f"95 % interval {s['interval'][0]:.4f} to {s['interval'][1]:.4f}" if s["interval"] else "no interval"
+    scores = _table(f"what the blend is worth (globally weighted R2); method {s['method']}", "score", "R2", "")
     rows = (
         ("nested", s["nested"], f"on dates it was not fitted to: the one to quote; {interval}"),
         ("fitted", s["fitted"], "on the images it was fitted to: flatters"),
-        ("optimum", s["optimum"], "best of all convex weights on these images"),
+        ("optimum", s["optimum"], f"best of all convex weights on these images; fitted is {_below(s['gap'])}"),
         ("best single", s["best_single"], "best member alone"),
-        ("uniform", s["uniform"], "mean of all candidates"),
+        ("uniform", s["uniform"], f"mean of all candidates; nested {_number(s['uniform_nested'])}"),
         ("baseline", s["baseline"], "each target's mean"),
     )
     for name, value, meaning in rows:
-        scores.add_row(name, f"{value:.4f}" if value is not None else "-", meaning)
-    members = Table(title="members", title_justify="left")
-    members.add_column("trial")
-    members.add_column("weight", justify="right")
-    members.add_column("alone", justify="right")
-    members.add_column("backbone")
+        scores.add_row(name, _number(value), meaning)
+    tables = [scores]
+    if s["auto"]:
+        methods = _table(
+            "methods, from the simplest to the freest", "method", "nested", "behind the best", "std. error"
+        )
+        for name, nested in s["auto"]["nested"].items():
+            methods.add_row(
+                name, _number(nested), _number(s["auto"]["behind"][name]), _number(s["auto"]["error"][name])
+            )
+        tables.append(methods)
+    members = _table(
+        "members; out-of-fold R2 alone, with 1, 2, 4, 8 elements of D4", "trial", "weight", *s["tta"], "what"
+    )
     for member in blend.members:
-        members.add_row(escape(member.key), f"{member.weight:.3f}", f"{member.score:.4f}", member.recipe.backbone.name)
-    return Group(scores, members)
+        worth = [_number(member.tta.get(elements)) for elements in s["tta"]]
+        members.add_row(escape(member.key), f"{member.weight:.3f}", *worth, escape(member.what))
+    members.add_row("the blend", "", *map(_number, s["tta"].values()), "")
+    return Group(*tables, members)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        left = name in ("score", "method", "trial", "what", "")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name == "trial")
+    return table
+
+
+def _below(gap: float) -> str:
+    return f"{gap:.5f} below" if gap >= 0 else f"{-gap:.5f} above"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -89,7 +89,7 @@ class Dataset:
         return baseline_r2(self.targets[self.measured])
 
 
-def read_train(root: str | os.PathLike[str]) -> Dataset:
+def read_train(root: str | os.PathLike[str], name: str = "train.csv") -> Dataset:
     """Read and check `train.csv` of a data folder. Pictures are not opened: see `verify_pictures`.
 
     Rows are joined by image id, never by their order. A row that breaks the mass balance by more than
@@ -98,8 +98,8 @@ def read_train(root: str | os.PathLike[str]) -> Dataset:
     Raises:
         InputError: naming file, row and reason.
     """
-    root, table = _read_csv(root, "train.csv", _TRAIN_COLUMNS)
-    source = root / "train.csv"
+    root, table = _read_csv(root, name, _TRAIN_COLUMNS)
+    source = root / name
     if PSEUDO_WEIGHT not in table.columns:
         table[PSEUDO_WEIGHT] = ""
     pseudo = table[PSEUDO_WEIGHT] != ""

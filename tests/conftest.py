@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import ensemble.blend
+import ensemble.build
 from ensemble.blend import Blend
 from ensemble.members import Pool
 from pasture.dataset import read_train, verify_pictures
@@ -79,16 +79,16 @@ def make_blend() -> MakeBlend:
     """`make_blend(run, out, weights, tta="d4")`: a blend of the trials of a run with weights of the test's choice."""
 
     def make(run: RunFolder, out: Path, weights: Sequence[float], tta: str = "d4") -> Blend:
-        honest = ensemble.blend.evaluate
+        honest = ensemble.build.evaluate
 
-        def evaluate(pool: Pool) -> object:
+        def evaluate(pool: Pool, _: object) -> object:
             wanted = dict(zip(("t0000", "t0001", "t0002"), weights, strict=True))
             chosen = [wanted[candidate.trial] for candidate in pool.candidates]
-            return dataclasses.replace(honest(pool), weights=np.array(chosen))
+            return dataclasses.replace(honest(pool), weights=np.repeat(np.array(chosen)[:, None], 5, axis=1))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ensemble.blend, "evaluate", evaluate)
-            return ensemble.blend.build([run], out, tta)
+            patch.setattr(ensemble.build, "evaluate", evaluate)
+            return ensemble.build.build([run], out, tta)
 
     return make
 

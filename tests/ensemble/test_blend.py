@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ensemble.blend
-from ensemble.blend import Blend, build
+import ensemble.build
+from ensemble.blend import Blend
+from ensemble.build import build
 from pasture.errors import ForageError, InputError, JobError
 from pasture.files import Folder
 from pasture.metric import weighted_r2
@@ -51,9 +52,10 @@ def test_the_folder_holds_what_the_contract_says(blend: Blend) -> None:
         *(f"members/run-t000{i}/fold{fold}.safetensors" for i in range(3) for fold in range(3)),
     }
     content = json.loads((blend.folder / "blend.json").read_text())
-    assert set(content) == {"tta", "fingerprint", "scores", "members", "warnings", "versions"}
+    assert set(content) == {"tta", "fingerprint", "scores", "conformal", "members", "warnings", "versions"}
     assert set(content["scores"]) == {
-        "fitted", "nested", "interval", "best_single", "uniform", "optimum", "baseline"
+        "fitted", "nested", "interval", "best_single", "uniform", "uniform_nested", "optimum", "gap", "baseline",
+        "method", "options", "auto", "tta",
     }  # fmt: skip
     assert [(m["key"], m["weight"]) for m in content["members"]] == [
         ("run-t0000", 0.5), ("run-t0002", 0.3), ("run-t0001", 0.2)
@@ -112,7 +114,7 @@ def test_a_failed_build_leaves_nothing(
         folder.write("half.safetensors", b"half")
         raise error
 
-    monkeypatch.setattr(ensemble.blend, step, fail)
+    monkeypatch.setattr(ensemble.build, step, fail)
     before = sorted(tmp_path.iterdir())
     with pytest.raises((KeyboardInterrupt, JobError)):
         build([run], tmp_path / "blend", "d4")

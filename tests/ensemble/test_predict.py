@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -169,17 +167,6 @@ def test_nothing_outside_the_folder_is_needed(
         monkeypatch.setattr(backbone, source, gone)
     monkeypatch.setattr("socket.socket.connect", gone)
     assert np.array_equal(predict(Blend.read(tmp_path / "moved"), test), expected)
-
-
-def test_neither_ray_nor_optuna_is_imported(blend: Blend, paddocks: Path) -> None:
-    code = (
-        "import sys, pathlib, ensemble.blend, ensemble.predict as p, pasture.dataset as d\n"
-        "print(p.predict(ensemble.blend.Blend.read(pathlib.Path(sys.argv[1])), d.read_test(sys.argv[2])).shape)\n"
-        "sys.exit(bool({'ray', 'optuna'} & set(sys.modules)))"
-    )
-    command = [sys.executable, "-c", code, str(blend.folder), str(paddocks)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert (result.returncode, result.stdout) == (0, "(6, 5)\n"), result.stderr
 
 
 def test_another_backbone_under_the_name_is_refused(copied: Blend, test: Dataset) -> None:

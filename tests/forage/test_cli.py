@@ -13,15 +13,20 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from ensemble.blend import Blend
 from forage.cli import app
 from forage.options import parse_settings
 from pasture.dataset import read_train
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
+from pasture.targets import TARGETS
 from tune.ledger import Ledger
 
 STATUS_KEYS = {"trials", "complete", "pruned", "failed", "running", "best_score", "best_trial"}
-ENSEMBLE_KEYS = {"fitted", "nested", "interval", "best_single", "uniform", "optimum", "baseline", "members"}
+ENSEMBLE_KEYS = {
+    "fitted", "nested", "interval", "best_single", "uniform", "uniform_nested", "optimum", "gap", "baseline",
+    "method", "options", "auto", "tta", "members",
+}  # fmt: skip
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]  # type: ignore[union-attr]
 
 
@@ -187,12 +192,29 @@ def test_ensemble_json_then_predict(shell: Any, swept: RunFolder, paddocks: Path
     content = json.loads(said.out)
     assert said.status == 0
     assert set(content) == ENSEMBLE_KEYS
-    assert all(set(member) == {"trial", "weight"} for member in content["members"])
+    assert all(set(member) == {"trial", "weight", "score", "tta"} for member in content["members"])
     assert f"report: {tmp_path}/blend/report.html" in said.err
     said = shell("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv", "--tta", "none")
     assert (said.status, said.out) == (0, "")
     asked = pd.read_csv(paddocks / "sample_submission.csv")
     assert list(pd.read_csv(tmp_path / "s.csv")["sample_id"]) == list(asked["sample_id"])
+
+
+def test_ensemble_with_a_method_and_limits(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
+    said = shell("ensemble", swept, "--out", tmp_path / "auto", "--method", "auto", "--max-members", 2, "--json")
+    content = json.loads(said.out)
+    assert said.status == 0
+    assert set(content["auto"]["nested"]) == {"uniform", "shrunk", "greedy", "simplex", "per-target", "ridge"}
+    assert content["method"] in content["auto"]["nested"]
+    assert 1 <= len(content["members"]) <= 2
+    said = shell("ensemble", swept, "--out", tmp_path / "ridge", "--method", "ridge", "--scale-targets", "--json")
+    content = json.loads(said.out)
+    assert (content["method"], content["options"]) == ("ridge", {"scale": True})
+    assert all(len(member["target_weights"]) == 5 for member in content["members"])
+    read = Blend.read(tmp_path / "ridge")
+    assert [list(m.target_weights) for m in read.members] == [
+        list(m["target_weights"].values()) for m in content["members"]
+    ]
 
 
 def test_ensemble_tells_what_it_left_out_and_why(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
@@ -245,9 +267,13 @@ BAD_INPUT = {
     "no run to show": "status {data}",
     "no run to blend": "ensemble {data} --out {tmp}/blend",
     "run given twice": "ensemble {run} {run} --out {tmp}/blend",
+    "option of another method": "ensemble {run} --out {tmp}/blend --method uniform --bags 5",
     "blend exists": "ensemble {run} --out {tmp}",
     "no blend": "predict {data} {data} --out {tmp}/s.csv",
     "no test.csv": "predict {blend} {tmp} --out {tmp}/s.csv",
+    "import of no file": "import {tmp}/nowhere.csv --truth {data}/train.csv --runs {tmp}/r --name x",
+    "import without a truth": "import {data}/train.csv --truth {tmp}/nowhere.csv --runs {tmp}/r --name x",
+    "import of no predictions": "import {data}/test.csv --truth {data} --runs {tmp}/r --name x",
     "demo in a full folder": "demo --out {data}",
 }
 
@@ -315,3 +341,32 @@ def test_settings_are_yaml() -> None:
 def test_a_setting_that_is_no_yaml_is_named(value: str) -> None:
     with pytest.raises(InputError, match="the value is not YAML"):
         parse_settings([f"head.dropout={value}"])
+
+
+def test_import_then_ensemble_then_predict_is_told_what_is_missing(
+    shell: Any, swept: RunFolder, paddocks: Path, tmp_path: Path
+) -> None:
+    theirs = swept.read_truth()[list(TARGETS)] * 0.9  # a model that knows the paddocks, and is always a little low
+    theirs.reset_index().to_csv(tmp_path / "theirs.csv", index=False)
+    words = ("--truth", paddocks / "train.csv", "--runs", tmp_path / "runs", "--name", "other")
+    said = shell("import", tmp_path / "theirs.csv", *words, "--json")
+    content = json.loads(said.out)
+    assert (said.status, content["run"]) == (0, f"{tmp_path}/runs/other")
+    assert [(m["trial"], m["missing"]) for m in content["members"]] == [("theirs", 0)]
+    said = shell("ensemble", content["run"], "--out", tmp_path / "blend", "--json")
+    assert [m["trial"] for m in json.loads(said.out)["members"]] == ["other-theirs"]
+    assert "the folds of 1 imported member(s) are unknown" in said.err
+    assert "report: " in said.err
+    words = ("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv")
+    said = shell(*words)
+    assert said.status == 2
+    assert "member other-theirs was imported and has no models" in said.err
+    asked = pd.read_csv(paddocks / "sample_submission.csv")
+    asked.assign(target=asked["sample_id"].str.endswith(("Green_g", "GDM_g", "Total_g")) * 7.0).to_csv(
+        tmp_path / "test.csv", index=False
+    )
+    assert shell(*words, "--given", f"other-theirs={tmp_path}/test.csv").status == 0
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "s.csv"), pd.read_csv(tmp_path / "test.csv"))
+    assert "expected MEMBER=FILE" in shell(*words, "--given", "other-theirs").err
+    assert "the imported members of" in shell(*words, "--given", f"nobody={tmp_path}/test.csv").err
+    assert "no prediction for" in shell(*words, "--given", f"other-theirs={tmp_path}/theirs.csv").err

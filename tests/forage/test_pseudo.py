@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import forage.pseudo
-from ensemble.blend import Blend, build
+from ensemble.blend import Blend
+from ensemble.build import build
 from ensemble.predict import predict
 from forage.pseudo import write_pseudo
 from pasture.dataset import Dataset, read_test, read_train, verify_pictures

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ensemble.blend import Blend
+from ensemble.build import build
 from forage.charts import score_range
 from forage.report import attempt, write_blend_report, write_run_report
 from pasture.metric import baseline_r2
@@ -80,9 +81,20 @@ def test_a_blend_in_ten_seconds(swept: RunFolder, make_blend, tmp_path: Path) ->
     assert seen.text.index(f"{estimate['nested']:.4f}") < seen.text.index(f"{estimate['baseline']:.4f}")
     assert f"{estimate['interval'][0]:.3f} to {estimate['interval'][1]:.3f}" in seen.text
     for member in blend.members:
-        assert f"{member.key} {member.weight:.3f} {member.score:.4f} {member.recipe.backbone.name}" in seen.text
+        worth = " ".join(f"{member.tta[elements]:.4f}" for elements in "1248")
+        row = f"{member.key} {member.weight:.3f} {member.score:.4f} {worth} {member.recipe.backbone.name}"
+        assert row in seen.text
     for heading in ("What the blend is worth", "Predicted against true", "Worth of test-time augmentation"):
         assert heading in seen.text
+
+
+def test_a_blend_by_auto_tells_why(swept: RunFolder, tmp_path: Path) -> None:
+    blend = build([swept], tmp_path / "blend", "d4", "auto")
+    _, seen = read(write_blend_report(blend))
+    facts = blend.estimate["auto"]
+    for name, nested in facts["nested"].items():
+        assert f"{name} {nested:.4f} {facts['behind'][name]:.4f} {facts['error'][name]:.4f}" in seen.text
+    assert f"members, by method {blend.estimate['method']}" in seen.text
 
 
 def test_a_blend_without_a_nested_score(blend: Blend, tmp_path: Path) -> None:

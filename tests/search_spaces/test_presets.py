@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load
 from torch import nn
 
-from ensemble.blend import build
+from ensemble.build import build
 from ensemble.predict import predict
 from pasture.dataset import Dataset, read_train, verify_pictures
 from pasture.folds import held_out_rows
