@@ -28,8 +28,8 @@ from trainables.recipe import Recipe
 from trainables.seeds import mix
 from trainables.views import view_count
 
-_BATCH: Final = {"cuda": 256, "cpu": 8}
-"""Pictures at a time: enough to fill a GPU; on a CPU, few enough for its caches."""
+_PIXELS: Final = {"cuda": 256 * 256**2, "cpu": 32 * 256**2}
+"""Pixels in a batch of pictures: enough to keep a device busy, few enough for its memory."""
 
 Draw = Callable[[Tensor, int], Tensor]
 """Views (views, size, size, 3) of one photograph and its row to (width, views, size, size, 3)."""
@@ -104,7 +104,7 @@ def feature_bank(
         shape = (len(dataset), width, view_count(recipe.view), facts.features)
 
         def compute(rows: range) -> np.ndarray:
-            at_once = max(1, _BATCH[device.type] // (width * shape[2]))
+            at_once = max(1, batch_size(recipe.view.size, device) // (width * shape[2]))
             parts = []
             for start in range(0, len(rows), at_once):
                 drawn = [
@@ -139,4 +139,9 @@ def extract(backbone: Backbone, pictures: Tensor, device: torch.device) -> Tenso
         with autocast(device):
             return torch.cat([backbone(part.to(device)).float() for part in torch.split(pictures, batch)])
 
-    return halving(_BATCH[device.type], features)[0]
+    return halving(batch_size(pictures.shape[1], device), features)[0]
+
+
+def batch_size(size: int, device: torch.device) -> int:
+    """How many pictures of a side are computed at a time."""
+    return max(1, _PIXELS[device.type] // size**2)

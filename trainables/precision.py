@@ -6,12 +6,16 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from trainables.allocator import keep_freed_memory
 from trainables.sections import Precision
 
 
 def best_device() -> torch.device:
-    """The first visible GPU, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The first visible GPU; else the CPU, on which this process then keeps the memory that it frees."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    keep_freed_memory()
+    return torch.device("cpu")
 
 
 def arithmetic(device: torch.device, precision: Precision = "auto") -> torch.dtype:
