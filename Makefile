@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with python3 (3.11 or newer) and make:
 #   make demo   environment, then the whole job on synthetic paddocks
 #   make test   environment, then every check and test
-#   make bench  environment, then the table of benchmarks (about twenty minutes; DATA=folder for real photographs)
+#   make bench  environment, then the table of benchmarks (DATA=folder for real photographs)
 
 PYTHON ?= python3
 BIN := .venv/bin

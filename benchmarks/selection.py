@@ -1,7 +1,7 @@
 """Greedy selection of 100 steps among 200 and 2,000 members, against AutoGluon's and a vectorised numpy loop.
 
-All three get the same members of 357 images x 5 targets and must end with scores as good as ours at most; numpy's picks
-must be ours, one by one. AutoGluon minimises the root mean squared error of residuals scaled by the root of their
+All three get the same members of 357 images x 5 targets. numpy's picks must be ours, one by one, and AutoGluon's blend
+must not score above ours. AutoGluon minimises the root mean squared error of residuals scaled by the root of their
 target's weight: the competition's R2, step by step. It runs in .venv-autogluon (`make bench` makes it); without that
 folder its rows are left out.
 """
