@@ -124,7 +124,7 @@ class _Lease:
             return {}
         try:
             return dict(json.loads(self.run.folder.read(_LEASE)))
-        except (ValueError, TypeError, InputError):
+        except (ValueError, TypeError):
             return {}
 
     def write(self) -> None:
