@@ -86,6 +86,11 @@ def ended(records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {name: record for name, record in records.items() if record["status"] in ENDED}
 
 
+def epochs(run: Path) -> int:
+    """All that the driver has heard of."""
+    return sum(len(record["curve"]) for record in ledger(run).values())
+
+
 def facts(run: Path) -> dict[str, Any]:
     """All that must not depend on the kills."""
     return {
@@ -104,16 +109,14 @@ def oof(run: Path) -> dict[str, bytes]:
 
 
 def doom(driver: Driver, run: Path, seconds: float, under_way: bool) -> bool:
-    """Kill a driver after some seconds, counted from its first sign of life if it is to be under way.
+    """Kill a driver after some seconds, counted from the first epoch of its session if it is to be under way.
 
     Returns:
         Whether it was still alive.
     """
-    began = time.time()
-    while under_way and driver.process.poll() is None:
-        if any(path.stat().st_mtime > began for path in (run / "trials").glob("t*.json")):
-            break
-        time.sleep(0.02)
+    before = epochs(run)
+    while under_way and driver.process.poll() is None and epochs(run) <= before:
+        time.sleep(0.05)
     try:
         driver.process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -136,7 +139,7 @@ def disturbed(start: list[str], run: Path, kills: int, seed: int) -> tuple[int, 
         driver = Driver(words)
         if done < kills:
             under_way = moments.random() < 0.75  # a quarter of the kills may come before any trial has begun
-            if doom(driver, run, moments.uniform(0, 8), under_way):
+            if doom(driver, run, moments.uniform(0, 6), under_way):
                 done += 1
                 print(f"kill {done}: {len(ended(ledger(run)))} trials have ended", flush=True)
         driver.process.wait()
