@@ -52,7 +52,7 @@ class Driver:
         self.mark = uuid.uuid4().hex
         env = {**os.environ, "FORAGE_KILL_MARK": self.mark, "OMP_NUM_THREADS": "1"}
         program = [sys.executable, "-c", "from forage.cli import main; main()", *words]
-        self.process = subprocess.Popen(program, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(program, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def kill(self) -> None:
         """kill -9 for the whole family."""
@@ -86,6 +86,11 @@ def ended(records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {name: record for name, record in records.items() if record["status"] in ENDED}
 
 
+def epochs(run: Path) -> int:
+    """All that the driver has heard of."""
+    return sum(len(record["curve"]) for record in ledger(run).values())
+
+
 def facts(run: Path) -> dict[str, Any]:
     """All that must not depend on the kills."""
     return {
@@ -103,6 +108,23 @@ def oof(run: Path) -> dict[str, bytes]:
     return {name: folder.read_oof(Path(name).stem).predictions.tobytes() for name in folder.oof.names()}
 
 
+def doom(driver: Driver, run: Path, seconds: float, under_way: bool) -> bool:
+    """Kill a driver after some seconds, counted from the first epoch of its session if it is to be under way.
+
+    Returns:
+        Whether it was still alive.
+    """
+    before = epochs(run)
+    while under_way and driver.process.poll() is None and epochs(run) <= before:
+        time.sleep(0.05)
+    try:
+        driver.process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        return True
+    return False
+
+
 def disturbed(start: list[str], run: Path, kills: int, seed: int) -> tuple[int, int, float]:
     """Run a sweep to its end with kills on the way.
 
@@ -115,17 +137,14 @@ def disturbed(start: list[str], run: Path, kills: int, seed: int) -> tuple[int, 
     words, before = start, dict[str, dict[str, Any]]()
     while True:
         driver = Driver(words)
-        # From the import of the first module to well into the trials; the last session is left in peace.
-        wait = moments.uniform(2, 25) if done < kills else None
-        try:
-            _, error = driver.process.communicate(timeout=wait)
-        except subprocess.TimeoutExpired:
-            driver.kill()
-            done += 1
-            print(f"kill {done}: after {wait:.1f} s, {len(ended(ledger(run)))} trials have ended", flush=True)
-        else:
-            if driver.process.returncode:
-                sys.exit(f"the sweep failed: {error}")
+        if done < kills:
+            under_way = moments.random() < 0.75  # a quarter of the kills may come before any trial has begun
+            if doom(driver, run, moments.uniform(0, 6), under_way):
+                done += 1
+                print(f"kill {done}: {len(ended(ledger(run)))} trials have ended", flush=True)
+        driver.process.wait()
+        if driver.process.returncode > 0:
+            sys.exit(f"the sweep failed with status {driver.process.returncode}")
         after = ledger(run)
         changed += sum(after.get(name) != record for name, record in ended(before).items())
         for name in set(before) - set(ended(before)):

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +73,7 @@ def _locked(run: RunFolder) -> Iterator[Hold]:
 
 @contextmanager
 def _leased(run: RunFolder) -> Iterator[Hold]:
-    """Watch the lease of another, if there is one, then write ours and see whether it stays.
+    """Watch the lease of another for as long as there is one, then write ours and see whether it stays.
 
     No clock is compared with another machine's: a lease is stale once it has been *seen* not to change for long
     enough. Of several that write at once the last one stays, and the others see that.
@@ -80,10 +81,13 @@ def _leased(run: RunFolder) -> Iterator[Hold]:
     lease = _Lease(run)
     over, hold = threading.Event(), Hold()
     before = lease.read()
-    if before:
-        over.wait(STALE_SECONDS)
-        if (now := lease.read()) and now != before:
+    stale = time.monotonic() + STALE_SECONDS
+    while before and time.monotonic() < stale:
+        over.wait(BEAT_SECONDS / 5)
+        now = lease.read()
+        if now and now != before:
             raise lease.refusal(now)
+        before = now
     lease.write()
     over.wait(BEAT_SECONDS / 2)
     if (now := lease.read()).get("driver") != lease.driver:
@@ -120,7 +124,7 @@ class _Lease:
             return {}
         try:
             return dict(json.loads(self.run.folder.read(_LEASE)))
-        except (ValueError, TypeError, InputError):
+        except (ValueError, TypeError):
             return {}
 
     def write(self) -> None:

@@ -90,6 +90,12 @@ class Process:
         """Those of them that run trials; Ray gives its workers such titles."""
         return [pid for pid in self.descendants() if b"RayTrial" in _title(pid)]
 
+    def tokens(self) -> list[str | None]:
+        """What each raylet among them was told about authentication by token."""
+        raylets = [pid for pid in self.descendants() if b"raylet/raylet" in _title(pid)]
+        variables = [(Path(f"/proc/{pid}/environ")).read_bytes().decode().split("\0") for pid in raylets]
+        return [dict(v.partition("=")[::2] for v in words).get("RAY_AUTH_MODE") for words in variables]
+
 
 def _title(pid: int) -> bytes:
     try:

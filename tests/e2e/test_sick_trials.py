@@ -34,6 +34,7 @@ class Journey:
         last: the records at the end.
         said: on standard error, session by session.
         result: what the second session printed.
+        tokens: the mode of authentication of the raylet.
     """
 
     run: Path
@@ -42,6 +43,7 @@ class Journey:
     last: dict[str, dict[str, Any]]
     said: list[str]
     result: dict[str, Any]
+    tokens: list[str | None]
 
 
 def wait_for(condition: Callable[[], Any], process: Any) -> None:
@@ -65,6 +67,7 @@ def journey(
     words = ["--space", space_file, "--epochs", EPOCHS, "--trials", 1, "--cpus-per-trial", os.cpu_count()]
     process = start("sweep", data, "--runs", run.parent, "--name", run.name, *words)
     wait_for(checkpoint.exists, process)
+    tokens = process.tokens()
     for worker in process.workers():
         os.kill(worker, signal.SIGKILL)
     before = records(run)["t0000"]
@@ -77,7 +80,8 @@ def journey(
     for worker in process.workers():
         os.kill(worker, signal.SIGSTOP)  # deaf to everything but kill -9
     assert process.wait() == 0, process.err
-    return Journey(run, len(state["curve"]), before, records(run), [*said, process.err], json.loads(process.out))
+    said.append(process.err)
+    return Journey(run, len(state["curve"]), before, records(run), said, json.loads(process.out), tokens)
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_goes_on_from_the_checkpoint(journey: Journey) -> None:
@@ -102,3 +106,7 @@ def test_a_trial_that_hangs_has_failed_and_the_sweep_goes_on(journey: Journey) -
     assert "t0001  failed" in journey.said[1]
     assert "Traceback" not in journey.said[1]
     assert list((journey.run / "checkpoints").iterdir()) == []
+
+
+def test_a_ray_that_forage_starts_asks_for_a_token(journey: Journey) -> None:
+    assert journey.tokens == ["token"]

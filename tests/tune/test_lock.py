@@ -106,6 +106,20 @@ def test_of_several_at_once_one_stays(store: RunFolder) -> None:
     assert sorted(outcomes) == ["held", "refused", "refused", "refused"]
 
 
+def test_a_store_that_is_out_of_reach_for_a_while_is_no_loss(store: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(name: str = "") -> bytes:
+        raise InputError("cannot read driver.json: network")
+
+    with alone(store) as hold:
+        with monkeypatch.context() as patch:
+            patch.setattr(store.folder, "read", away)
+            time.sleep(0.2)
+        beat = lease(store)["beat"]
+        time.sleep(0.2)
+        assert lease(store)["beat"] != beat
+        assert not hold.lost
+
+
 def test_who_slept_through_the_end_of_its_lease_is_told(store: RunFolder) -> None:
     with alone(store) as hold:
         store.folder.write("driver.json", b'{"driver": "another", "beat": "1"}')
