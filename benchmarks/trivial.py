@@ -6,6 +6,8 @@ from typing import Any
 
 import ray.tune
 
+from trainables.ray_trial import result_of
+
 
 class TrivialTrial(ray.tune.Trainable):  # type: ignore[misc]
     """Reports a formula `epochs` times, in the words of `trainables.ray_trial.RayTrial`."""
@@ -35,7 +37,7 @@ class TrivialTrial(ray.tune.Trainable):  # type: ignore[misc]
             "images_per_second": 0.0,
         }
         finished = self.epoch >= self.job["recipe"]["schedule"]["epochs"]
-        return {"report": report, "finished": finished, "done": finished}
+        return result_of(report, finished)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to save."""

@@ -33,10 +33,10 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
 
     The configuration holds `trial` (name), `recipe`, `data`, `fingerprint`, `run` (location of the run directory),
     `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for), `forage` (the driver's
-    version) and `node` (the driver's, on a cluster: others fetch the data if they do not have them). Results hold the
-    trial's `report`, scalars only, and `finished`, true in the last one, after everything is written; or `error`, where
-    the trial cannot go on. A trial takes up its checkpoint by itself, so that it survives its worker and its driver
-    alike.
+    version) and `node` (the driver's, on a cluster: others fetch the data if they do not have them). Results hold
+    `epoch`, `score`, the trial's whole `report` as pairs, and `finished`, true in the last one, after everything is
+    written; or `error`, where the trial cannot go on. A trial takes up its checkpoint by itself, so that it survives
+    its worker and its driver alike.
     """
 
     @classmethod
@@ -106,7 +106,7 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
             elif time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
                 artifacts.write_checkpoint(self.run, self.trial)
                 self.saved_at = time.monotonic()
-        return {"report": report, "finished": last, "done": last}
+        return result_of(report, finished=last)
 
     def _open(self) -> None:
         finished = artifacts.read_finished(self.run, self.job["trial"], self.recipe, self.job["fingerprint"])
@@ -126,6 +126,13 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
             imported.adopt(bank, self.run.banks)
         shared = self.run.features if self.job["node"] else None
         return Trial(self.job["trial"], self.recipe, dataset, self.job["fingerprint"], best_device(), shared)
+
+
+def result_of(report: Report, finished: bool) -> dict[str, Any]:
+    """What Ray is told of an epoch: pairs instead of a mapping, because it keeps statistics of every number it sees, of
+    every trial, for as long as the sweep runs."""
+    told = {"epoch": report["epoch"], "score": report["score"], "report": tuple(report.items())}
+    return {**told, "finished": finished, "done": finished}
 
 
 def _out_of_memory(recipe: Recipe, error: Exception) -> str:

@@ -64,7 +64,7 @@ class AshaScheduler(ray.tune.schedulers.FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop a trial that is not among the best at a rung."""
         name = trial.config["trial"]
-        if "error" in result or self.rungs.record(name, result["report/epoch"], result["report/score"]):
+        if "error" in result or self.rungs.record(name, result["epoch"], result["score"]):
             return str(self.CONTINUE)
         self.pruned.add(name)
         return str(self.STOP)
@@ -72,7 +72,7 @@ class AshaScheduler(ray.tune.schedulers.FIFOScheduler):  # type: ignore[misc]
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """A short trial that ends at a rung counts there too, as it does when rungs are rebuilt."""
         if "error" not in result:
-            self.rungs.record(trial.config["trial"], result["report/epoch"], result["report/score"])
+            self.rungs.record(trial.config["trial"], result["epoch"], result["score"])
 
     def outcome(self, name: str, result: dict[str, Any]) -> Status:
         """How a trial has ended, from its last result."""

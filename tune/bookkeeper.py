@@ -56,7 +56,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         if "error" in result:
             record.error = result["error"]
         else:
-            record.report(result["report"])
+            record.report(dict(result["report"]))
         if result["done"]:  # in one write with the report: a trial judged at a rung must not be judged again
             record.status = self.scheduler.outcome(record.name, result)
         self.ledger.write(record)

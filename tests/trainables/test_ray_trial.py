@@ -70,7 +70,7 @@ def _to_the_end(trainable: RayTrial) -> list[dict[str, Any]]:
 
 
 def _curve(results: list[dict[str, Any]]) -> list[Report]:
-    return [{k: v for k, v in r["report"].items() if k not in TIMES} for r in results]
+    return [{k: v for k, v in r["report"] if k not in TIMES} for r in results]
 
 
 def _no_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,11 +85,11 @@ def test_it_steps_to_the_end(make_config: MakeConfig, run: RunFolder) -> None:
     results = []
     for epoch in range(1, 7):
         results.append(trainable.train())
-        assert results[-1]["report"]["epoch"] == epoch
+        assert results[-1]["epoch"] == epoch
         assert results[-1]["finished"] == results[-1]["done"] == (epoch == 6)
         assert run.oof.exists("t0.parquet") == (epoch == 6)
-    assert run.read_oof("t0").metadata["curve"] == [r["report"] for r in results]
-    assert run.read_oof("t0").metadata["score"] == results[-1]["report"]["score"]
+    assert run.read_oof("t0").metadata["curve"] == [dict(r["report"]) for r in results]
+    assert run.read_oof("t0").metadata["score"] == results[-1]["score"]
     assert len(run.weights("t0").names(".safetensors")) == 3
 
 

@@ -13,6 +13,7 @@ import pytest
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
 from search_spaces.space import Space
+from trainables.ray_trial import result_of
 from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
 from tune.disk import Disk
@@ -121,13 +122,12 @@ def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
                 else:
                     finished = epoch == epochs
                     told = _report(epoch, _formula(config["recipe"], epoch))
-                    result = {"report": told, "finished": finished, "done": finished}
+                    result = result_of(told, finished)
                 if not result["done"]:
-                    flat = {f"report/{key}": value for key, value in result["report"].items()}
-                    if scheduler.on_trial_result(None, trial, flat) == scheduler.STOP:
+                    if scheduler.on_trial_result(None, trial, result) == scheduler.STOP:
                         result["done"] = True
                     else:
-                        proposer.on_trial_result("ray's id", flat)
+                        proposer.on_trial_result("ray's id", result)
                 keeper.on_trial_result(0, [], trial, result)
                 trial.last_result = result
                 event()

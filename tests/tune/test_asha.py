@@ -76,7 +76,7 @@ def trial(name: str) -> Any:
 
 
 def flat(epoch: int, score: float) -> dict[str, Any]:
-    return {"report/epoch": epoch, "report/score": score}
+    return {"epoch": epoch, "score": score}
 
 
 def test_outcomes(run: RunFolder) -> None:

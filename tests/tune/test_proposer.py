@@ -28,7 +28,7 @@ def next_record(proposer: Proposer) -> Record:
 def end(proposer: Proposer, record: Record, status: Status, curve: list[dict[str, Any]]) -> None:
     for epoch in curve:
         record.report(epoch)
-        proposer.on_trial_result("id", {f"report/{k}": v for k, v in epoch.items()})
+        proposer.on_trial_result("id", epoch)
     record.status = status
     proposer.ledger.write(record)
     proposer.on_trial_complete("id", {}, error=status == "FAILED")
