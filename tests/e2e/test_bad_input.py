@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from filelock import FileLock
 
 from forage.cli import main
@@ -112,12 +111,14 @@ def test_a_run_that_exists_and_a_folder_that_is_none(refused: Refused, data: Pat
 def test_what_is_no_run_directory(refused: Refused, command: str, tmp_path: Path) -> None:
     assert "not a run directory (no sweep.yaml)" in refused(command, tmp_path)
     (tmp_path / "sweep.yaml").write_text("trials: 3\n")
+    assert "sweep.yaml: damaged, or edited by hand" in refused(command, tmp_path)
+    RunFolder(tmp_path).write_sweep({"trials": 3})
     assert "sweep.yaml: damaged, or of another version" in refused(command, tmp_path)
 
 
 def test_a_run_directory_in_use(refused: Refused, tmp_path: Path) -> None:
     names = ["data", "space", "trials", "search", "seed", "cpus_per_trial", "gpus_per_trial", "fingerprint", "versions"]
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(dict.fromkeys(names, 1)))
+    RunFolder(tmp_path).write_sweep(dict.fromkeys(names, 1))
     with FileLock(tmp_path / ".driver.lock"):
         assert "another forage is at work in this run directory" in refused("resume", tmp_path)
 
@@ -130,5 +131,5 @@ def test_what_only_ray_can_tell(
     said = forage("sweep", data, *words)
     assert said.returncode == 2, said.stderr
     assert said.stdout == ""
-    assert "no node can hold a trial of 1 CPU and 9 GPU: the cluster's nodes have " in only_line(said.stderr)
+    assert "no node can hold a trial of 1 CPU and 9 GPU: there is too little GPU; " in only_line(said.stderr)
     assert not (tmp_path / "runs").exists()
