@@ -12,11 +12,13 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/forage demo --out demo
 
+# What starts Ray runs alone: it measures out the machine's cores itself.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m slow
 
 quick: $(READY)  ## the tests that start no Ray
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

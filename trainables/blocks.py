@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from trainables.image_cache import Watch, silent
 from trainables.store import array_path, cached_array
 
 _ROWS: Final = 16
+_LEAST_PATIENCE: Final = 2.0
+_POLL_SECONDS: Final = 0.1
 
 
 def cooperative_array(
@@ -29,9 +32,9 @@ def cooperative_array(
 ) -> np.ndarray:
     """As `trainables.store.cached_array`, for an array whose rows are computed independently of one another.
 
-    Whoever needs the array takes the blocks that are not there yet, in an order of his own, and leaves them for the
-    others: any number of processes, on any number of nodes, share the work without waiting for one another. Who is
-    killed loses one block. Two may compute the same block towards the end; both write the same.
+    Whoever needs the array claims a block that nobody has claimed, computes it and leaves it for the others, in an
+    order of his own: any number of processes, on any number of nodes, share the work. Who is killed loses one block: it
+    is computed by another, who has waited for it in vain. Two may compute the same block; both write the same.
 
     Args:
         kind, key, shape, dtype: as there.
@@ -44,28 +47,40 @@ def cooperative_array(
     spans = [range(start, min(start + _ROWS, shape[0])) for start in range(0, shape[0], _ROWS)]
 
     def block(span: range) -> np.ndarray:
-        name = f"{span.start:08d}.npy"
-        if blocks.exists(name):
+        if blocks.exists(_file(span)):
             try:
-                return np.asarray(np.load(io.BytesIO(blocks.read(name)), allow_pickle=False))
+                return np.asarray(np.load(io.BytesIO(blocks.read(_file(span))), allow_pickle=False))
             except (InputError, ValueError, EOFError):
                 pass  # deleted by whoever has just put the array together, or damaged
         values = compute(span).astype(dtype)
         content = io.BytesIO()
         np.save(content, values)
-        blocks.write(name, content.getvalue())
+        blocks.write(_file(span), content.getvalue())
         return values
 
     def fill(array: np.ndarray) -> None:
         for span in spans:
             array[span.start : span.stop] = block(span)
 
+    patience = _LEAST_PATIENCE
     for done, i in enumerate(np.random.default_rng().permutation(len(spans)), start=1):
         if path.exists():
             break
-        block(spans[i])
+        claim = f"{spans[i].start:08d}.claim"
+        if not blocks.exists(claim):
+            blocks.write(claim, b"")
+            start = time.monotonic()
+            block(spans[i])
+            patience = max(patience, 3 * (time.monotonic() - start))
         watch("features", min(done * _ROWS, shape[0]), shape[0])
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and not (path.exists() or all(blocks.exists(_file(span)) for span in spans)):
+        time.sleep(_POLL_SECONDS)
     array = cached_array(kind, key, shape, dtype, fill)
     if shared is None:
         shutil.rmtree(blocks.path, ignore_errors=True)
     return array
+
+
+def _file(span: range) -> str:
+    return f"{span.start:08d}.npy"

@@ -11,7 +11,6 @@ from benchmarks import (
     fine_tuning,
     frozen_trials,
     growth,
-    harness,
     image_cache,
     member_by_member,
     prediction,
@@ -67,15 +66,6 @@ def test_other_predictions_are_noticed(rows: Rows, monkeypatch: pytest.MonkeyPat
 
 def test_image_cache(rows: Rows) -> None:
     assert len(rows(image_cache.measure)) == 2
-
-
-@pytest.mark.slow
-def test_harness() -> None:
-    with harness.session() as scratch:
-        row = harness.compare(scratch, trials=2, epochs=2, lean=False, repeats=1, goal=1.2)
-    assert row.ratio > 0
-    assert row.what == "harness, 2 trivial trials of 2 reports"
-    assert row.at_most == 1.2
 
 
 def test_growth(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_every_oof_is_whole_for_exactly_the_complete_trials(journey: Journey) ->
 
 def test_a_proposal_that_waits_for_a_place_does_not_run(journey: Journey) -> None:
     for ledger in journey.ledgers[:3]:
-        assert [record["status"] for record in ledger.values()].count("RUNNING") == 1
+        assert [record["status"] for record in ledger.values()].count("RUNNING") <= 1
 
 
 def test_rungs_are_intact(journey: Journey) -> None:
