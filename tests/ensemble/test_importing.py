@@ -21,6 +21,7 @@ from ensemble.prediction_file import read_predictions
 from ensemble.selection import Options, greedy
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
+from pasture.projection import project
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS, WEIGHTS, Array, from_components
 
@@ -271,3 +272,14 @@ def test_a_file_may_lack_images_and_says_so(theirs: Theirs, tmp_path: Path) -> N
     [member] = import_members([theirs.folder / "part.csv"], theirs.csv, RunFolder(tmp_path / "run"))
     assert (member.trial, member.missing) == ("part", 57)
     assert member.score == pytest.approx(weighted_r2(theirs.truth[:300], theirs.members[0][:300]))
+
+
+def test_members_out_of_balance_keep_their_scores_and_it_is_said(theirs: Theirs, tmp_path: Path) -> None:
+    loose = theirs.members[:3] + np.random.default_rng(0).normal(0, 3, (3, *theirs.truth.shape))
+    run = RunFolder(tmp_path / "run")
+    come_in(theirs, run, *(theirs.array(p, f"loose{i}") for i, p in enumerate(loose)))
+    blend = build([run], tmp_path / "blend", "d4", "uniform")
+    plain = weighted_r2(theirs.truth, loose.mean(axis=0))
+    assert blend.estimate["fitted"] == blend.estimate["uniform"] == pytest.approx(plain, abs=1e-6)
+    [said] = [warning for warning in blend.warnings if "break the mass balance" in warning]
+    assert said.endswith(f"projected {weighted_r2(theirs.truth, project(loose.mean(axis=0))):.4f}")
