@@ -52,7 +52,7 @@ def measure(options: Options) -> Iterator[Row]:
     with photographs(options, images, width=size[0], height=size[1]) as data:
         dataset = read_train(data)
         fingerprint = verify_pictures(dataset)
-        # First, and not on `best_device`, which lets the process keep the memory that it frees: published code does not.
+        # First, and not on `best_device`, which lets the process keep memory that it frees: published code does not.
         plain = plain_loop.train(
             recipe, dataset, MEASURED_EPOCHS, torch.device("cuda" if torch.cuda.is_available() else "cpu")
         )
