@@ -73,8 +73,7 @@ def write(name: str, ids: Sequence[str], features: np.ndarray) -> None:
     Raises:
         InputError: the name, the shape or the values will not do.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise InputError(f"--name {name!r}: expected letters, digits, dots, dashes and underscores")
+    file = _file(name)
     if not np.issubdtype(features.dtype, np.number) or features.ndim not in (2, 3, 4):
         raise InputError(
             f"embeddings of shape {features.shape} and type {features.dtype}: expected numbers (images, features), "
@@ -93,7 +92,7 @@ def write(name: str, ids: Sequence[str], features: np.ndarray) -> None:
     if not np.isfinite(halves).all():
         row = int(np.argwhere(~np.isfinite(halves))[0][0])
         raise InputError(f"embeddings of {ids[row]}: a value is not finite, or above 65504; scale them")
-    folder().write(f"{name}{_SUFFIX}", save({"features": halves}, {"ids": json.dumps(list(ids))}))
+    folder().write(file, save({"features": halves}, {"ids": json.dumps(list(ids))}))
 
 
 def read(name: str) -> Imported:
@@ -102,7 +101,7 @@ def read(name: str) -> Imported:
     Raises:
         InputError: there is none of this name, or its file is damaged.
     """
-    path = Path(folder().file(f"{name}{_SUFFIX}"))
+    path = Path(folder().file(_file(name)))
     if not path.is_file():
         near = f"there are {', '.join(names())}" if names() else "none was imported"
         raise InputError(f"backbone.name=bank:{name}: no such bank ({near}); run `forage features import` first")
@@ -112,7 +111,7 @@ def read(name: str) -> Imported:
 def publish(name: str, banks: Folder) -> None:
     """Lay a bank into a folder that every node sees."""
     read(name)
-    banks.write(f"{name}{_SUFFIX}", folder().read(f"{name}{_SUFFIX}"))
+    banks.write(_file(name), folder().read(_file(name)))
 
 
 def adopt(name: str, banks: Folder) -> None:
@@ -121,13 +120,20 @@ def adopt(name: str, banks: Folder) -> None:
     Raises:
         InputError: the node has another one of this name.
     """
-    file = f"{name}{_SUFFIX}"
+    file = _file(name)
     if not folder().exists(file):
         folder().write(file, banks.read(file))
     elif folder().read(file) != banks.read(file):
         raise InputError(
             f"bank:{name} is not what the run was started with; import that again, or start a new run with --name"
         )
+
+
+def _file(name: str) -> str:
+    # A recipe may come from somebody else: its bank must not name a place outside the folder.
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise InputError(f"bank name {name!r}: expected letters, digits, dots, dashes and underscores")
+    return f"{name}{_SUFFIX}"
 
 
 @lru_cache(maxsize=2)

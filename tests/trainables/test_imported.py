@@ -86,9 +86,19 @@ def test_bad_embeddings_are_refused(ids: Sequence[str], values: np.ndarray, mess
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])
-def test_a_name_is_no_path(name: str) -> None:
-    with pytest.raises(InputError, match="--name"):
-        imported.write(name, ["a"], np.zeros((1, 4)))
+def test_a_name_is_no_path(name: str, tmp_path: Path) -> None:
+    banks = Folder.at(tmp_path / "run/banks")
+    banks.write(f"{name}.safetensors", b"somebody else's")
+    before = sorted(tmp_path.rglob("*"))
+    for act in (
+        lambda: imported.write(name, ["a"], np.zeros((1, 4))),
+        lambda: imported.adopt(name, banks),
+        lambda: imported.publish(name, banks),
+        lambda: imported.read(name),
+    ):
+        with pytest.raises(InputError, match="bank name"):
+            act()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_does_not_fit_is_refused_before_any_trial(dataset: Dataset) -> None:
