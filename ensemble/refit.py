@@ -46,8 +46,7 @@ def refit(blend: Blend, data: Path, out: Path, say: Callable[[str], None]) -> Bl
     if imported := [member.key for member in blend.members if member.recipe is None]:
         raise InputError(f"member {imported[0]} was imported and has no recipe: there is nothing to train")
     dataset = read_train(data)
-    needs_pictures = not all(member.recipe and member.recipe.backbone.bank for member in blend.members)
-    fingerprint = verify_pictures(dataset, needs_pictures)
+    fingerprint = verify_pictures(dataset, any(m.recipe.needs_pictures for m in blend.members if m.recipe))
     device = best_device()
     with complete_or_absent(out) as partial:
         folder = Folder.at(partial)

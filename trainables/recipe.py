@@ -106,6 +106,11 @@ class Recipe(Section):
         return [part.backbone.bank for part in (self, self.semantic) if part and part.backbone.bank]
 
     @property
+    def needs_pictures(self) -> bool:
+        """Whether any of its backbones is a network; imported banks stand for all of them otherwise."""
+        return any(not part.backbone.bank for part in (self, self.semantic) if part)
+
+    @property
     def banked(self) -> bool:
         """Whether the backbone is a fixed function of the pixels, so that its features can be kept."""
         return all(stage.tuning == "frozen" for stage in self.stages) and self.backbone.pool != "cls_attention"

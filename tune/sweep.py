@@ -215,7 +215,7 @@ def _own_errors() -> Iterator[None]:
 
 
 def _needs_pictures(space: Space) -> bool:
-    return not all(recipe.backbone.bank for recipe in space.variants("backbone"))
+    return any(recipe.needs_pictures for recipe in space.variants("backbone"))
 
 
 def _foreign(folder: Path) -> Iterator[Path]:

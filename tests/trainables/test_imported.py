@@ -147,3 +147,11 @@ def test_another_node_takes_it_from_the_run(tmp_path: Path, monkeypatch: pytest.
     imported.write("b", ["a"], np.zeros((1, 4)))
     with pytest.raises(InputError, match="not what the run was started with"):
         imported.adopt("b", banks)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "second", "needs"), [("m", "", True), ("bank:b", "", False), ("bank:b", "m", True)]
+)
+def test_pictures_are_needed_unless_banks_stand_for_all_backbones(backbone: str, second: str, needs: bool) -> None:
+    fields = {"backbone.name": backbone, "backbone.semantic.name": second}
+    assert Recipe().with_overrides(fields).needs_pictures == needs
