@@ -1,4 +1,4 @@
-"""Commands for what comes before and after a blend: members from other tools, and members trained on all data."""
+"""Commands of a blend: members from other tools, building it, predicting, what can be made of it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,116 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from forage.bars import bars
 from forage.messages import print_json, say, warn
-from forage.options import DataArgument, JsonOption, NameOption, RunsOption
+from forage.options import (
+    BagsOption,
+    DataArgument,
+    JsonOption,
+    MaxBackbonesOption,
+    MaxMembersOption,
+    MethodChoice,
+    MethodOption,
+    MinGainOption,
+    MinWeightOption,
+    NameOption,
+    RunsOption,
+    ScaleOption,
+    StepsOption,
+    TtaChoice,
+    WarmStartOption,
+    new_run,
+    parse_given,
+)
+
+
+def ensemble(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run directories.")],
+    out: Annotated[Path, typer.Option(metavar="BLEND", help="Blend folder to write; must not exist.")],
+    tta: Annotated[TtaChoice, typer.Option(help="Test-time augmentation the blend is chosen for.")] = TtaChoice.d4,
+    method: MethodOption = MethodChoice.greedy,
+    max_members: MaxMembersOption = None,
+    max_backbones: MaxBackbonesOption = None,
+    min_weight: MinWeightOption = 0.0,
+    min_gain: MinGainOption = None,
+    bags: BagsOption = 0,
+    warm_start: WarmStartOption = 0,
+    steps: StepsOption = 200,
+    scale: ScaleOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a blend from the trials of one or several runs and say what it is worth on data it has not seen."""
+    from ensemble.build import build
+    from ensemble.selection import Options
+    from forage.report import attempt, write_blend_report
+    from forage.tables import blend_table
+    from pasture.run_folder import RunFolder
+
+    options = Options(
+        steps=steps,
+        warm_start=warm_start,
+        bags=bags,
+        max_members=max_members,
+        max_backbones=max_backbones,
+        min_gain=min_gain,
+        min_weight=min_weight,
+    )
+    blend = build([RunFolder(run) for run in runs], out, tta.value, method.value, options, scale)
+    if as_json:
+        print_json(blend.scores())
+    else:
+        Console(highlight=False).print(blend_table(blend))
+    for warning in blend.warnings:
+        warn(warning)
+    for key, reason in blend.evidence.refused if blend.evidence else []:
+        warn(f"{key} left out: {reason}")
+    attempt(lambda: write_blend_report(blend), say)
+    say(f"blend: {out}")
+
+
+def predict(
+    blend: Annotated[Path, typer.Argument(metavar="BLEND", help="Blend folder that `forage ensemble` wrote.")],
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Submission to write.")],
+    tta: Annotated[TtaChoice | None, typer.Option(help="Test-time augmentation; the blend's own by default.")] = None,
+    members: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write each member's predictions.")] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write spreads and 90 % intervals for every target."),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MEMBER=FILE", help="What an imported member predicts for these photographs; repeatable."),
+    ] = None,
+) -> None:
+    """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
+    from ensemble.blend import Blend
+    from ensemble.predict import predict as run
+    from ensemble.prediction_file import read_given
+    from ensemble.submission import read_order, write_submission
+    from ensemble.uncertainty import predict_in_detail, write_members, write_uncertainty
+    from pasture.dataset import read_test
+
+    test = read_test(data)
+    order = read_order(data, test.ids)
+    loaded = Blend.read(blend)
+    known = read_given(parse_given(given or []), test.ids)
+    with bars() as watch:
+        if members or uncertainty:
+            detail = predict_in_detail(loaded, test, tta.value if tta else None, known, watch)
+            predictions = detail.predictions
+        else:
+            predictions = run(loaded, test, tta.value if tta else None, known, watch)
+    if members:
+        write_members(members, loaded, test.ids, detail)
+    if uncertainty:
+        write_uncertainty(uncertainty, loaded, test.ids, detail)
+        if loaded.conformal is None:
+            warn("no intervals: the blend was judged on fewer than 9 dates")
+    write_submission(out, order, test.ids, predictions)
+    say(f"{out}: {len(order)} rows for {len(test)} photographs")
 
 
 def import_(
@@ -31,7 +138,6 @@ def import_(
     joined by image id. Files whose rows or columns are clearly those of other images or targets are refused.
     """
     from ensemble.importing import import_members
-    from forage.cli import new_run
 
     run = new_run(runs, name or f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     names = [column.strip() for column in columns.split(",")] if columns else None
@@ -64,3 +170,23 @@ def refit(
     for warning in made.warnings:
         warn(warning)
     say(f"blend: {out}")
+
+
+def pseudo(
+    blend: Annotated[Path, typer.Argument(metavar="BLEND", help="Blend folder that `forage ensemble` wrote.")],
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Data folder to make; must not exist.")],
+    weight: Annotated[float, typer.Option(help="How much a pseudo-label counts; a measured image counts 1.")] = 0.5,
+) -> None:
+    """Make a data folder in which the test photographs join the labelled ones, with the blend's predictions as targets.
+
+    They are trained on with a weight and never held out. Still, scores of models trained on such a folder flatter: the
+    blend has seen the labels of all folds, and its predictions carry them into every fold. Compare such models on the
+    leaderboard or on a hidden truth.
+    """
+    from ensemble.blend import Blend
+    from forage.pseudo import LEAK, write_pseudo
+
+    count = write_pseudo(Blend.read(blend), data, out, weight)
+    say(f"{out}: the data of {data} and {count} photographs with pseudo-labels of weight {weight:g}")
+    warn(LEAK)

@@ -141,3 +141,17 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         except (yaml.YAMLError, ValueError):  # the latter for a date that is none, such as 2001-13-40
             raise InputError(f"--set {setting!r}: the value is not YAML") from None
     return result
+
+
+def new_run(runs: str, name: str) -> Any:
+    """The run directory of a name.
+
+    Raises:
+        InputError: the name is a path.
+    """
+    from pasture.files import Folder
+    from pasture.run_folder import RunFolder
+
+    if "/" in name or name.startswith("."):
+        raise InputError(f"--name {name!r}: a name, not a path; say where with --runs")
+    return RunFolder(str(Folder.at(runs) / name))
