@@ -12,10 +12,10 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/forage demo --out demo
 
-# What starts Ray runs alone: it measures out the machine's cores itself.
+# What starts Ray runs two at a time, not one a core: each Ray measures out the machine's cores itself.
 test: lint
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
 
 quick: $(READY)  ## the tests that start no Ray
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
@@ -35,12 +35,13 @@ constraints: $(READY)  ## pin today's versions anew
 clean:
 	rm -rf .venv .venv-autogluon
 
-# uv installs torch and its company in half a minute, where pip takes many.
+# uv installs torch and its company in half a minute, where pip takes many. Compiled once here, or each of the many
+# processes of a test run would compile torch for itself where PYTHONDONTWRITEBYTECODE is set.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "forage needs Python 3.11 or newer; set PYTHON")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[lite,boosting,dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt --editable '.[lite,boosting,dev]'
 	touch $@
 
 # AutoGluon wants versions of its own, so it gets an environment of its own; only a benchmark starts it.

@@ -61,7 +61,7 @@ def create_net(recipe: Recipe, sizes: Widths, backbone_state: Mapping[str, Tenso
     backbone = None
     if not recipe.banked:
         backbone = create_backbone(recipe.backbone, recipe.view.size, backbone_state)
-        if any(stage.tuning == "lora" for stage in recipe.stages):
+        if recipe.adapted:
             add_lora(backbone, recipe.backbone)
     return BiomassNet(recipe, sizes.features, backbone, sizes.semantic)
 

@@ -111,6 +111,11 @@ class Recipe(Section):
         return any(not part.backbone.bank for part in (self, self.semantic) if part)
 
     @property
+    def adapted(self) -> bool:
+        """Whether any stage trains low-rank adapters."""
+        return any(stage.tuning == "lora" for stage in self.stages)
+
+    @property
     def banked(self) -> bool:
         """Whether the backbone is a fixed function of the pixels, so that its features can be kept."""
         return all(stage.tuning == "frozen" for stage in self.stages) and self.backbone.pool != "cls_attention"

@@ -33,6 +33,6 @@ def trained_net(
         return fitted.eval()
     net = create_net(recipe, sizes, backbone_state)
     load_weights(net, weights, trained_names(net, recipe))
-    if net.backbone is not None:
+    if net.backbone is not None and recipe.adapted:
         merge_lora(net.backbone)
     return net.eval()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from timm.models import group_parameters
 
 from pasture.errors import InputError
@@ -48,6 +46,8 @@ def add_lora(backbone: Backbone, config: sections.Backbone) -> None:
     Raises:
         InputError: the model has no qkv matrices.
     """
+    from peft import LoraConfig, inject_adapter_in_model  # takes as long to import as torch: for those who use it
+
     lora = config.lora
     adapters = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=["qkv"])
     try:
@@ -58,6 +58,8 @@ def add_lora(backbone: Backbone, config: sections.Backbone) -> None:
 
 def merge_lora(backbone: Backbone) -> None:
     """Add trained adapters into the matrices they stand beside: the same predictions at the plain model's cost."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     for module in backbone.modules():
         if isinstance(module, BaseTunerLayer):
             module.merge()
