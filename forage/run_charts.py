@@ -89,12 +89,14 @@ def parameters(records: Sequence[Record], names: Sequence[str], baseline: float)
 
 
 def target_scores(best: Record) -> go.Figure:
-    """R2 of each target at the best epoch of the best trial."""
+    """R2 of each target at the best epoch of the best trial; a bar ends at -1, where its label tells the rest."""
     report = best.curve[int(best.curve[-1]["best_epoch"]) - 1]
     values = [report[f"r2_{target}"] for target in TARGETS]
     text = [f"{value:.2f}" for value in values]
-    figure = go.Figure(go.Bar(x=values, y=TARGETS, text=text, orientation="h", marker_color=GOOD, width=0.6))
-    figure.update_xaxes(title=SCORE, range=[min(0.0, *(max(v, -1.0) for v in values)), 1])
+    ends = [max(value, -1.0) for value in values]
+    looks = {"orientation": "h", "marker_color": GOOD, "width": 0.6, "hoverinfo": "text+y"}
+    figure = go.Figure(go.Bar(x=ends, y=TARGETS, text=text, **looks))
+    figure.update_xaxes(title=SCORE, range=[min(0.0, *ends), 1])
     figure.update_yaxes(autorange="reversed")
     return framed(figure, 260).update_layout(margin={"l": 110})
 

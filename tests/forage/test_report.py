@@ -12,12 +12,13 @@ import pytest
 
 from ensemble.blend import Blend
 from ensemble.build import build
+from forage import run_charts
 from forage.charts import score_range
 from forage.report import attempt, write_blend_report, write_run_report
 from pasture.metric import baseline_r2
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
-from tune.ledger import Ledger
+from tune.ledger import Ledger, Record
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
@@ -170,3 +171,11 @@ def test_a_diverged_trial_does_not_squeeze_the_others(scores: list[float], low: 
     start, end = score_range(scores, 0.3)
     assert start < low < start + 0.1
     assert end - 0.1 < high < end
+
+
+def test_the_bar_of_a_hopeless_target_keeps_its_label_in_sight() -> None:
+    report = {"score": 0.1, "best_epoch": 1} | {f"r2_{target}": 0.5 for target in TARGETS} | {f"r2_{TARGETS[1]}": -4.0}
+    figure = run_charts.target_scores(Record(0, {}, {}, "COMPLETE", [report]))
+    (bars,) = figure.data
+    assert (bars.x[1], bars.text[1]) == (-1.0, "-4.00")
+    assert figure.layout.xaxis.range == (-1.0, 1)
