@@ -35,8 +35,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for), `forage` (the driver's
     version) and `node` (the driver's, on a cluster: others fetch the data if they do not have them). Results hold
     `epoch`, `score`, the trial's whole `report` as pairs, and `finished`, true in the last one, after everything is
-    written; or `error`, where the trial cannot go on, with `stop` where no trial could. A trial takes up its checkpoint by itself, so that it survives
-    its worker and its driver alike.
+    written; or `error`, where the trial cannot go on, with `stop` where that is no fault of its own and the sweep
+    has to wait. A trial takes up its checkpoint by itself, so that it survives its worker and its driver alike.
     """
 
     @classmethod
