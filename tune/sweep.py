@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import ray.tune
 
@@ -87,7 +88,7 @@ def launch(
         fingerprint=fingerprint,
         versions=versions(),
     )
-    with connect(address):
+    with _silence(), connect(address):
         placement = Placement(space.rules, plan.cpus_per_trial, plan.gpus_per_trial)
         with alone(run) as hold:
             run.write_truth(dataset)
@@ -122,7 +123,7 @@ def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | 
         if verify_pictures(dataset, _needs_pictures(Space.parse(plan.space))) != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
         plan = replace(plan, data=str(dataset.root))
-        with connect(address):
+        with _silence(), connect(address):
             placement = Placement(Space.parse(plan.space).rules, plan.cpus_per_trial, plan.gpus_per_trial)
             _keep(plan, before, run)
             with handing_out(dataset, plan.fingerprint, address) as node:
@@ -209,6 +210,11 @@ def _resumable(run: RunFolder) -> Iterator[None]:
         yield
     except StorageError as error:
         raise StorageError(f"{error}; then go on with: forage resume {run}") from None
+
+
+def _silence() -> redirect_stdout[TextIO]:
+    """What Ray tells of processes that died goes to standard error: standard output is for results."""
+    return redirect_stdout(sys.stderr)
 
 
 def _needs_pictures(space: Space) -> bool:
