@@ -1,9 +1,10 @@
 """kill -9 of the driver, and of all of Ray with it, at random moments of one sweep; then the same sweep undisturbed.
 
-    python benchmarks/kill_driver.py --kills 20 --trials 40
+    python -m benchmarks.kill_driver --kills 20 --trials 40
 
 Trials run one at a time, so that both sweeps have the same proposals, and all that must not depend on the kills can be
-compared: recipes, outcomes, curves and OOF, bit for bit. Exit status 1 where anything differs.
+compared: recipes, outcomes, curves and OOF, bit for bit. Exit status 1 where anything differs, an ended trial has run
+again, or a trial was trained again for longer than one epoch beyond the price of a checkpoint.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ import argparse
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from benchmarks.program import Program
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
+from trainables.ray_trial import CHECKPOINT_SECONDS
 
 SPACE: dict[str, Any] = {
     "base": {
@@ -45,35 +46,10 @@ ENDED = ("COMPLETE", "PRUNED", "FAILED")
 TIMED = ("seconds", "images_per_second")
 
 
-class Driver:
-    """A `forage` and everything it starts, which bears its mark wherever it is adopted."""
-
-    def __init__(self, words: list[str]) -> None:
-        self.mark = uuid.uuid4().hex
-        env = {**os.environ, "FORAGE_KILL_MARK": self.mark, "OMP_NUM_THREADS": "1"}
-        program = [sys.executable, "-c", "from forage.cli import main; main()", *words]
-        self.process = subprocess.Popen(program, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        """kill -9 for the whole family."""
-        while family := self._family():
-            for pid in family:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            time.sleep(0.05)
-        self.process.wait()
-
-    def _family(self) -> list[int]:
-        found = [self.process.pid] if self.process.poll() is None else []
-        for folder in Path("/proc").iterdir():
-            try:
-                if folder.name.isdigit() and self.mark.encode() in (folder / "environ").read_bytes():
-                    found.append(int(folder.name))
-            except OSError:
-                continue  # gone, or somebody else's
-        return found
+def driver(words: list[str]) -> Program:
+    """A `forage` that says nothing."""
+    program = [sys.executable, "-c", "from forage.cli import main; main()", *words]
+    return Program(program, {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def ledger(run: Path) -> dict[str, dict[str, Any]]:
@@ -108,19 +84,19 @@ def oof(run: Path) -> dict[str, bytes]:
     return {name: folder.read_oof(Path(name).stem).predictions.tobytes() for name in folder.oof.names()}
 
 
-def doom(driver: Driver, run: Path, seconds: float, under_way: bool) -> bool:
+def doom(victim: Program, run: Path, seconds: float, under_way: bool) -> bool:
     """Kill a driver after some seconds, counted from the first epoch of its session if it is to be under way.
 
     Returns:
         Whether it was still alive.
     """
     before = epochs(run)
-    while under_way and driver.process.poll() is None and epochs(run) <= before:
+    while under_way and victim.popen.poll() is None and epochs(run) <= before:
         time.sleep(0.05)
     try:
-        driver.process.wait(timeout=seconds)
+        victim.popen.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
-        driver.kill()
+        victim.kill()
         return True
     return False
 
@@ -136,22 +112,22 @@ def disturbed(start: list[str], run: Path, kills: int, seed: int) -> tuple[int, 
     done, changed, again = 0, 0, 0.0
     words, before = start, dict[str, dict[str, Any]]()
     while True:
-        driver = Driver(words)
+        session = driver(words)
         if done < kills:
             under_way = moments.random() < 0.75  # a quarter of the kills may come before any trial has begun
-            if doom(driver, run, moments.uniform(0, 6), under_way):
+            if doom(session, run, moments.uniform(0, 6), under_way):
                 done += 1
                 print(f"kill {done}: {len(ended(ledger(run)))} trials have ended", flush=True)
-        driver.process.wait()
-        if driver.process.returncode > 0:
-            sys.exit(f"the sweep failed with status {driver.process.returncode}")
+        status = session.popen.wait()
+        if status > 0:
+            sys.exit(f"the sweep failed with status {status}")
         after = ledger(run)
         changed += sum(after.get(name) != record for name, record in ended(before).items())
         for name in set(before) - set(ended(before)):
             pairs = zip(before[name]["curve"], after[name]["curve"], strict=False)
             again = max(again, sum(old["seconds"] for old, new in pairs if old != new))
         before = after
-        if driver.process.returncode == 0:
+        if status == 0:
             return done, changed, again
         words = ["resume", str(run)] if (run / "sweep.yaml").exists() else start
 
@@ -174,12 +150,13 @@ def main() -> None:
         done, changed, again = disturbed([*start, "killed"], folder / "killed", args.kills, args.seed)
         disturbed([*start, "calm"], folder / "calm", 0, args.seed)
         mine, theirs = facts(folder / "killed"), facts(folder / "calm")
+        longest = max(report["seconds"] for r in ledger(folder / "killed").values() for report in r["curve"])
         same = mine == theirs and oof(folder / "killed") == oof(folder / "calm")
     print(f"{done} kills; {len(mine)} trials, {sum(t[0][3] in ENDED for t in mine.values())} of them ended")
     print(f"ended trials that ran again: {changed}")
-    print(f"most training that one kill made a trial do again: {again:.2f} s")
+    print(f"most training that one kill made a trial do again: {again:.2f} s; the longest epoch took {longest:.2f} s")
     print(f"proposals, outcomes, curves and OOF equal to those of an undisturbed sweep, bit for bit: {same}")
-    sys.exit(not same or changed > 0 or done < args.kills)
+    sys.exit(not same or changed > 0 or done < args.kills or again > CHECKPOINT_SECONDS + longest)
 
 
 if __name__ == "__main__":

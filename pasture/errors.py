@@ -17,3 +17,8 @@ class JobError(ForageError):
     """The input was right but the job failed. Exit status 1."""
 
     exit_status = 1
+
+
+class StorageError(JobError):
+    """A disk or a store is full, read-only, damaged or out of reach: no fault of the trial that meets it, and once that
+    is mended all can go on from where it was."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
-from pasture.errors import InputError, JobError
+from pasture.errors import InputError, StorageError
 
 
 class Folder:
@@ -109,7 +109,7 @@ class Folder:
         """Write a file atomically, making folders as needed.
 
         Raises:
-            JobError: the disk is full, read-only or out of reach; what was there before is untouched.
+            StorageError: the disk is full, read-only or out of reach; what was there before is untouched.
         """
         target = self.file(name)
         try:
@@ -120,7 +120,9 @@ class Folder:
                 with self.filesystem.open_output_stream(target) as stream:
                     stream.write(content)
         except OSError as error:
-            raise JobError(f"cannot write {target}: {_reason(error)}; make space or choose another folder") from None
+            raise StorageError(
+                f"cannot write {target}: {_reason(error)}; make space or choose another folder"
+            ) from None
 
     def clear(self) -> None:
         """Delete the folder and all that is in it; no error if it is not there."""
@@ -153,7 +155,7 @@ def _reached(target: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise JobError(f"cannot reach {target}: {_reason(error)}") from None
+        raise StorageError(f"cannot reach {target}: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ def write_parquet(folder: Folder, name: str, table: pa.Table) -> None:
     """Write a table atomically.
 
     Raises:
-        JobError: the file cannot be written.
+        StorageError: the file cannot be written.
     """
     sink = io.BytesIO()
     pq.write_table(table, sink, write_page_checksum=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pasture.errors import ForageError, JobError
+from pasture.errors import ForageError, StorageError
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.seal import seal, unseal
@@ -22,14 +22,18 @@ def load_checkpoint(run: RunFolder, trial: Trial) -> None:
     """Continue from a checkpoint if there is one.
 
     Raises:
-        JobError: there is one, but it is damaged or belongs to something else.
+        StorageError: there is one, but it is damaged: to begin anew in silence is not ours to choose.
+        JobError: it belongs to something else.
     """
     name = f"{trial.name}.pt"
     if run.checkpoints.exists(name):
         try:
             content = unseal(run.checkpoints.read(name))
         except ValueError as error:
-            raise JobError(f"checkpoint of {trial.name} is damaged ({error})") from None
+            path = run.checkpoints.file(name)
+            raise StorageError(
+                f"checkpoint of {trial.name} is damaged ({error}); delete {path} and the trial begins anew"
+            ) from None
         trial.load_state(content)
 
 

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from pasture.dataset import read_train, verify_pictures
 from pasture.errors import InputError, JobError
-from trainables.store import cache_root
+from trainables.store import cache_error, cache_root
 
 
 def local_copy(data: str, fingerprint: str, names: Callable[[], Sequence[str]], read: Callable[[str], bytes]) -> Path:
@@ -23,7 +23,8 @@ def local_copy(data: str, fingerprint: str, names: Callable[[], Sequence[str]], 
         read: content of one of them.
 
     Raises:
-        JobError: the copy cannot be written, or is not the dataset.
+        StorageError: the copy cannot be written.
+        JobError: it is not the dataset.
     """
     if _is(Path(data), fingerprint):
         return Path(data)
@@ -34,10 +35,7 @@ def local_copy(data: str, fingerprint: str, names: Callable[[], Sequence[str]], 
             if not _is(copy, fingerprint):
                 _fetch(copy, names(), read)
     except OSError as error:
-        raise JobError(
-            f"cannot write the cache {copy.parent}: {error.strerror or error}; make space, or set FORAGE_CACHE to "
-            "another folder"
-        ) from None
+        raise cache_error(copy.parent, error) from None
     if not _is(copy, fingerprint):
         raise JobError(f"{data}: the data have changed since the sweep was started; put them back")
     return copy

@@ -13,7 +13,7 @@ import ray.tune
 import torch
 
 from pasture.dataset import Dataset, read_train
-from pasture.errors import ForageError
+from pasture.errors import ForageError, StorageError
 from pasture.run_folder import RunFolder
 from trainables import artifacts, imported
 from trainables.data_copy import local_copy
@@ -35,8 +35,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for), `forage` (the driver's
     version) and `node` (the driver's, on a cluster: others fetch the data if they do not have them). Results hold
     `epoch`, `score`, the trial's whole `report` as pairs, and `finished`, true in the last one, after everything is
-    written; or `error`, where the trial cannot go on. A trial takes up its checkpoint by itself, so that it survives
-    its worker and its driver alike.
+    written; or `error`, where the trial cannot go on, with `stop` where that is no fault of its own and the sweep
+    has to wait. A trial takes up its checkpoint by itself, so that it survives its worker and its driver alike.
     """
 
     @classmethod
@@ -65,6 +65,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         """One epoch; first those that an earlier life of this trial has trained but the driver has not heard of."""
         try:
             return self._advance()
+        except StorageError as error:
+            return {"error": str(error), "stop": True, "done": True}
         except ForageError as error:
             return {"error": str(error), "done": True}
         except (MemoryError, torch.OutOfMemoryError) as error:

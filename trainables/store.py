@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike
 
-from pasture.errors import InputError, JobError
+from pasture.errors import InputError, JobError, StorageError
 
 _GB: Final = 10**9
 _LIMIT_GB: Final = 50.0
@@ -83,7 +84,8 @@ def cached_array(
     `cache_limit` the arrays that were not used for longest are deleted; a process that has one open keeps it.
 
     Raises:
-        JobError: the cache cannot be written, or the array alone is larger than the limit.
+        StorageError: the cache cannot be written.
+        JobError: the array alone is larger than the limit.
     """
     path = array_path(kind, key)
     try:
@@ -96,13 +98,18 @@ def cached_array(
                     _build(path, key, shape, np.dtype(dtype), fill)
                     array = _open(path, shape)
     except OSError as error:
-        raise JobError(
-            f"cannot write the cache {path.parent}: {error.strerror or error}; make space, or set FORAGE_CACHE to "
-            "another folder"
-        ) from None
+        raise cache_error(path.parent, error) from None
     if array is None:
         raise JobError(f"{path}: gone as soon as it was built; raise --cache-limit (FORAGE_CACHE_LIMIT)")
     return array
+
+
+def cache_error(folder: Path, error: OSError) -> StorageError:
+    """What to say when a folder of this node's cache cannot be written."""
+    return StorageError(
+        f"cannot write the cache {folder} of {socket.gethostname()}: {error.strerror or error}; make space, or set "
+        "FORAGE_CACHE to another folder"
+    )
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -123,15 +130,18 @@ def _build(
     temporary = path.with_suffix(".partial")
     temporary.unlink(missing_ok=True)
     _make_room(int(np.prod(shape)) * dtype.itemsize)
-    array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        # Writing into a hole of the file when the disk is full would kill the process, without an error to catch.
-        with temporary.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
-    fill(array)
-    array.flush()
-    path.with_suffix(".json").write_text(_text(key))
-    temporary.replace(path)
+    try:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # Writing into a hole of the file when the disk is full would kill the process, without an error to catch.
+            with temporary.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
+        fill(array)
+        array.flush()
+        path.with_suffix(".json").write_text(_text(key))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # a disk that is full stays no fuller for it
 
 
 def _make_room(needed: int) -> None:

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import ray.exceptions
 import ray.tune
 
+from pasture.errors import ForageError, StorageError
 from tune.asha import AshaScheduler
 from tune.disk import Disk
 from tune.ledger import Ledger, Record
 from tune.proposer import Proposer
+from tune.stop import Stop
 
 _TABLE_SECONDS = 10.0
+
+
+def _closed_by_failure(entry: Callable[..., None]) -> Callable[..., None]:
+    """Where something cannot be written down the sweep stops, and nothing is written from there on: a record would
+    say more than what has happened to the files. Not raised: Ray Tune would blame the trial and run it again."""
+
+    @wraps(entry)
+    def guarded(self: Bookkeeper, *args: Any, **info: Any) -> None:
+        if self.stop.failure is None:
+            try:
+                entry(self, *args, **info)
+            except ForageError as error:
+                self.stop.fail(error)
+
+    return guarded
 
 
 class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
@@ -25,6 +43,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         scheduler: knows which trials it stopped.
         proposer: is told how trials end.
         disk: is tidied when a trial ends.
+        stop: is told of what cannot be written, by the driver or by a worker.
         watch: called after every event, with the record it was about.
     """
 
@@ -34,12 +53,14 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         scheduler: AshaScheduler,
         proposer: Proposer,
         disk: Disk,
+        stop: Stop,
         watch: Callable[[Record], None],
     ) -> None:
         self.ledger, self.scheduler, self.proposer = ledger, scheduler, proposer
-        self.disk, self.watch = disk, watch
+        self.disk, self.stop, self.watch = disk, stop, watch
         self.table_written = time.monotonic()
 
+    @_closed_by_failure
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has got its worker; not always its first."""
         record = self._record(trial)
@@ -48,10 +69,13 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
             self.ledger.write(record)
         self.watch(record)
 
+    @_closed_by_failure
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """An epoch, or an error that the trial caught itself."""
+        if result.get("stop"):
+            raise StorageError(result["error"])
         record = self._record(trial)
         if "error" in result:
             record.error = result["error"]
@@ -63,10 +87,12 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         if record.status == "RUNNING":
             self.watch(record)
 
+    @_closed_by_failure
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial has finished, was pruned or gave up: its last result said so and is written down."""
         self._end(self._record(trial))
 
+    @_closed_by_failure
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial's worker died more often than is forgiven, or was killed for a reason that the record has."""
         record = self._record(trial)

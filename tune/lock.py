@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pasture.errors import ForageError, InputError, JobError
+from pasture.errors import ForageError, InputError, StorageError
 from pasture.run_folder import RunFolder
 
 BEAT_SECONDS = 5.0
@@ -49,7 +49,7 @@ def alone(run: RunFolder) -> Iterator[Hold]:
 
     Raises:
         InputError: another driver is at work there.
-        JobError: the folder cannot be written to.
+        StorageError: the folder cannot be written to.
     """
     with _locked(run) if run.folder.is_local else _leased(run) as hold:
         yield hold
@@ -64,7 +64,9 @@ def _locked(run: RunFolder) -> Iterator[Hold]:
     except Timeout:
         raise InputError(f"{run}: another forage is at work in this run directory; wait for it or stop it") from None
     except OSError as error:
-        raise JobError(f"cannot write {run}: {error.strerror or error}; make space or choose another folder") from None
+        raise StorageError(
+            f"cannot write {run}: {error.strerror or error}; make space or choose another folder"
+        ) from None
     try:
         yield Hold()
     finally:

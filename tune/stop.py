@@ -11,10 +11,11 @@ from typing import Any, Literal, Self
 
 import ray.tune
 
+from pasture.errors import ForageError
 from tune.ledger import Record
 from tune.lock import Hold
 
-StopReason = Literal["signal", "hours", "score", "lost"]
+StopReason = Literal["signal", "hours", "score", "lost", "failure"]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -34,12 +35,14 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
 
     Attributes:
         reason: why the sweep is to end; None while it is not.
+        failure: what has failed, where that is why.
     """
 
     def __init__(self, hours: float | None = None, until_score: float | None = None, hold: Hold | None = None) -> None:
         self.deadline = math.inf if hours is None else time.monotonic() + 3600 * hours
         self.until_score, self.hold = until_score, hold
         self.reason: StopReason | None = None
+        self.failure: ForageError | None = None
         self.before: dict[signal.Signals, Any] = {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -53,6 +56,10 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
         if self.hold and self.hold.lost:
             self.reason = "lost"
         return self.reason is not None
+
+    def fail(self, error: ForageError) -> None:
+        """No trial can go on."""
+        self.reason, self.failure = "failure", error
 
     def watch(self, record: Record) -> None:
         """Something happened to a trial."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import ray.tune
 
 from pasture.dataset import read_train, verify_pictures
-from pasture.errors import ForageError, InputError, JobError
+from pasture.errors import InputError, JobError, StorageError
 from pasture.folds import make_folds
 from pasture.run_folder import RunFolder
 from search_spaces.space import Space
@@ -87,7 +88,7 @@ def launch(
         fingerprint=fingerprint,
         versions=versions(),
     )
-    with connect(address):
+    with _silence(), connect(address):
         placement = Placement(space.rules, plan.cpus_per_trial, plan.gpus_per_trial)
         with alone(run) as hold:
             run.write_truth(dataset)
@@ -122,7 +123,7 @@ def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | 
         if verify_pictures(dataset, _needs_pictures(Space.parse(plan.space))) != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
         plan = replace(plan, data=str(dataset.root))
-        with connect(address):
+        with _silence(), connect(address):
             placement = Placement(Space.parse(plan.space).rules, plan.cpus_per_trial, plan.gpus_per_trial)
             _keep(plan, before, run)
             with handing_out(dataset, plan.fingerprint, address) as node:
@@ -166,14 +167,14 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
         Stop(plan.hours, plan.until_score, hold) as stop,
-        _own_errors(),
+        _resumable(run),
     ):
 
         def watch(record: Record) -> None:
             progress.watch(record)
             stop.watch(record)
 
-        callbacks = [Bookkeeper(ledger, scheduler, proposer, Disk(run, ledger, plan.keep), watch)]
+        callbacks = [Bookkeeper(ledger, scheduler, proposer, Disk(run, ledger, plan.keep), stop, watch)]
         if plan.trial_timeout:
             callbacks.append(Watchdog(ledger, plan.trial_timeout))
         # Not Tuner: it pickles all it is given for its own way of resuming, which is not ours.
@@ -192,26 +193,28 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
             storage_path=scratch,
             verbose=0,
         )
-    if hold.lost:
-        raise JobError(f"{run}: another forage has taken this run directory over; this one has stopped")
-    ledger.write_table()
-    if stop.reason is None:
-        run.features.clear()
+        if hold.lost:
+            raise JobError(f"{run}: another forage has taken this run directory over; this one has stopped")
+        if stop.failure:
+            raise stop.failure
+        ledger.write_table()
+        if stop.reason is None:
+            run.features.clear()
     return Outcome(run, ledger, stop.reason if len(ledger.ended()) < plan.trials else None)
 
 
 @contextmanager
-def _own_errors() -> Iterator[None]:
-    """Let an error of ours through as what it is: Ray wraps what its callbacks raise, on a full disk for one."""
+def _resumable(run: RunFolder) -> Iterator[None]:
+    """Say how to go on where the storage fails."""
     try:
         yield
-    except ray.tune.TuneError as error:
-        cause = error.__context__
-        while cause and not isinstance(cause, ForageError):
-            cause = cause.__context__
-        if cause:
-            raise cause from None
-        raise
+    except StorageError as error:
+        raise StorageError(f"{error}; then go on with: forage resume {run}") from None
+
+
+def _silence() -> redirect_stdout[TextIO]:
+    """What Ray tells of processes that died goes to standard error: standard output is for results."""
+    return redirect_stdout(sys.stderr)
 
 
 def _needs_pictures(space: Space) -> bool:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.program import Program
 from pasture.synthetic import make_data
 
 COMMAND = Path(sys.executable).with_name("forage")
-_MARK = "FORAGE_TEST_PROCESS"
 
 SPACE: dict[str, Any] = {
     "base": {
@@ -40,21 +36,11 @@ SPACE: dict[str, Any] = {
 }
 
 
-class Process:
-    """A running program in a session of its own; its descendants bear its mark, wherever they were adopted."""
+class Process(Program):
+    """A running program, what it says and what it has started."""
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
-        self.mark = f"{_MARK}={uuid.uuid4().hex}"
-        name, _, value = self.mark.partition("=")
-        self.popen = subprocess.Popen(
-            command,
-            env={**os.environ, **env, name: value},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        super().__init__(command, env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.out = self.err = ""
 
     def wait(self, timeout: float = 240) -> int:
@@ -64,27 +50,6 @@ class Process:
         finally:
             self.kill()
         return self.popen.returncode
-
-    def kill(self) -> None:
-        """kill -9 for it and everything it started."""
-        while family := [self.popen.pid] * (self.popen.poll() is None) + self.descendants():
-            for pid in family:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            time.sleep(0.05)
-
-    def descendants(self) -> list[int]:
-        """Living processes that bear its mark."""
-        found = []
-        for folder in Path("/proc").iterdir():
-            try:
-                if folder.name.isdigit() and self.mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
-            except OSError:
-                continue  # gone, a zombie, or somebody else's
-        return found
 
     def workers(self) -> list[int]:
         """Those of them that run trials; Ray gives its workers such titles."""

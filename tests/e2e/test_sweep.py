@@ -193,19 +193,17 @@ def test_side_by_side_and_at_random(sweep: Callable[..., Any], records: Records)
 
 
 def test_where_every_trial_fails_the_reason_is_said(
-    sweep: Callable[..., Any], records: Records, tmp_path: Path, forage: Forage
+    sweep: Callable[..., Any], records: Records, forage: Forage
 ) -> None:
-    no_folder = tmp_path / "file"
-    no_folder.touch()
-    run, said = sweep("doomed", "--trials", 3, FORAGE_CACHE=str(no_folder))
+    run, said = sweep("doomed", "--trials", 3, FORAGE_CACHE_LIMIT="1e-6")
     assert said.returncode == 1
     assert [record["status"] for record in records(run).values()] == ["FAILED"] * 3
     last = said.stderr.splitlines()[-1]
-    assert last.startswith("forage: no trial was complete; the first error: cannot write the cache")
+    assert last.startswith("forage: no trial was complete; the first error: the cache may hold 1e-06 GB")
     assert "Traceback" not in said.stderr
     assert json.loads(said.stdout)["failed"] == 3
     table = pd.read_parquet(run / "trials.parquet")
-    assert table["error"].str.contains("FORAGE_CACHE").all()
+    assert table["error"].str.contains("FORAGE_CACHE_LIMIT").all()
     assert not (run / "oof").exists()
     again = forage("resume", run)
     assert again.returncode == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -241,10 +242,32 @@ def test_a_checkpoint_is_taken_up_and_what_was_not_heard_is_told_again(
     assert np.array_equal(run.read_oof("t0").predictions, run.read_oof("undisturbed").predictions)
 
 
-def test_a_damaged_checkpoint_is_an_error_result(make_config: MakeConfig, run: RunFolder) -> None:
+def test_a_damaged_checkpoint_stops_the_sweep_until_it_is_deleted(make_config: MakeConfig, run: RunFolder) -> None:
     run.checkpoints.write("t0.pt", b"half a checkpo")
     result = RayTrial(config=make_config()).train()
-    assert "checkpoint of t0 is damaged" in result["error"]
+    assert re.search(r"checkpoint of t0 is damaged .*; delete .*/checkpoints/t0\.pt and", result["error"])
+    assert (result["stop"], result["done"]) == (True, True)
+
+
+@pytest.mark.parametrize("folder", ["checkpoints", "oof", "cache"])
+def test_what_cannot_be_written_stops_the_sweep(
+    make_config: MakeConfig, run: RunFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
+) -> None:
+    undisturbed = _curve(_to_the_end(RayTrial(config=make_config("undisturbed"))))
+    monkeypatch.setattr(ray_trial, "CHECKPOINT_SECONDS", 0.0)
+    obstacle = tmp_path / "run" / folder
+    if folder == "cache":
+        obstacle = tmp_path / "no-folder"
+        monkeypatch.setenv("FORAGE_CACHE", str(obstacle))
+    elif obstacle.exists():
+        obstacle.rename(obstacle.with_name("aside"))
+    obstacle.touch()
+    results = _to_the_end(RayTrial(config=make_config()))
+    assert results[-1]["stop"]
+    assert results[-1]["error"].startswith("cannot write")
+    obstacle.unlink()
+    heard = len(results) - 1
+    assert _curve(results[:-1]) + _curve(_to_the_end(RayTrial(config=make_config(reported=heard)))) == undisturbed
 
 
 @pytest.mark.parametrize("reported", [0, 4, 6])

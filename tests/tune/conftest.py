@@ -19,6 +19,7 @@ from tune.bookkeeper import Bookkeeper
 from tune.disk import Disk
 from tune.ledger import Ledger, Record
 from tune.proposer import Proposer
+from tune.stop import Stop
 
 SPACE: dict[str, Any] = {
     "base": {
@@ -102,7 +103,7 @@ def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
         ledger = proposer.ledger
         epochs = proposer.space.base.schedule.epochs
         scheduler = AshaScheduler(epochs, ledger)
-        keeper = Bookkeeper(ledger, scheduler, proposer, Disk(run, ledger, None), lambda _: None)
+        keeper = Bookkeeper(ledger, scheduler, proposer, Disk(run, ledger, None), Stop(), lambda _: None)
         events = 0
 
         def event() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import ray.exceptions
 
+from pasture.errors import StorageError
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
 from trainables.recipe import Recipe
@@ -15,6 +16,7 @@ from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
 from tune.disk import Disk
 from tune.ledger import Ledger, Record
+from tune.stop import Stop
 
 
 class Told:
@@ -34,7 +36,9 @@ class House:
         self.run, self.ledger, self.told = run, Ledger(run), Told()
         self.scheduler = AshaScheduler(9, self.ledger)
         self.watched: list[tuple[str, str, int]] = []
-        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, Disk(run, self.ledger, None), self.watch)  # type: ignore[arg-type]
+        self.stop = Stop()
+        disk = Disk(run, self.ledger, None)
+        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, disk, self.stop, self.watch)  # type: ignore[arg-type]
         self.record = self.ledger.propose({}, Recipe())
         error = RuntimeError("the worker\ndied")
         config = {"trial": self.record.name}
@@ -116,6 +120,43 @@ def test_a_worker_that_died_too_often(house: House, report: Report) -> None:
     assert house.on_disk().status == "FAILED"
     assert house.on_disk().error == "worker lost: the worker died"
     assert house.told.told == [("t0000", "FAILED")]
+
+
+def test_a_worker_that_cannot_write_stops_the_sweep_and_its_trial_has_not_failed(house: House, report: Report) -> None:
+    house.keeper.on_trial_start(0, [], house.trial)
+    house.result(report=report(1, 0.1), finished=False, done=False)
+    before = house.on_disk()
+    house.result(error="cannot write t0000.pt: No space left on device", stop=True, done=True)
+    house.keeper.on_trial_complete(0, [], house.trial)
+    assert house.stop.stop_all()
+    assert str(house.stop.failure) == "cannot write t0000.pt: No space left on device"
+    assert house.on_disk() == before
+    assert house.told.told == []
+    assert house.run.checkpoints.exists("t0000.pt")
+
+
+@pytest.mark.parametrize("failing", ["write", "write_table"])
+def test_a_driver_that_cannot_write_stops_the_sweep(
+    house: House, report: Report, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    house.keeper.on_trial_start(0, [], house.trial)
+    monkeypatch.setattr(bookkeeper, "_TABLE_SECONDS", 0.0)
+
+    def full(*_: object) -> None:
+        raise StorageError("cannot write: No space left on device")
+
+    monkeypatch.setattr(Ledger, failing, full)
+    house.result(report=report(1, 0.1), finished=True, done=True)
+    house.keeper.on_trial_complete(0, [], house.trial)
+    assert (house.stop.reason, house.stop.stop_all()) == ("failure", True)
+    monkeypatch.undo()
+    # The record on disk and the files agree: what could not be written down has not happened.
+    unwritten = failing == "write"
+    assert house.on_disk().status == ("RUNNING" if unwritten else "COMPLETE")
+    assert house.run.checkpoints.exists("t0000.pt") == unwritten
+    assert house.told.told == ([] if unwritten else [("t0000", "COMPLETE")])
+    house.keeper.on_trial_error(0, [], house.trial)  # Ray's own words about the ending
+    assert house.on_disk().status == ("RUNNING" if unwritten else "COMPLETE")
 
 
 def test_the_table_is_written_now_and_then(house: House, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray.tune
 import yaml
 from filelock import FileLock
 
 from pasture.dataset import read_train, verify_pictures
-from pasture.errors import InputError, JobError
+from pasture.errors import InputError, JobError, StorageError
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
 from pasture.seal import seal
@@ -260,20 +259,12 @@ def test_a_finished_sweep_needs_neither_ray_nor_its_data(
     assert read_parquet(run.folder, "trials.parquet").num_rows == 2
 
 
-def test_an_error_of_ours_comes_out_of_rays_wrapping() -> None:
-    def full() -> None:
-        try:
-            try:
-                raise JobError("the disk is full")
-            except JobError:
-                raise ValueError("while stopping") from None
-        except ValueError:
-            raise ray.tune.TuneError("Traceback ...") from None  # as Ray does, `from` or not
-
-    with pytest.raises(JobError, match="the disk is full"), sweep._own_errors():
-        full()
-    with pytest.raises(ray.tune.TuneError, match="theirs"), sweep._own_errors():
-        raise ray.tune.TuneError("theirs")
+def test_where_the_storage_fails_it_is_said_how_to_go_on(run: RunFolder) -> None:
+    with (
+        pytest.raises(StorageError, match=f"disk is full; then go on with: forage resume {run}"),
+        sweep._resumable(run),
+    ):
+        raise StorageError("disk is full")
 
 
 def test_the_plan_on_disk_is_plain_yaml(run: RunFolder, plan: dict[str, Any]) -> None:

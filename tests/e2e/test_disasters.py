@@ -1,0 +1,178 @@
+"""Workers killed in every phase, full disks, a power loss and a move: each sweep ends as an undisturbed one.
+
+The moments are exact, not waited for: see mischief/sitecustomize.py. Slow: a dozen sessions of Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from pasture.run_folder import RunFolder
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+TRIALS = 4
+PHASES = ["image cache", "feature bank", "epoch", "checkpoint", "weights", "oof"]
+Forage = Callable[..., subprocess.CompletedProcess[str]]
+Records = Callable[[Path], dict[str, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def options(space_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """Of a sweep, one trial at a time, some with a frozen backbone and some with one that is trained."""
+    space = yaml.safe_load(space_file.read_text())
+    del space["base"]["backbone"]["tuning"]
+    space["search"]["backbone.tuning"] = {"choice": ["frozen", "full"]}
+    path = tmp_path_factory.mktemp("space") / "both.yaml"
+    path.write_text(yaml.safe_dump(space))
+    return ["--space", path, "--trials", TRIALS, "--cpus-per-trial", os.cpu_count(), "--seed", 1]
+
+
+@pytest.fixture(scope="module")
+def mischief(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
+    """`mischief(kill=[...], fill=[...], disk=...)`: the environment in which that happens."""
+
+    def environment(**deeds: Any) -> dict[str, str]:
+        plan = {key: str(v) if isinstance(v, Path) else v for key, v in deeds.items()}
+        plan.setdefault("marks", str(tmp_path_factory.mktemp("marks")))
+        path = [str(Path(__file__).parent / "mischief"), os.environ.get("PYTHONPATH", "")]
+        return {"MISCHIEF": json.dumps(plan), "PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+    return environment
+
+
+@pytest.fixture(scope="module")
+def facts(records: Records) -> Callable[[Path], dict[str, Any]]:
+    """`facts(run)`: all that must not depend on disasters, predictions included."""
+    timed = {"seconds", "images_per_second"}
+
+    def read(run: Path) -> dict[str, Any]:
+        found = {}
+        for name, record in records(run).items():
+            curve = [{k: v for k, v in report.items() if k not in timed} for report in record["curve"]]
+            oof = RunFolder(run).read_oof(name).predictions if record["status"] == "COMPLETE" else np.empty(0)
+            found[name] = [record["params"], record["status"], record["error"], curve, oof.tolist()]
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    forage: Forage,
+    data: Path,
+    options: list[object],
+    facts: Callable[[Path], dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """Facts of a sweep that nothing happens to."""
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    said = forage("sweep", data, "--runs", run.parent, "--name", run.name, *options)
+    assert said.returncode == 0, said.stderr
+    found = facts(run)
+    assert len(found) == TRIALS
+    assert {trial[1] for trial in found.values()} <= {"COMPLETE", "PRUNED"}
+    assert {trial[0]["backbone.tuning"] for trial in found.values()} == {"frozen", "full"}
+    return found
+
+
+@pytest.fixture(scope="module")
+def killed(
+    forage: Forage,
+    data: Path,
+    options: list[object],
+    mischief: Callable[..., dict[str, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
+    """A sweep whose workers die in every phase, the folder of marks, and what it said."""
+    run, marks = (tmp_path_factory.mktemp(name) / "killed" for name in ("runs", "marks"))
+    marks.mkdir()
+    words = ["--runs", run.parent, "--name", run.name, "--max-failures", len(PHASES), "--json"]
+    cache = str(tmp_path_factory.mktemp("cache"))
+    env = mischief(kill=PHASES, marks=marks)
+    return run, marks, forage("sweep", data, *options, *words, FORAGE_CACHE=cache, **env)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_worker_was_killed_in_each_phase(killed: tuple[Path, Path, Any], phase: str) -> None:
+    _, marks, _ = killed
+    pids = [int((marks / phase).read_text()) for phase in PHASES]
+    assert pids.count(int((marks / phase).read_text())) == 1  # a process dies once
+
+
+def test_workers_killed_in_each_phase_change_nothing(
+    killed: tuple[Path, Path, Any], undisturbed: dict[str, Any], facts: Callable[[Path], dict[str, Any]]
+) -> None:
+    run, _, said = killed
+    assert said.returncode == 0, said.stderr
+    assert "Traceback" not in said.stderr
+    assert json.loads(said.stdout)["failed"] == 0  # and nothing of what Ray says of its dead
+    assert facts(run) == undisturbed
+    assert list((run / "checkpoints").glob("t*")) == []
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """`disk(name)`: a small one, which is a real one for the system."""
+    mounted = []
+
+    def mount(name: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        words = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(folder)]
+        if os.geteuid() or subprocess.run(words, capture_output=True).returncode:
+            pytest.skip("only root can mount a disk")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_the_sweep_and_it_goes_on_once_there_is_space(
+    disk: Callable[[str], Path],
+    forage: Forage,
+    data: Path,
+    options: list[object],
+    mischief: Callable[..., dict[str, str]],
+    undisturbed: dict[str, Any],
+    facts: Callable[[Path], dict[str, Any]],
+    records: Records,
+) -> None:
+    runs, cache = disk("runs"), disk("cache")
+    run = runs / "full"
+    words: list[object] = ["sweep", data, "--runs", runs, "--name", run.name, *options]
+    for moment, full, where in [
+        ("cache", cache, f"the cache {cache}/"),
+        ("checkpoint", runs, f"{run}/checkpoints/t"),
+        ("weights", runs, f"{run}/weights/t"),
+        ("oof", runs, f"{run}/oof/t"),
+        ("record", runs, f"{run}/trials/t0002.json"),
+    ]:
+        before = records(run)
+        said = forage(*words, FORAGE_CACHE=str(cache), **mischief(fill=[moment], disk=full))
+        assert said.returncode == 1, (moment, said.stderr)
+        last = said.stderr.splitlines()[-1]
+        assert last.startswith(f"forage: cannot write {where}")
+        assert "No space left on device; make space" in last
+        assert last.endswith(f"; then go on with: forage resume {run}")
+        assert "Traceback" not in said.stderr
+        after = records(run)
+        assert {name: after[name] for name, r in before.items() if r["status"] == "COMPLETE"}.items() <= before.items()
+        assert not any(record["status"] == "FAILED" for record in after.values())
+        (full / "ballast").unlink()
+        words = ["resume", run]
+    said = forage(*words, FORAGE_CACHE=str(cache))
+    assert said.returncode == 0, said.stderr
+    assert facts(run) == undisturbed
+    assert list(run.rglob("*.tmp")) == []
