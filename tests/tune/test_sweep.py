@@ -36,7 +36,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise where Ray would start."""
 
     @contextmanager
-    def connect(address: str) -> Iterator[None]:
+    def connect(address: str, ship_code: bool) -> Iterator[None]:
         raise RayStartedError
         yield
 
