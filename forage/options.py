@@ -55,7 +55,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 AddressOption = Annotated[
     str, typer.Option(help="Where Ray is: `local`, `auto` (a cluster on this machine), HOST:PORT or ray://HOST:PORT.")
 ]
-
+ShipOption = Annotated[
+    bool,
+    typer.Option("--ship-code", help="Send forage's own code to the nodes of a cluster: they need its libraries only."),
+]
 
 NameOption = Annotated[str, typer.Option(help="Name of the run; what is run and the time by default.")]
 RunsOption = Annotated[str, typer.Option(help="Where run directories lie: a path or a URI (s3://bucket/runs).")]

@@ -26,6 +26,7 @@ from forage.options import (
     ScoreOption,
     SearchName,
     SetOption,
+    ShipOption,
     TimeoutOption,
     new_run,
     parse_settings,
@@ -45,6 +46,7 @@ def sweep(
     epochs: EpochsOption = None,
     search: Annotated[SearchName, typer.Option(help="How trials are proposed.")] = SearchName.optuna,
     address: AddressOption = "local",
+    ship_code: ShipOption = False,
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
     trial_timeout: TimeoutOption = None,
@@ -73,7 +75,8 @@ def sweep(
     run = new_run(runs, name or f"{Path(space).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     from tune.sweep import launch  # torch and Ray take seconds to import: not before the words are known to be right
 
-    conclude(launch(run, data, chosen, limits, search=search.value, seed=seed, address=address), as_json)
+    outcome = launch(run, data, chosen, limits, search=search.value, seed=seed, address=address, ship_code=ship_code)
+    conclude(outcome, as_json)
 
 
 def train(
@@ -83,6 +86,7 @@ def train(
     runs: RunsOption = "runs",
     epochs: EpochsOption = None,
     address: AddressOption = "local",
+    ship_code: ShipOption = False,
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
     cache_limit: CacheLimitOption = None,
@@ -99,7 +103,8 @@ def train(
     run = new_run(runs, name or f"{Path(recipe).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     from tune.sweep import launch
 
-    conclude(launch(run, data, chosen, limits, search="random", address=address), as_json)
+    outcome = launch(run, data, chosen, limits, search="random", address=address, ship_code=ship_code)
+    conclude(outcome, as_json)
 
 
 def resume(
@@ -109,6 +114,7 @@ def resume(
     until_score: ScoreOption = None,
     data: Annotated[Path | None, typer.Option(help="Where the data folder is now, if it has moved.")] = None,
     address: AddressOption = "local",
+    ship_code: ShipOption = False,
     cpus_per_trial: Annotated[float | None, typer.Option(min=0, help="CPUs each trial asks for.")] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(min=0, help="GPUs each trial asks for.")] = None,
     trial_timeout: TimeoutOption = None,
@@ -139,7 +145,7 @@ def resume(
         "keep": keep,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    conclude(go_on(RunFolder(run), address, changes), as_json)
+    conclude(go_on(RunFolder(run), address, changes, ship_code=ship_code), as_json)
 
 
 def status(run: RunArgument, as_json: JsonOption = False) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for its newest version
 
 import albumentations as A
 import cv2

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+import re
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, requires, version
 
 from pasture.errors import InputError
 
@@ -24,6 +25,25 @@ def check_version(drivers: str) -> None:
     """
     if (here := _version()) != drivers:
         raise InputError(f"{platform.node()} has forage {here}, the driver has {drivers}; install the same on both")
+
+
+def check_machine(drivers: str) -> None:
+    """Refuse to work where the version is another, or where code may be but the libraries it needs are not.
+
+    Raises:
+        InputError: naming this machine and what is wrong with it.
+    """
+    check_version(drivers)
+    needed = [re.split(r"[^\w.-]", text)[0] for text in requires("forage") or [] if "extra ==" not in text]
+    if lacking := [name for name in needed if not _installed(name)]:
+        raise InputError(f"{platform.node()} lacks {', '.join(lacking)}; install what forage {drivers} needs there")
+
+
+def _installed(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 
 import ray
@@ -17,7 +17,8 @@ from pasture.errors import InputError, JobError
 from search_spaces.conditions import Conditions, hold
 from search_spaces.resources import Rule
 from trainables.recipe import Recipe
-from trainables.versions import check_version
+from trainables.versions import check_machine
+from tune.shipping import shipped
 
 # Ray's own progress, loggers, signal handler, metric checks and snapshots are not wanted: the ledger is what a run is
 # watched by and resumed from.
@@ -38,21 +39,34 @@ _ANSWER_SECONDS = 120
 
 
 @contextmanager
-def connect(address: str) -> Iterator[None]:
+def connect(address: str, ship_code: bool = False) -> Iterator[None]:
     """A session with Ray, on this machine (`local`), the running cluster (`auto`) or one by address.
 
+    Args:
+        address: of Ray.
+        ship_code: send forage's own code to the nodes of a cluster.
+
     Raises:
-        InputError: there is no cluster at that address, or a node of it has another forage.
+        InputError: there is no cluster at that address, or a node of it has another forage, or none.
         JobError: Ray does not start here.
     """
     os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's end is told by its record, in one line
+    if ship_code and address == "local":
+        raise InputError("--ship-code is for the nodes of a cluster: give its --address, too")
     _check_answers(address)
     try:
         # address="local" starts a Ray of our own even where the address file of a dead one still lies about.
         dashboard = False if address == "local" else None
-        ray.init(address=address, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
+        with shipped() if ship_code else nullcontext() as environment:
+            ray.init(
+                address=address,
+                include_dashboard=dashboard,
+                runtime_env=environment,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         if address == "local":
@@ -81,22 +95,32 @@ def _check_answers(address: str) -> None:
 
 
 def _check_nodes() -> None:
-    """Ask every node for its version of forage.
+    """Ask all nodes for their version of forage.
 
     Raises:
-        InputError: a node has none, or another one than this machine; it is named.
+        InputError: a node has none, or another one than this machine, or lacks a library; each is named.
     """
-    task = ray.remote(num_cpus=0, max_retries=0)(check_version)
+    task = ray.remote(num_cpus=0, max_retries=0)(check_machine)
+    answers = {}
     for node in ray.nodes():
-        if not node["Alive"]:
-            continue
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        try:
-            ray.get(task.options(scheduling_strategy=there).remote(version("forage")), timeout=_ANSWER_SECONDS)
-        except ray.exceptions.RayError as error:
-            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-            reason = str(cause).strip().splitlines()[-1]
-            raise InputError(f"node {node['NodeManagerAddress']} cannot work for this sweep: {reason}") from None
+        if node["Alive"]:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            answer = task.options(scheduling_strategy=there).remote(version("forage"))
+            answers[node["NodeManagerAddress"]] = answer
+    if refusals := [f"node {name} {reason}" for name, answer in answers.items() if (reason := _refusal(answer))]:
+        raise InputError("; ".join(refusals))
+
+
+def _refusal(answer: ray.ObjectRef) -> str:
+    """Why a node cannot work for this sweep; empty where it can."""
+    try:
+        ray.get(answer, timeout=_ANSWER_SECONDS)
+    except ray.exceptions.RayError as error:
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        if "No module named 'trainables'" in str(cause):
+            return f"has no forage: install {version('forage')} there, or send it along with --ship-code"
+        return f"cannot work for this sweep: {str(cause).strip().splitlines()[-1]}"
+    return ""
 
 
 def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:

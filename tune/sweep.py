@@ -27,6 +27,7 @@ from tune.bookkeeper import Bookkeeper
 from tune.cluster import Placement, connect
 from tune.depot import handing_out
 from tune.disk import Disk
+from tune.head import watched_head
 from tune.ledger import Ledger, Record
 from tune.lock import Hold, alone
 from tune.plan import Limits, Plan, Search
@@ -58,6 +59,7 @@ def launch(
     search: Search = "optuna",
     seed: int = 0,
     address: str = "local",
+    ship_code: bool = False,
 ) -> Outcome:
     """Start a sweep in a new run directory.
 
@@ -88,7 +90,7 @@ def launch(
         fingerprint=fingerprint,
         versions=versions(),
     )
-    with _silence(), connect(address):
+    with _silence(), connect(address, ship_code):
         placement = Placement(space.rules, plan.cpus_per_trial, plan.gpus_per_trial)
         with alone(run) as hold:
             run.write_truth(dataset)
@@ -99,13 +101,16 @@ def launch(
                 return _run(plan, run, Ledger(run), placement, hold, node)
 
 
-def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | None = None) -> Outcome:
+def resume(
+    run: RunFolder, address: str = "local", changes: Mapping[str, Any] | None = None, *, ship_code: bool = False
+) -> Outcome:
     """Go on with a sweep, from its run directory alone.
 
     Args:
         run: the run directory.
         address: of Ray.
         changes: to the plan: any of its limits, or `data`, where the data folder has moved. They are kept.
+        ship_code: send forage's own code to the nodes of a cluster.
 
     Raises:
         InputError: no run directory, damaged records, data that changed, another driver at work in it.
@@ -123,7 +128,7 @@ def resume(run: RunFolder, address: str = "local", changes: Mapping[str, Any] | 
         if verify_pictures(dataset, _needs_pictures(Space.parse(plan.space))) != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
         plan = replace(plan, data=str(dataset.root))
-        with _silence(), connect(address):
+        with _silence(), connect(address, ship_code):
             placement = Placement(Space.parse(plan.space).rules, plan.cpus_per_trial, plan.gpus_per_trial)
             _keep(plan, before, run)
             with handing_out(dataset, plan.fingerprint, address) as node:
@@ -167,6 +172,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
         Stop(plan.hours, plan.until_score, hold) as stop,
+        watched_head(run),
         _resumable(run),
     ):
 

@@ -35,7 +35,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise where Ray would start."""
 
     @contextmanager
-    def connect(address: str) -> Iterator[None]:
+    def connect(address: str, ship_code: bool) -> Iterator[None]:
         raise RayStartedError
         yield
 
