@@ -16,6 +16,7 @@ from pasture.dataset import Dataset, read_train
 from pasture.errors import ForageError
 from pasture.run_folder import RunFolder
 from trainables import artifacts, imported
+from trainables.crew import FoldsHere
 from trainables.data_copy import local_copy
 from trainables.precision import best_device
 from trainables.recipe import Recipe
@@ -125,7 +126,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         for bank in self.recipe.banks:
             imported.adopt(bank, self.run.banks)
         shared = self.run.features if self.job["node"] else None
-        return Trial(self.job["trial"], self.recipe, dataset, self.job["fingerprint"], best_device(), shared)
+        crew = FoldsHere(self.recipe, dataset, self.job["fingerprint"], best_device(), shared)
+        return Trial(self.job["trial"], self.recipe, dataset, self.job["fingerprint"], crew)
 
 
 def result_of(report: Report, finished: bool) -> dict[str, Any]:
