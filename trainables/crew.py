@@ -1,4 +1,4 @@
-"""Those who train the folds of a trial, behind one face: one after another in this process, or side by side elsewhere."""
+"""Those who train the folds of a trial, behind one face: one after another here, or side by side elsewhere."""
 
 from __future__ import annotations
 
