@@ -48,7 +48,7 @@ def measure(options: Options) -> Iterator[Row]:
     with photographs(options, images, width=400, height=200) as data:
         dataset = read_train(data)
         fingerprint = verify_pictures(dataset)
-        trial = Trial("fine-tuning", recipe, dataset, fingerprint, device)
+        trial = Trial.here("fine-tuning", recipe, dataset, fingerprint, device)
         layouts = (torch.contiguous_format, torch.channels_last)
         limits = [_limit(recipe, dataset, fingerprint, device, layout) for layout in layouts]
         fastest = min(limits, key=lambda limit: min(seconds(limit)[0] for _ in range(2)))

@@ -78,7 +78,7 @@ def _forage(recipe: Recipe, dataset: Dataset, fingerprint: str, trials: int) -> 
 
     def run(number: int) -> np.ndarray:
         changed = recipe.with_overrides({"optimizer.head_lr": recipe.optimizer.head_lr * (1 + 0.1 * number)})
-        trial = Trial(f"t{number:04d}", changed, dataset, fingerprint, best_device())
+        trial = Trial.here(f"t{number:04d}", changed, dataset, fingerprint, best_device())
         while not trial.done:
             trial.step()
         artifacts.write_finished(folder, trial)

@@ -71,7 +71,7 @@ def make_blend(dataset: Dataset, recipes: list[dict[str, object]], scratch: Path
     run.write_truth(dataset)
     for number, changes in enumerate(recipes):
         recipe = load_recipe("frozen_mlp").with_overrides(changes)
-        trial = Trial(f"t{number:04d}", recipe, dataset, fingerprint, best_device())
+        trial = Trial.here(f"t{number:04d}", recipe, dataset, fingerprint, best_device())
         while not trial.done:
             trial.step()
         artifacts.write_finished(run, trial)

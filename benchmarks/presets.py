@@ -63,7 +63,7 @@ def main() -> None:
 def row(name: str, recipe: Recipe, dataset: Dataset, fingerprint: str) -> str:
     """Train one preset and judge it as a blend of one."""
     start = time.perf_counter()
-    trial = Trial(name, recipe, dataset, fingerprint, best_device())
+    trial = Trial.here(name, recipe, dataset, fingerprint, best_device())
     while not trial.done:
         report = trial.step()
     seconds = time.perf_counter() - start

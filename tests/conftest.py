@@ -67,7 +67,7 @@ def finished_run(paddocks: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FORAGE_CACHE", str(tmp_path_factory.mktemp("cache")))
         for number, recipe in enumerate(recipes()):
-            trial = Trial(f"t{number:04d}", recipe, dataset, fingerprint, torch.device("cpu"))
+            trial = Trial.here(f"t{number:04d}", recipe, dataset, fingerprint, torch.device("cpu"))
             while not trial.done:
                 trial.step()
             write_finished(run, trial)

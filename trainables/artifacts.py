@@ -41,8 +41,9 @@ def write_finished(run: RunFolder, trial: Trial) -> None:
     """Write weights, the OOF of every epoch and, last, the OOF table: where it exists, the trial is finished."""
     table = trial.finish()
     tags = {"recipe_hash": trial.recipe.hash, "fingerprint": trial.fingerprint}
-    for fold, weights in enumerate(trial.best):
-        run.weights(trial.name).write(f"fold{fold}.safetensors", pack(weights, tags | {"fold": str(fold)}))
+    for fold in trial.fold_numbers:
+        content = pack(trial.crew.best(fold), tags | {"fold": str(fold)})
+        run.weights(trial.name).write(f"fold{fold}.safetensors", content)
     run.write_epochs(trial.name, np.array(trial.epochs))
     table.write(run.oof, f"{trial.name}.parquet")
     run.checkpoints.delete(f"{trial.name}.pt")

@@ -136,12 +136,17 @@ class FoldLearner:
         load_weights(self._evaluated(), weights, self.names)
 
     def state(self) -> dict[str, Any]:
-        """Everything that continuing needs."""
+        """Everything that continuing needs, on the CPU."""
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {
+            index: {name: value.cpu() if isinstance(value, Tensor) else value for name, value in moments.items()}
+            for index, moments in optimizer["state"].items()
+        }
         return {
             "stage": self.stage,
             "net": self._trained(self.net),
             "ema": (self._trained(self._evaluated()), int(self.ema.n_averaged)) if self.ema else None,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer,
             "scaler": self.scaler.state_dict(),
         }
 

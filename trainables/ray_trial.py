@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-import traceback
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from pasture.dataset import Dataset, read_train
 from pasture.errors import ForageError, StorageError
 from pasture.run_folder import RunFolder
 from trainables import artifacts, imported
+from trainables.crew import FoldsHere
 from trainables.data_copy import local_copy
+from trainables.fold_workers import FoldWorkers, WorkerLostError, bug, bundles
 from trainables.precision import best_device
 from trainables.recipe import Recipe
 from trainables.trial import Report, Trial
@@ -42,13 +44,19 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
         """What Ray places the trial by: each recipe has its own."""
-        return ray.tune.PlacementGroupFactory([config["resources"]])
+        parts = bundles(config["resources"])
+        # Where there are several they are the fold workers'; this process needs nothing beside the first of them.
+        return ray.tune.PlacementGroupFactory(parts if len(parts) == 1 else [{}, *parts])
+
+    workers: FoldWorkers | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin a trial. The work itself waits for the first step, whose errors are told to the driver."""
         check_version(config["forage"])
         self.job = config
         self.run = RunFolder(config["run"])
+        if self.workers is None and len(parts := bundles(config["resources"])) > 1:
+            self.workers = FoldWorkers(parts)
         self.recipe = Recipe.parse(config["recipe"])
         self.trial: Trial | None = None
         self.curve: list[Report] = []
@@ -61,20 +69,25 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         self.setup(new_config)
         return True
 
+    def cleanup(self) -> None:
+        """The process ends, and its workers with it."""
+        if self.workers is not None:
+            self.workers.stop()
+
     def step(self) -> dict[str, Any]:
         """One epoch; first those that an earlier life of this trial has trained but the driver has not heard of."""
         try:
             return self._advance()
         except StorageError as error:
             return {"error": str(error), "stop": True, "done": True}
+        except WorkerLostError:
+            raise  # Ray starts the trial anew, which goes on from its checkpoint
         except ForageError as error:
             return {"error": str(error), "done": True}
         except (MemoryError, torch.OutOfMemoryError) as error:
             return {"error": _out_of_memory(self.recipe, error), "done": True}
         except Exception as error:  # a bug in one trial must not stop the sweep
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(where.filename).name}:{where.lineno}"
-            return {"error": f"{type(error).__name__}: {error} ({place})", "done": True}
+            return {"error": bug(error), "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Save the trial for a scheduler that pauses trials."""
@@ -123,11 +136,32 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         self.position = min(self.job["reported"], len(self.curve) - over)
 
     def _new_trial(self) -> Trial:
-        dataset = _dataset(self.job["data"], self.job["fingerprint"], self.job["node"])
-        for bank in self.recipe.banks:
-            imported.adopt(bank, self.run.banks)
-        shared = self.run.features if self.job["node"] else None
-        return Trial(self.job["trial"], self.recipe, dataset, self.job["fingerprint"], best_device(), shared)
+        job, dataset = self.job, _fetched(self.job, self.recipe)
+        if self.workers is None:
+            crew = _folds(job, self.recipe, dataset)
+            return Trial(job["trial"], self.recipe, dataset, job["fingerprint"], crew)
+        trial = Trial(job["trial"], self.recipe, dataset, job["fingerprint"], self.workers)
+        self.workers.begin(partial(folds_of, job), trial.fold_numbers)
+        return trial
+
+
+def folds_of(job: dict[str, Any], folds: Sequence[int]) -> FoldsHere:
+    """Some folds of a trial in a process that knows nothing of it yet: a fold worker, on whatever node."""
+    check_version(job["forage"])
+    recipe = Recipe.parse(job["recipe"])
+    return _folds(job, recipe, _fetched(job, recipe), folds)
+
+
+def _folds(job: dict[str, Any], recipe: Recipe, dataset: Dataset, folds: Sequence[int] | None = None) -> FoldsHere:
+    shared = RunFolder(job["run"]).features if job["node"] else None
+    return FoldsHere(recipe, dataset, job["fingerprint"], best_device(), shared, folds)
+
+
+def _fetched(job: dict[str, Any], recipe: Recipe) -> Dataset:
+    """The labelled data, when this node has them and the imported banks."""
+    for bank in recipe.banks:
+        imported.adopt(bank, RunFolder(job["run"]).banks)
+    return _dataset(job["data"], job["fingerprint"], job["node"])
 
 
 def result_of(report: Report, finished: bool) -> dict[str, Any]:

@@ -91,6 +91,11 @@ class Recipe(Section):
         return self.schedule.epochs if self.neural else 1
 
     @property
+    def folds(self) -> int:
+        """How many folds are trained."""
+        return 1 if self.validation.splitter == "holdout" else self.validation.folds
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """The parts of the training, with every rate filled in."""
         stages = self.schedule.stages or (Stage(share=1.0, tuning=self.backbone.tuning),)

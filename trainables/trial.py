@@ -13,20 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pasture.dataset import Dataset
 from pasture.errors import JobError
-from pasture.files import Folder
 from pasture.folds import held_out_rows, make_folds, training_rows
 from pasture.metric import target_r2, weighted_r2
 from pasture.oof import OofTable
 from pasture.targets import TARGETS, Array
 from trainables import d4
-from trainables.fitted_learner import FittedLearner
-from trainables.inputs import Inputs, make_inputs
-from trainables.learner import FoldLearner
-from trainables.nets import backbone_digests, widths
+from trainables.crew import Crew, FoldsHere, FoldState
+from trainables.nets import backbone_digests
 from trainables.recipe import Recipe
 from trainables.versions import versions
 
@@ -41,36 +37,24 @@ class Trial:
         recipe: what to train.
         dataset: labelled images.
         fingerprint: of the dataset.
-        device: where to compute.
-        shared: folder that all nodes of a cluster see, for feature banks under way; none is needed on one node.
+        crew: trains the folds.
 
     Attributes:
         curve: one report an epoch, scalars only.
     """
 
-    def __init__(
-        self,
-        name: str,
-        recipe: Recipe,
-        dataset: Dataset,
-        fingerprint: str,
-        device: torch.device,
-        shared: Folder | None = None,
-    ) -> None:
-        self.name, self.recipe, self.dataset, self.fingerprint = name, recipe, dataset, fingerprint
+    def __init__(self, name: str, recipe: Recipe, dataset: Dataset, fingerprint: str, crew: Crew) -> None:
+        self.name, self.recipe, self.dataset, self.fingerprint, self.crew = name, recipe, dataset, fingerprint, crew
         v = recipe.validation
         self.folds = make_folds(dataset, v.splitter, v.folds, v.seed)
         self.held = np.flatnonzero(self.folds >= 0)
-        inputs: Inputs = make_inputs(recipe, dataset, fingerprint, device, shared)
-        sizes = widths(recipe)
-        kind = FoldLearner if recipe.neural else FittedLearner
-        self.learners = [
-            kind(recipe, fold, sizes, inputs, dataset, training_rows(self.folds, fold), device)
-            for fold in range(int(self.folds.max()) + 1)
-        ]
         self.curve: list[Report] = []
         self.epochs: list[Array] = []
-        self.best: list[dict[str, Tensor]] = []
+
+    @classmethod
+    def here(cls, name: str, recipe: Recipe, dataset: Dataset, fingerprint: str, device: torch.device) -> Trial:
+        """A trial whose folds run one after another, on one device of this process."""
+        return cls(name, recipe, dataset, fingerprint, FoldsHere(recipe, dataset, fingerprint, device))
 
     @property
     def done(self) -> bool:
@@ -82,6 +66,11 @@ class Trial:
     def best_epoch(self) -> int:
         """0-based epoch whose pooled OOF score is best; the first of equals."""
         return int(np.argmax(self._scores())) if self.curve else 0
+
+    @property
+    def fold_numbers(self) -> range:
+        """From 0."""
+        return range(int(self.folds.max()) + 1)
 
     def _scores(self) -> list[float]:
         return [float(report["epoch_score"]) for report in self.curve]
@@ -98,36 +87,36 @@ class Trial:
         """
         start = time.perf_counter()
         epoch = len(self.curve)
-        losses = [learner.train_epoch(epoch, self._scores()) for learner in self.learners]
+        told = self.crew.train(epoch, self._scores())
+        trained = [told[fold] for fold in self.fold_numbers]
         oof = self._oof((d4.IDENTITY,))[:, 0]
         truth = self.dataset.targets[self.held]
         epoch_score = weighted_r2(truth, oof)
         seconds = time.perf_counter() - start
-        trained = sum(len(learner.rows) for learner in self.learners)
+        images = sum(len(training_rows(self.folds, fold)) for fold in self.fold_numbers)
         report: Report = {
             "epoch": epoch + 1,
             "score": epoch_score,
             "epoch_score": epoch_score,
             "best_epoch": epoch + 1,
-            "train_loss": float(np.mean(losses)),
+            "train_loss": float(np.mean([fold.loss for fold in trained])),
             **{f"r2_{target}": value for target, value in target_r2(truth, oof).items()},
-            **self.learners[0].rates(),
-            "micro_batch": min(learner.micro_batch for learner in self.learners),
+            **trained[0].rates,
+            "micro_batch": min(fold.micro_batch for fold in trained),
             "seconds": seconds,
-            "images_per_second": trained / seconds,
+            "images_per_second": images / seconds,
         }
         self.epochs.append(oof)
         self.curve.append(report)
         if self.best_epoch == epoch:
-            self.best = [learner.weights() for learner in self.learners]
+            self.crew.keep()
         else:
             report |= {"score": self.curve[self.best_epoch]["epoch_score"], "best_epoch": self.best_epoch + 1}
         return report
 
     def finish(self) -> OofTable:
         """Go back to the best epoch and predict every held-out image under all eight elements of D4."""
-        for learner, weights in zip(self.learners, self.best, strict=True):
-            learner.load_weights(weights)
+        self.crew.go_back()
         predictions = self._oof(d4.ALL)
         ids = self.dataset.ids
         metadata: dict[str, Any] = {
@@ -145,14 +134,15 @@ class Trial:
         return OofTable([ids[i] for i in self.held], self.folds[self.held], predictions, metadata)
 
     def state(self) -> bytes:
-        """Everything that continuing needs, all folds in one piece."""
+        """Everything that continuing needs, all folds in one piece, whoever trains them."""
+        states = self.crew.state()
         content = {
             "recipe_hash": self.recipe.hash,
             "fingerprint": self.fingerprint,
             "curve": self.curve,
             "epochs": torch.from_numpy(np.array(self.epochs)),
-            "best": self.best,
-            "learners": [learner.state() for learner in self.learners],
+            "best": [states[fold].best for fold in self.fold_numbers],
+            "learners": [states[fold].learner for fold in self.fold_numbers],
         }
         sink = io.BytesIO()
         torch.save(content, sink)
@@ -171,15 +161,14 @@ class Trial:
             raise JobError(f"checkpoint of {self.name} is damaged ({type(error).__name__})") from None
         if owner != (self.recipe.hash, self.fingerprint):
             raise JobError(f"checkpoint of {self.name} belongs to another recipe or dataset")
-        for learner, saved in zip(self.learners, state["learners"], strict=True):
-            learner.load_state(saved)
-        self.curve, self.best = state["curve"], state["best"]
+        folds = map(FoldState, state["learners"], state["best"])
+        self.crew.load_state(dict(enumerate(folds)))
+        self.curve = state["curve"]
         self.epochs = [*state["epochs"].numpy()]
 
     def _oof(self, elements: tuple[int, ...]) -> Array:
         """(held images, elements, 5) in grams, each image by the fold that has not seen it."""
         result = np.empty((len(self.dataset), len(elements), len(TARGETS)))
-        for fold, learner in enumerate(self.learners):
-            rows = held_out_rows(self.folds, fold)
-            result[rows] = learner.predict(rows, elements)
+        for fold, grams in self.crew.predict(elements).items():
+            result[held_out_rows(self.folds, fold)] = grams
         return result[self.held]

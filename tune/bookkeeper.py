@@ -115,6 +115,8 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
 
 def _death(error: Exception | None) -> str:
     """Ray's many lines in one."""
+    if isinstance(error, ray.exceptions.RayTaskError):
+        error = error.cause  # what the trial's process says of one of its fold workers
     words = " ".join(str(error).split())[:300]
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return f"its node ran out of memory; raise --cpus-per-trial, so that fewer trials share a node ({words})"

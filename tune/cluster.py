@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 
@@ -15,9 +15,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pasture.errors import InputError, JobError
 from search_spaces.conditions import Conditions, hold
-from search_spaces.resources import Rule
+from search_spaces.space import Space
+from trainables.fold_workers import bundles
 from trainables.recipe import Recipe
 from trainables.versions import check_machine
+from tune.plan import Limits
 from tune.shipping import shipped
 
 # Ray's own progress, loggers, signal handler, metric checks and snapshots are not wanted: the ledger is what a run is
@@ -124,50 +126,82 @@ def _refusal(answer: ray.ObjectRef) -> str:
 
 
 def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:
-    """The bundle that a trial asks Ray for; without `gpus`, one GPU where the cluster has any.
+    """What a trial asks Ray for; without `gpus`, one GPU where the cluster has any.
+
+    Several GPUs are asked for one by one, each with its share of the CPUs: they may be those of several nodes.
 
     Raises:
-        InputError: no node can ever hold the trial, naming the resource and what there is.
+        InputError: the cluster can never hold the trial, naming the resource and what there is.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if gpus is None:
         gpus = float(any(node.get("GPU", 0) >= 1 for node in nodes))
     if gpus > 1 and gpus % 1:
         raise InputError(f"a trial of {gpus:g} GPUs: a part of a GPU, or whole ones; mend --gpus-per-trial")
-    asked = {"CPU": float(cpus), "GPU": float(gpus)}
-    if not any(asked.values()):
+    asked = {name: amount for name, amount in (("CPU", float(cpus)), ("GPU", float(gpus))) if amount}
+    if not asked:
         raise InputError("a trial of 0 CPU and 0 GPU has nothing to run on; raise --cpus-per-trial")
-    if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
-        missing = [name for name, amount in asked.items() if all(node.get(name, 0) < amount for node in nodes)]
+    parts = bundles(asked)
+    if sum(_room(node, parts[0]) for node in nodes) < len(parts):
+        missing = [n for n, amount in parts[0].items() if sum(_room(node, {n: amount}) for node in nodes) < len(parts)]
         lack = f"there is too little {' and '.join(missing)}" if missing else "no node has both"
+        who, pieces = "no node", ""
+        if len(parts) > 1:
+            lack = lack if missing else "too few nodes have both"
+            who, pieces = "the cluster never", f", in {len(parts)} workers of {parts[0].get('CPU', 0):g} CPU and 1 GPU"
         has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
         raise InputError(
-            f"no node can hold a trial of {cpus:g} CPU and {gpus:g} GPU: {lack}; the cluster's nodes have {has}; "
+            f"{who} can hold a trial of {cpus:g} CPU and {gpus:g} GPU{pieces}: {lack}; the cluster's nodes have {has}; "
             "lower --cpus-per-trial or --gpus-per-trial"
         )
-    return {name: amount for name, amount in asked.items() if amount}
+    return asked
+
+
+def _room(node: Mapping[str, float], part: Mapping[str, float]) -> int:
+    """How many such bundles a node can hold."""
+    return min(int(node.get(name, 0) / amount + 1e-9) for name, amount in part.items())
 
 
 class Placement:
     """What each trial of a sweep asks Ray for.
 
     Args:
-        rules: of the space, the first that fits first; the last fits all.
-        cpus, gpus: where a rule does not say; None for one GPU where the cluster has any.
+        space: with its rules, the first that fits first.
+        limits: what counts where a rule does not say.
 
     Raises:
-        InputError: no node can ever hold the trials of some rule.
+        InputError: the cluster can never hold the trials of some rule, or they have less folds than GPUs.
     """
 
-    def __init__(self, rules: Sequence[Rule], cpus: float, gpus: float | None) -> None:
-        self.bundles: list[tuple[Conditions, dict[str, float]]] = []
-        for rule in rules:
-            bundle = trial_resources(cpus if rule.cpus is None else rule.cpus, gpus if rule.gpus is None else rule.gpus)
-            self.bundles.append((rule.when, bundle))
+    def __init__(self, space: Space, limits: Limits) -> None:
+        self.requests: list[tuple[Conditions, dict[str, float]]] = []
+        for rule in space.rules:
+            cpus = limits.cpus_per_trial if rule.cpus is None else rule.cpus
+            gpus = limits.gpus_per_trial if rule.gpus is None else rule.gpus
+            self.requests.append((rule.when, trial_resources(cpus, gpus)))
             if not rule.when:
                 break
+        for recipe in space.variants("validation"):
+            self._check_folds(recipe)
 
-    def bundle(self, recipe: Recipe) -> dict[str, float]:
+    def resources(self, recipe: Recipe) -> dict[str, float]:
         """What the trials of a recipe ask for."""
         flat = recipe.flat()
-        return next(bundle for when, bundle in self.bundles if hold(when, flat))
+        return next(resources for when, resources in self.requests if hold(when, flat))
+
+    def _check_folds(self, recipe: Recipe) -> None:
+        """Whether no GPU would be idle under any rule that trials with these folds may come under."""
+        flat = recipe.flat()
+        for when, resources in self.requests:
+            known = {field: values for field, values in when.items() if field.startswith("validation.")}
+            if not hold(known, flat):
+                continue
+            gpus = resources.get("GPU", 0)
+            if gpus > recipe.folds:
+                raise InputError(
+                    f"a trial of {gpus:g} GPUs with {recipe.folds} folds (validation.splitter="
+                    f"{recipe.validation.splitter}): each fold takes one, the others would be idle; lower "
+                    "--gpus-per-trial, or the `gpus` of a rule in the space's `resources`"
+                )
+            if len(known) == len(when):
+                break

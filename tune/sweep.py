@@ -91,7 +91,7 @@ def launch(
         versions=versions(),
     )
     with _silence(), connect(address, ship_code):
-        placement = Placement(space.rules, plan.cpus_per_trial, plan.gpus_per_trial)
+        placement = Placement(space, plan)
         with alone(run) as hold:
             run.write_truth(dataset)
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
@@ -129,7 +129,7 @@ def resume(
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
         plan = replace(plan, data=str(dataset.root))
         with _silence(), connect(address, ship_code):
-            placement = Placement(Space.parse(plan.space).rules, plan.cpus_per_trial, plan.gpus_per_trial)
+            placement = Placement(Space.parse(plan.space), plan)
             _keep(plan, before, run)
             with handing_out(dataset, plan.fingerprint, address) as node:
                 return _run(plan, run, ledger, placement, hold, node)
@@ -167,7 +167,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
         "node": node,
     }
     scheduler = AshaScheduler(epochs, ledger)
-    proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.bundle)
+    proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.resources)
     with (
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,

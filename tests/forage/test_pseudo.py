@@ -182,10 +182,10 @@ def test_a_trial_on_it_is_judged_on_measured_images_and_can_be_blended(
     run.write_truth(dataset)
     for seed in (0, 1):
         recipe = RECIPE.with_overrides({"seed": seed})
-        trial = Trial(f"t{seed}", recipe, dataset, verify_pictures(dataset), torch.device("cpu"))
+        trial = Trial.here(f"t{seed}", recipe, dataset, verify_pictures(dataset), torch.device("cpu"))
         while not trial.done:
             trial.step()
-        for learner in trial.learners:
+        for learner in trial.crew.learners.values():
             assert set(np.flatnonzero(~dataset.measured)) <= set(learner.rows)
         write_finished(run, trial)
         assert sorted(run.read_oof(trial.name).image_ids) == measured.ids

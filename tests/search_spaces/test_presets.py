@@ -144,7 +144,7 @@ MakeTrial = Callable[[Recipe], Trial]
 @pytest.fixture(scope="module")
 def make_trial(dataset: Dataset, fingerprint: str) -> MakeTrial:
     """A trial that has not begun."""
-    return lambda recipe: Trial("t0000", recipe, dataset, fingerprint, torch.device("cpu"))
+    return lambda recipe: Trial.here("t0000", recipe, dataset, fingerprint, torch.device("cpu"))
 
 
 def small(name: str, **more: Any) -> Recipe:
@@ -259,8 +259,8 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: Dataset, finger
         restored = make_trial(recipe)
         restored.load_state(checkpoint)
         restored.step()
-        for learner, other in zip(trial.learners, restored.learners, strict=True):
-            weights = other.weights()
+        for fold, learner in trial.crew.learners.items():
+            weights = restored.crew.learners[fold].weights()
             assert all(torch.equal(tensor, weights[part]) for part, tensor in learner.weights().items())
         assert np.array_equal(trial.epochs[-1], restored.epochs[-1])
 
@@ -281,7 +281,7 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: Dataset, finger
     net = trained_net(recipe, widths(recipe), weights, pretrained)
     with torch.inference_mode():
         predicted = torch.stack([net.grams(inputs.element(rows, e)) for e in d4.ALL], dim=1)
-    learned = trial.learners[0].predict(rows, d4.ALL)
+    learned = trial.crew.learners[0].predict(rows, d4.ALL)
     assert project(predicted.double().numpy()) == pytest.approx(learned, rel=1e-4, abs=1e-3)
 
     blend = build([run], tmp_path / "blend", recipe.inference.tta)
@@ -307,13 +307,13 @@ def test_a_new_combination_needs_no_new_code(name: str, changes: dict[str, Any],
     recipe = small(name, **changes, **{"validation.splitter": "group"})
     check_recipe(recipe, [])
     trial = make_trial(recipe)
-    before = [learner.weights() for learner in trial.learners]
+    before = [learner.weights() for learner in trial.crew.learners.values()]
     while not trial.done:
         trial.step()
     oof = trial.finish()
     assert np.isfinite(oof.predictions).all()
     assert balance_gap(oof.predictions).max() < 1e-6
-    for start, learner in zip(before, trial.learners, strict=True):
+    for start, learner in zip(before, trial.crew.learners.values(), strict=True):
         weights = learner.weights()
         moved = [n for n in start if not torch.equal(start[n], weights[n])]
         assert any(part.startswith(("head.", "model.")) for part in moved)
@@ -336,7 +336,7 @@ def plain_pictures(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -
 def test_turning_a_picture_of_one_colour_changes_nothing(name: str, plain_pictures: Dataset) -> None:
     # Tuned and banked, tiles and corners, with a second backbone and without.
     recipe = small(name)
-    trial = Trial("t0000", recipe, plain_pictures, verify_pictures(plain_pictures), torch.device("cpu"))
+    trial = Trial.here("t0000", recipe, plain_pictures, verify_pictures(plain_pictures), torch.device("cpu"))
     while not trial.done:
         trial.step()
     predicted = trial.finish().predictions

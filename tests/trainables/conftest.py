@@ -98,7 +98,7 @@ def make_trial(dataset: Dataset, fingerprint: str, cpu: torch.device) -> Callabl
     """`make_trial(recipe, data=dataset, epochs=0)`: a trial after some epochs."""
 
     def make(recipe: Recipe, data: Dataset = dataset, epochs: int = 0) -> Trial:
-        trial = Trial("trial", recipe, data, fingerprint, cpu)
+        trial = Trial.here("trial", recipe, data, fingerprint, cpu)
         for _ in range(epochs):
             trial.step()
         return trial

@@ -59,7 +59,8 @@ def test_everything_is_written_and_the_checkpoint_is_gone(run: RunFolder, trial:
 
 def test_weights_are_those_of_the_best_epoch_with_their_tags(run: RunFolder, trial: Trial) -> None:
     write_finished(run, trial)
-    for fold, best in enumerate(trial.best):
+    for fold in trial.fold_numbers:
+        best = trial.crew.best(fold)
         path = Path(run.weights("trial").file(f"fold{fold}.safetensors"))
         saved = load(path.read_bytes())
         assert saved.keys() == best.keys()

@@ -57,7 +57,7 @@ def test_a_trial_learns_from_it_and_needs_no_picture(dataset: Dataset, cpu: torc
     for name, values in (("b", np.log1p(dataset.targets)), ("noise", noise)):
         imported.write(name, dataset.ids, values)
         recipe = _recipe(name).with_overrides({"head.kind": "ridge"})
-        trial = Trial("t", recipe, nowhere, "any", cpu)
+        trial = Trial.here("t", recipe, nowhere, "any", cpu)
         while not trial.done:
             trial.step()
         table = trial.finish()

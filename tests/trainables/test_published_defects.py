@@ -118,12 +118,12 @@ def test_a_trial_restored_into_stage_2_trains_the_backbone_too(
     trial = make_trial(recipe, epochs=2)
     other = make_trial(recipe)
     other.load_state(trial.state())
-    before = other.learners[0].weights()
+    before = other.crew.learners[0].weights()
     for running in (trial, other):
         running.step()
-    after = other.learners[0].weights()
+    after = other.crew.learners[0].weights()
     assert any(name.startswith("backbone.") for name in _moved(before, after))
-    assert not _moved(trial.learners[0].weights(), after)
+    assert not _moved(trial.crew.learners[0].weights(), after)
 
 
 def test_what_stage_2_moved_is_saved(make_learner: MakeLearner, two_stream: Recipe) -> None:
@@ -278,9 +278,9 @@ def test_the_average_is_what_is_evaluated(make_learner: MakeLearner, ema_recipe:
 
 def test_a_trial_is_scored_and_saved_by_the_average(make_trial: Callable[..., Trial], ema_recipe: Recipe) -> None:
     trial = make_trial(ema_recipe, epochs=6)
-    learner = trial.learners[0]
+    learner = trial.crew.learners[0]
     rows = held_out_rows(trial.folds, 0)
-    best = trial.best[0]
+    best = trial.crew.best(0)
     learner.load_weights(best)
     assert np.array_equal(learner.predict(rows, (d4.IDENTITY,))[:, 0], trial.epochs[trial.best_epoch][rows])
     assert _moved(best, {name: _copy(learner.net)[name] for name in best})
@@ -303,7 +303,7 @@ def test_rows_of_an_image_are_never_on_both_sides(
 def test_both_halves_of_an_image_are_on_one_side(dataset: Dataset, make_trial: Callable[..., Trial]) -> None:
     small = {"backbone.name": "test_efficientnet", "backbone.weights": "none", "view.size": 32}
     trial = make_trial(load_recipe("lightning_halves").with_overrides(small))
-    (learner,) = trial.learners
+    (learner,) = trial.crew.learners.values()
     held = set(held_out_rows(trial.folds, 0))
     assert len(held) == 5  # a fifth of 24, rounded up: images, not their 48 halves or 120 rows
     assert not held & set(learner.rows)

@@ -117,7 +117,7 @@ def test_a_recipe_that_cannot_be_trained_is_an_error_result(
         trainable.train()
         assert trainable.trial is not None
         with torch.no_grad():
-            for parameter in trainable.trial.learners[1].net.parameters():
+            for parameter in trainable.trial.crew.learners[1].net.parameters():
                 parameter.fill_(float("nan"))
         named = "fold 1, epoch 2: the loss is nan"
     result = trainable.train()

@@ -18,7 +18,7 @@ from pasture.errors import JobError
 from pasture.folds import held_out_rows, make_folds
 from pasture.metric import target_r2, weighted_r2
 from pasture.targets import TARGETS, balance_gap
-from trainables import trial as module
+from trainables import crew as module
 from trainables.backbone import check_backbone
 from trainables.recipe import Recipe
 from trainables.trial import Report, Trial
@@ -34,7 +34,9 @@ def _timeless(curve: list[Report]) -> list[Report]:
 def _same_files(first: Trial, second: Trial) -> bool:
     """Whether two trials would leave the same files behind."""
     one, two = first.finish(), second.finish()
-    weights = [zip(a.values(), b.values(), strict=True) for a, b in zip(first.best, second.best, strict=True)]
+    weights = [
+        zip(first.crew.best(fold).values(), second.crew.best(fold).values(), strict=True) for fold in first.fold_numbers
+    ]
     return (
         np.array_equal(one.predictions, two.predictions)
         and np.array_equal(first.epochs, second.epochs)
@@ -52,12 +54,12 @@ def test_the_score_is_the_metric_of_the_pooled_oof(
     v = either_recipe.validation
     folds = make_folds(dataset, v.splitter, v.folds, v.seed)
     assert np.array_equal(trial.folds, folds)
-    assert len(trial.learners) == v.folds
+    assert len(trial.crew.learners) == v.folds
     for epoch in range(3):
         report = trial.step()
         # Put together anew, fold by fold, from the networks as they are now.
         pooled = np.full((24, 5), np.nan)
-        for fold, learner in enumerate(trial.learners):
+        for fold, learner in trial.crew.learners.items():
             assert not set(learner.rows) & set(held_out_rows(folds, fold))
             assert set(learner.rows) | set(held_out_rows(folds, fold)) == set(range(24))
             pooled[folds == fold] = learner.predict(held_out_rows(folds, fold), (0,))[:, 0]
@@ -126,9 +128,9 @@ def test_the_same_seed_gives_the_same_trial(make_trial: MakeTrial, either_recipe
 def test_holdout_has_only_the_held_rows(make_trial: MakeTrial, frozen_recipe: Recipe, dataset: Dataset) -> None:
     trial = make_trial(frozen_recipe.with_overrides({"validation.splitter": "holdout"}), epochs=2)
     held = np.flatnonzero(trial.folds == 0)
-    assert len(trial.learners) == 1
+    assert len(trial.crew.learners) == 1
     assert len(held) == 5
-    assert not set(trial.learners[0].rows) & set(held)
+    assert not set(trial.crew.learners[0].rows) & set(held)
     table = trial.finish()
     assert table.image_ids == [dataset.ids[row] for row in held]
     assert table.folds.tolist() == [0] * 5

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from pasture.errors import InputError, JobError
-from search_spaces.resources import Rule
+from search_spaces.space import Space
 from trainables.recipe import Recipe
 from tune import cluster
+from tune.plan import Limits
 
 
 def node(cpu: float, gpu: float = 0, alive: bool = True) -> dict[str, Any]:
@@ -24,6 +25,9 @@ def node(cpu: float, gpu: float = 0, alive: bool = True) -> dict[str, Any]:
         ([node(8, 1)], 4, None, {"CPU": 4, "GPU": 1}),
         ([node(8, 1)], 4, 0.0, {"CPU": 4}),
         ([node(8, 2)], 4, 2, {"CPU": 4, "GPU": 2}),
+        # Several GPUs may be those of several nodes: one worker of a trial lies on each.
+        ([node(4, 1), node(4, 1)], 8, 2, {"CPU": 8, "GPU": 2}),
+        ([node(1, 2), node(1, 1)], 1.5, 3, {"CPU": 1.5, "GPU": 3}),
         ([node(8, 1)], 1, 0.25, {"CPU": 1, "GPU": 0.25}),
         ([node(2), node(16, 4)], 8, None, {"CPU": 8, "GPU": 1}),
     ],
@@ -51,6 +55,19 @@ def test_the_bundle_of_a_trial(
         # Each is there, but on different nodes.
         ([node(32), node(4, 1)], 8, 1, "no node has both"),
         ([node(8, 4), node(64, 8, alive=False)], 16, 0, "nodes have 8 CPU, 4 GPU;"),
+        (
+            [node(8, 1)],
+            1,
+            2,
+            "the cluster never can hold a trial of 1 CPU and 2 GPU, in 2 workers of 0.5 CPU and 1 GPU: ",
+        ),
+        (
+            [node(8, 1), node(8, 2)],
+            1,
+            4,
+            "there is too little GPU; the cluster's nodes have 8 CPU, 1 GPU; 8 CPU, 2 GPU",
+        ),
+        ([node(2, 2), node(8)], 8, 2, "in 2 workers of 4 CPU and 1 GPU: too few nodes have both"),
         ([node(2)], 0, None, "nothing to run on; raise --cpus-per-trial"),
     ],
 )
@@ -62,10 +79,15 @@ def test_what_no_node_can_give_is_named(
         cluster.trial_resources(cpus, gpus)
 
 
-RULES = (
-    Rule(gpus=1, when={"backbone.tuning": ("full", "lora")}),
-    Rule(cpus=4, gpus=0, when={"view.size": (512,), "backbone.tuning": ("frozen",)}),
-)
+RULES = [
+    {"gpus": 1, "when": {"backbone.tuning": ["full", "lora"]}},
+    {"cpus": 4, "gpus": 0, "when": {"view.size": 512, "backbone.tuning": "frozen"}},
+]
+
+
+def place(rules: list[Any], cpus: float, gpus: float | None, **search: Any) -> cluster.Placement:
+    space = Space.parse({"search": search, "resources": rules})
+    return cluster.Placement(space, Limits(trials=1, cpus_per_trial=cpus, gpus_per_trial=gpus))
 
 
 @pytest.mark.parametrize(
@@ -80,16 +102,42 @@ def test_the_first_rule_that_fits_says_what_a_trial_asks_for(
     fields: dict[str, Any], bundle: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray.nodes", lambda: [node(8, 1)])
-    placement = cluster.Placement((*RULES, Rule()), 2, 0.25)
-    assert placement.bundle(Recipe().with_overrides(fields)) == bundle
+    placement = place(RULES, 2, 0.25)
+    assert placement.resources(Recipe().with_overrides(fields)) == bundle
 
 
 def test_a_rule_whose_trials_no_node_can_hold_is_refused_before_any_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.nodes", lambda: [node(8)])
     with pytest.raises(InputError, match="2 CPU and 1 GPU: there is too little GPU"):
-        cluster.Placement((*RULES, Rule()), 2, None)
-    every = cluster.Placement((Rule(cpus=1), Rule(cpus=99)), 2, None)  # the second is for no trial
-    assert every.bundle(Recipe()) == {"CPU": 1}
+        place(RULES, 2, None)
+    every = place([{"cpus": 1}, {"cpus": 99}], 2, None)  # the second is for no trial
+    assert every.resources(Recipe()) == {"CPU": 1}
+
+
+HOLDOUT = {"gpus": 1, "when": {"validation.splitter": "holdout"}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "gpus", "search", "message"),
+    [
+        ([], 6, {}, "a trial of 6 GPUs with 5 folds .*: each fold takes one, the others would be idle; lower --gpus"),
+        ([], 3, {"validation.folds": {"integer": [2, 9]}}, "3 GPUs with 2 folds"),
+        ([], 2, {"validation.splitter": {"choice": ["group", "holdout"]}}, r"1 folds \(validation.splitter=holdout\)"),
+        ([{"gpus": 7, "when": {"backbone.tuning": "full"}}], 1, {}, "7 GPUs with 5 folds"),
+        ([HOLDOUT], 2, {"validation.splitter": {"choice": ["group", "holdout"]}}, None),
+        ([{"gpus": 5}], 9, {}, None),
+        ([], 5, {}, None),
+    ],
+)
+def test_gpus_that_would_be_idle_are_refused_before_any_trial_runs(
+    rules: list[Any], gpus: float, search: dict[str, Any], message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.nodes", lambda: [node(16, 16)])
+    if message is None:
+        place(rules, 1, gpus, **search)
+        return
+    with pytest.raises(InputError, match=message):
+        place(rules, 1, gpus, **search)
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no\nanswer"), ValueError("bad"), RuntimeError("no")])

@@ -1,0 +1,171 @@
+"""Folds side by side: Ray actors in the trial's placement group, each with a GPU of its own and its share of the folds.
+
+Beside `ray_trial.py` this is the one file of the package that imports Ray. What runs in the actors is the same crew
+that runs folds one after another; results are the same bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+import torch
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from pasture.errors import ForageError, JobError
+from pasture.targets import Array
+from trainables.crew import FoldsHere, FoldState, Trained, Weights
+
+Build = Callable[[Sequence[int]], FoldsHere]
+
+
+class WorkerLostError(Exception):
+    """A fold worker has died: the trial's process is of no more use, its checkpoint is."""
+
+
+def bundles(resources: Mapping[str, float]) -> list[dict[str, float]]:
+    """What a trial asks Ray for in one piece each: one GPU, where it has several, with an equal share of the CPUs.
+
+    Bundles of one trial may lie on several nodes.
+    """
+    workers = max(1, int(resources.get("GPU", 0)))
+    # Rounded down to what Ray can express: thirds that add up to more than the whole would never be placed.
+    shares = {name: math.floor(amount / workers * 10_000) / 10_000 for name, amount in resources.items()}
+    return [{name: share for name, share in shares.items() if share}] * workers
+
+
+def bug(error: Exception) -> str:
+    """An error that nobody foresaw, in one line with its place."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+
+
+class FoldWorker:
+    """The actor: some folds of a trial in a process of its own."""
+
+    def __init__(self) -> None:
+        self.crew: FoldsHere | None = None
+
+    def begin(self, build: Callable[[], FoldsHere]) -> None:
+        """Begin with another trial's folds."""
+        self.crew = None  # its memory is needed for the next
+        with _place_named():
+            self.crew = build()
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """What a method of the crew returns."""
+        with _place_named():
+            return getattr(self.crew, method)(*arguments)
+
+
+@contextmanager
+def _place_named() -> Iterator[None]:
+    """Errors lose their traceback on the way to another process."""
+    try:
+        yield
+    except (ForageError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise JobError(bug(error)) from None
+
+
+class FoldWorkers:
+    """A crew of actors, kept warm from trial to trial.
+
+    Args:
+        bundles: of the placement group that this process runs in: one for each worker.
+    """
+
+    def __init__(self, bundles: Sequence[Mapping[str, float]]) -> None:
+        self.bundles = bundles
+        self.actors: list[Any] = []
+        self.owners: dict[int, Any] = {}
+
+    def begin(self, build: Build, folds: Sequence[int]) -> None:
+        """Begin with another trial's folds.
+
+        Args:
+            build: makes the crew of some of them in a worker.
+            folds: all of them; at least as many as there are workers.
+
+        Raises:
+            WorkerLostError, and whatever `build` raises.
+        """
+        if not self.actors:
+            self.actors = [self._start(index) for index in range(len(self.bundles))]
+        shares = [folds[first :: len(self.actors)] for first in range(len(self.actors))]
+        self.owners = {fold: actor for actor, share in zip(self.actors, shares, strict=True) for fold in share}
+        begun = [a.begin.remote(partial(build, share)) for a, share in zip(self.actors, shares, strict=True)]
+        self._wait(begun)
+
+    def train(self, epoch: int, scores: list[float]) -> dict[int, Trained]:
+        """One epoch of all folds at the same time."""
+        return self._all("train", epoch, scores)
+
+    def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
+        """The held-out rows of each fold."""
+        return self._all("predict", elements)
+
+    def keep(self) -> None:
+        """Each worker keeps its own."""
+        self._all("keep")
+
+    def go_back(self) -> None:
+        """To what was kept."""
+        self._all("go_back")
+
+    def best(self, fold: int) -> Weights:
+        """Fetched from the fold's worker."""
+        (weights,) = self._wait([self.owners[fold].call.remote("best", fold)])
+        found: Weights = weights
+        return found
+
+    def state(self) -> dict[int, FoldState]:
+        """Fetched from all."""
+        return self._all("state")
+
+    def load_state(self, states: Mapping[int, FoldState]) -> None:
+        """Each worker is sent its own folds'."""
+        self._wait(
+            [
+                actor.call.remote(
+                    "load_state", {fold: states[fold] for fold, owner in self.owners.items() if owner is actor}
+                )
+                for actor in self.actors
+            ]
+        )
+
+    def stop(self) -> None:
+        """End the workers."""
+        for actor in self.actors:
+            ray.kill(actor)
+        self.actors, self.owners = [], {}
+
+    def _start(self, index: int) -> Any:
+        bundle = self.bundles[index]
+        there = PlacementGroupSchedulingStrategy(
+            ray.util.get_current_placement_group(), placement_group_bundle_index=index
+        )
+        options = {"num_cpus": bundle.get("CPU", 0), "num_gpus": bundle["GPU"], "scheduling_strategy": there}
+        return ray.remote(FoldWorker).options(**options).remote()
+
+    def _all(self, method: str, *arguments: Any) -> dict[int, Any]:
+        parts = self._wait([actor.call.remote(method, *arguments) for actor in self.actors])
+        return {fold: value for part in parts if part for fold, value in part.items()}
+
+    def _wait(self, results: list[Any]) -> list[Any]:
+        """Results of all workers, or the first error of any."""
+        try:
+            found: list[Any] = ray.get(results)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            raise WorkerLostError(" ".join(str(error).split())) from None
+        return found
