@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import NamedTuple
 
 import ray
 import ray.exceptions
@@ -16,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pasture.errors import InputError, JobError
 from search_spaces.conditions import Conditions, hold
 from search_spaces.space import Space
+from trainables.crew import check_splittable
 from trainables.fold_workers import bundles
 from trainables.recipe import Recipe
 from trainables.versions import check_version
@@ -138,6 +140,18 @@ def _room(node: Mapping[str, float], part: Mapping[str, float]) -> int:
     return min(int(node.get(name, 0) / amount + 1e-9) for name, amount in part.items())
 
 
+class Request(NamedTuple):
+    """What a trial asks for.
+
+    Attributes:
+        resources: of Ray, all in all.
+        gpus_per_fold: how many of its GPUs train one fold together.
+    """
+
+    resources: dict[str, float]
+    gpus_per_fold: int = 1
+
+
 class Placement:
     """What each trial of a sweep asks Ray for.
 
@@ -150,34 +164,44 @@ class Placement:
     """
 
     def __init__(self, space: Space, limits: Limits) -> None:
-        self.requests: list[tuple[Conditions, dict[str, float]]] = []
+        self.requests: list[tuple[Conditions, Request]] = []
         for rule in space.rules:
             cpus = limits.cpus_per_trial if rule.cpus is None else rule.cpus
             gpus = limits.gpus_per_trial if rule.gpus is None else rule.gpus
-            self.requests.append((rule.when, trial_resources(cpus, gpus)))
+            together = rule.gpus_per_fold or limits.gpus_per_fold
+            if gpus is None and together > 1:
+                gpus = together
+            if gpus is not None and together > 1 and (not gpus or gpus % together):
+                raise InputError(
+                    f"a trial of {gpus:g} GPUs with {together} a fold: some would be idle; let --gpus-per-trial be a "
+                    "multiple of --gpus-per-fold"
+                )
+            self.requests.append((rule.when, Request(trial_resources(cpus, gpus), together)))
             if not rule.when:
                 break
         for recipe in space.variants("validation"):
             self._check_folds(recipe)
 
-    def resources(self, recipe: Recipe) -> dict[str, float]:
+    def request(self, recipe: Recipe) -> Request:
         """What the trials of a recipe ask for."""
         flat = recipe.flat()
-        return next(resources for when, resources in self.requests if hold(when, flat))
+        return next(request for when, request in self.requests if hold(when, flat))
 
     def _check_folds(self, recipe: Recipe) -> None:
         """Whether no GPU would be idle under any rule that trials with these folds may come under."""
         flat = recipe.flat()
-        for when, resources in self.requests:
+        for when, request in self.requests:
             known = {field: values for field, values in when.items() if field.startswith("validation.")}
             if not hold(known, flat):
                 continue
-            gpus = resources.get("GPU", 0)
-            if gpus > recipe.folds:
+            gpus = request.resources.get("GPU", 0)
+            if gpus > recipe.folds * request.gpus_per_fold:
                 raise InputError(
                     f"a trial of {gpus:g} GPUs with {recipe.folds} folds (validation.splitter="
-                    f"{recipe.validation.splitter}): each fold takes one, the others would be idle; lower "
-                    "--gpus-per-trial, or the `gpus` of a rule in the space's `resources`"
+                    f"{recipe.validation.splitter}): each fold takes {request.gpus_per_fold}, the others would be "
+                    "idle; lower --gpus-per-trial or raise --gpus-per-fold, or the rule's in the space's `resources`"
                 )
+            if request.gpus_per_fold > 1:
+                check_splittable(recipe)
             if len(known) == len(when):
                 break

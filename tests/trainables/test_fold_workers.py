@@ -101,6 +101,7 @@ def make_config(tmp_path: Path, data_folder: Path, fingerprint: str) -> MakeConf
             "run": str(tmp_path / "run"),
             "reported": 0,
             "resources": resources or {"CPU": 1.0},
+            "gpus_per_fold": 1,
             "forage": version("forage"),
             "node": None,
         }

@@ -83,7 +83,9 @@ def make_proposer(space: Space) -> Callable[..., Proposer]:
     def make(
         run: RunFolder, search: str = "optuna", seed: int = 0, trials: int = 100, space: Space = default
     ) -> Proposer:
-        return Proposer(space, search, seed, trials, Ledger(run), {"run": str(run)}, lambda _: {"CPU": 1.0})  # type: ignore[arg-type]
+        return Proposer(
+            space, search, seed, trials, Ledger(run), {"run": str(run)}, lambda _: {"resources": {"CPU": 1.0}}
+        )  # type: ignore[arg-type]
 
     return make
 
