@@ -161,9 +161,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
         "node": node,
     }
     scheduler = AshaScheduler(epochs, ledger)
-    proposer = Proposer(
-        space, plan.search, plan.seed, plan.trials, ledger, job, lambda recipe: placement.request(recipe)._asdict()
-    )
+    proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.request)
     with (
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
