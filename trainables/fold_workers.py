@@ -189,6 +189,7 @@ class FoldWorkers:
                 raise WorkerLostError(str(error.cause)) from None
             raise error.cause from None
         except ray.exceptions.RayError as error:
+            self.stop()
             raise WorkerLostError(" ".join(str(error).split())) from None
         return found
 

@@ -122,14 +122,15 @@ def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:
     parts = bundles(asked)
     if sum(_room(node, parts[0]) for node in nodes) < len(parts):
         missing = [n for n, amount in parts[0].items() if sum(_room(node, {n: amount}) for node in nodes) < len(parts)]
-        lack = f"there is too little {' and '.join(missing)}" if missing else "no node has both"
-        who, pieces = "no node", ""
-        if len(parts) > 1:
-            lack = lack if missing else "too few nodes have both"
-            who, pieces = "the cluster never", f", in {len(parts)} workers of {parts[0].get('CPU', 0):g} CPU and 1 GPU"
+        if len(parts) == 1:
+            who, pieces, neither = "no node can", "", "no node has both"
+        else:
+            who, neither = "the cluster can never", "too few nodes have both"
+            pieces = f", in {len(parts)} workers of {parts[0].get('CPU', 0):g} CPU and 1 GPU"
+        lack = f"there is too little {' and '.join(missing)}" if missing else neither
         has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
         raise InputError(
-            f"{who} can hold a trial of {cpus:g} CPU and {gpus:g} GPU{pieces}: {lack}; the cluster's nodes have {has}; "
+            f"{who} hold a trial of {cpus:g} CPU and {gpus:g} GPU{pieces}: {lack}; the cluster's nodes have {has}; "
             "lower --cpus-per-trial or --gpus-per-trial"
         )
     return asked

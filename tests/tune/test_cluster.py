@@ -59,7 +59,7 @@ def test_the_bundle_of_a_trial(
             [node(8, 1)],
             1,
             2,
-            "the cluster never can hold a trial of 1 CPU and 2 GPU, in 2 workers of 0.5 CPU and 1 GPU: ",
+            "the cluster can never hold a trial of 1 CPU and 2 GPU, in 2 workers of 0.5 CPU and 1 GPU: ",
         ),
         (
             [node(8, 1), node(8, 2)],
