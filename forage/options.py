@@ -65,7 +65,19 @@ RunsOption = Annotated[str, typer.Option(help="Where run directories lie: a path
 EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of a whole trial; the recipe's by default.")]
 CpusOption = Annotated[float, typer.Option(min=0, help="CPUs each trial asks for.")]
 GpusOption = Annotated[
-    float | None, typer.Option(min=0, help="GPUs each trial asks for; one where there is any, by default.")
+    float | None,
+    typer.Option(
+        min=0,
+        help="GPUs each trial asks for; several train its folds side by side. One where there is any, by default.",
+    ),
+]
+GpusPerFoldOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="GPUs that train one fold together, each a share of every batch; a trial with more of them trains several "
+        "folds at the same time.",
+    ),
 ]
 CacheLimitOption = Annotated[
     float | None,

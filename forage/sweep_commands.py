@@ -17,6 +17,7 @@ from forage.options import (
     EpochsOption,
     FailuresOption,
     GpusOption,
+    GpusPerFoldOption,
     HoursOption,
     JsonOption,
     KeepOption,
@@ -49,6 +50,7 @@ def sweep(
     ship_code: ShipOption = False,
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
+    gpus_per_fold: GpusPerFoldOption = 1,
     trial_timeout: TimeoutOption = None,
     max_failures: FailuresOption = 2,
     keep: KeepOption = None,
@@ -70,6 +72,7 @@ def sweep(
         keep=keep,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
+        gpus_per_fold=gpus_per_fold,
     )
     chosen = override(load_space(space), settings, epochs)
     run = new_run(runs, name or f"{Path(space).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
@@ -89,6 +92,7 @@ def train(
     ship_code: ShipOption = False,
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
+    gpus_per_fold: GpusPerFoldOption = 1,
     cache_limit: CacheLimitOption = None,
     settings: SetOption = None,
     as_json: JsonOption = False,
@@ -98,7 +102,7 @@ def train(
     from search_spaces.space import Space
     from tune.plan import Limits
 
-    limits = Limits(trials=1, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
+    limits = Limits(trials=1, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial, gpus_per_fold=gpus_per_fold)
     chosen = override(Space(load_recipe(recipe), (), {}), settings, epochs)
     run = new_run(runs, name or f"{Path(recipe).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     from tune.sweep import launch
@@ -117,6 +121,7 @@ def resume(
     ship_code: ShipOption = False,
     cpus_per_trial: Annotated[float | None, typer.Option(min=0, help="CPUs each trial asks for.")] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(min=0, help="GPUs each trial asks for.")] = None,
+    gpus_per_fold: Annotated[int | None, typer.Option(min=1, help="GPUs that train one fold together.")] = None,
     trial_timeout: TimeoutOption = None,
     max_failures: Annotated[
         int | None, typer.Option(help="How often the worker of one trial may die before the trial has failed.")
@@ -140,6 +145,7 @@ def resume(
         "data": str(data) if data else None,
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
+        "gpus_per_fold": gpus_per_fold,
         "trial_timeout": trial_timeout,
         "max_failures": max_failures,
         "keep": keep,

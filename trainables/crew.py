@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pasture.dataset import Dataset
+from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.folds import held_out_rows, make_folds, training_rows
-from pasture.targets import Array
+from pasture.targets import TARGETS, Array
 from trainables.fitted_learner import FittedLearner
 from trainables.inputs import make_inputs
 from trainables.learner import FoldLearner
 from trainables.nets import widths
+from trainables.ranks import ALONE, Ranks
 from trainables.recipe import Recipe
 
 Weights = dict[str, Tensor]
@@ -75,6 +78,19 @@ class Crew(Protocol):
         """Continue where `state` was taken, by whatever crew."""
 
 
+def check_splittable(recipe: Recipe) -> None:
+    """Whether one fold can be trained by several processes.
+
+    Raises:
+        InputError: it is no network.
+    """
+    if not recipe.neural:
+        raise InputError(
+            f"head.kind={recipe.head.kind} is fitted in one piece and cannot use several GPUs a fold; set "
+            "--gpus-per-fold 1, or gpus_per_fold: 1 by a rule in the space's `resources`"
+        )
+
+
 class FoldsHere:
     """Folds one after another, on one device of this process.
 
@@ -85,6 +101,10 @@ class FoldsHere:
         device: where to compute.
         shared: folder that all nodes of a cluster see, for feature banks under way; none is needed on one node.
         folds: which of the recipe's folds; all by default.
+        ranks: the processes that train these folds together.
+
+    Raises:
+        InputError: several processes for what is no network.
     """
 
     def __init__(
@@ -95,17 +115,25 @@ class FoldsHere:
         device: torch.device,
         shared: Folder | None = None,
         folds: Sequence[int] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        if ranks.size > 1:
+            check_splittable(recipe)
         v = recipe.validation
         assigned = make_folds(dataset, v.splitter, v.folds, v.seed)
         numbers = range(int(assigned.max()) + 1) if folds is None else folds
         inputs = make_inputs(recipe, dataset, fingerprint, device, shared)
         sizes = widths(recipe)
-        kind = FoldLearner if recipe.neural else FittedLearner
-        self.learners = {
-            fold: kind(recipe, fold, sizes, inputs, dataset, training_rows(assigned, fold), device) for fold in numbers
-        }
-        self.held_out = {fold: held_out_rows(assigned, fold) for fold in numbers}
+
+        def learner(fold: int) -> FoldLearner | FittedLearner:
+            rows = training_rows(assigned, fold)
+            if recipe.neural:
+                return FoldLearner(recipe, fold, sizes, inputs, dataset, rows, device, ranks)
+            return FittedLearner(recipe, fold, sizes, inputs, dataset, rows, device)
+
+        self.learners = {fold: learner(fold) for fold in numbers}
+        held_out = {fold: held_out_rows(assigned, fold) for fold in numbers}
+        self.held_out = {fold: rows[ranks.part(len(rows))] for fold, rows in held_out.items()}
         self.kept: dict[int, Weights] = {fold: {} for fold in numbers}
 
     def train(self, epoch: int, scores: list[float]) -> dict[int, Trained]:
@@ -116,8 +144,12 @@ class FoldsHere:
         }
 
     def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
-        """The held-out rows of each fold."""
-        return {fold: learner.predict(self.held_out[fold], elements) for fold, learner in self.learners.items()}
+        """The held-out rows of each fold, or this process's share of them."""
+        empty = np.empty((0, len(elements), len(TARGETS)))
+        return {
+            fold: learner.predict(rows, elements) if len(rows := self.held_out[fold]) else empty
+            for fold, learner in self.learners.items()
+        }
 
     def keep(self) -> None:
         """Copy the weights to the host's memory."""

@@ -1,7 +1,10 @@
 """Folds side by side: Ray actors in the trial's placement group, each with a GPU of its own and its share of the folds.
 
 Beside `ray_trial.py` this is the one file of the package that imports Ray. What runs in the actors is the same crew
-that runs folds one after another; results are the same bit for bit.
+that runs folds one after another; results are the same bit for bit. Several workers may train a fold together.
+
+Not Ray Train's TorchTrainer: it makes a placement group of its own beside the trial's, so that trials could hold what
+each other's groups wait for, and it runs a loop to its end, while a trial is judged after every epoch of all folds.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import ray
 import ray.exceptions
 import torch
@@ -22,8 +26,10 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from pasture.errors import ForageError, JobError
 from pasture.targets import Array
 from trainables.crew import FoldsHere, FoldState, Trained, Weights
+from trainables.ranks import Meeting, RankLostError, open_store
 
-Build = Callable[[Sequence[int]], FoldsHere]
+Build = Callable[[Sequence[int], Meeting | None], FoldsHere]
+_Value = TypeVar("_Value")
 
 
 class WorkerLostError(Exception):
@@ -53,6 +59,12 @@ class FoldWorker:
     def __init__(self) -> None:
         self.crew: FoldsHere | None = None
 
+    def open_store(self) -> tuple[str, int]:
+        """Host and port where other workers can meet this one."""
+        host = ray.util.get_node_ip_address()
+        self.store, port = open_store(host)
+        return host, port
+
     def begin(self, build: Callable[[], FoldsHere]) -> None:
         """Begin with another trial's folds."""
         self.crew = None  # its memory is needed for the next
@@ -70,7 +82,7 @@ def _place_named() -> Iterator[None]:
     """Errors lose their traceback on the way to another process."""
     try:
         yield
-    except (ForageError, MemoryError, torch.OutOfMemoryError):
+    except (ForageError, MemoryError, torch.OutOfMemoryError, RankLostError):
         raise
     except Exception as error:
         raise JobError(bug(error)) from None
@@ -86,32 +98,41 @@ class FoldWorkers:
     def __init__(self, bundles: Sequence[Mapping[str, float]]) -> None:
         self.bundles = bundles
         self.actors: list[Any] = []
-        self.owners: dict[int, Any] = {}
+        self.leaders: dict[int, Any] = {}
+        self.together = 1
 
-    def begin(self, build: Build, folds: Sequence[int]) -> None:
+    def begin(self, build: Build, folds: Sequence[int], together: int = 1) -> None:
         """Begin with another trial's folds.
 
         Args:
-            build: makes the crew of some of them in a worker.
-            folds: all of them; at least as many as there are workers.
+            build: makes the crew of some of them in a worker, which meets others for it.
+            folds: all of them.
+            together: how many workers train one fold.
 
         Raises:
             WorkerLostError, and whatever `build` raises.
         """
         if not self.actors:
             self.actors = [self._start(index) for index in range(len(self.bundles))]
-        shares = [folds[first :: len(self.actors)] for first in range(len(self.actors))]
-        self.owners = {fold: actor for actor, share in zip(self.actors, shares, strict=True) for fold in share}
-        begun = [a.begin.remote(partial(build, share)) for a, share in zip(self.actors, shares, strict=True)]
+        self.together = together
+        leaders = self.actors[::together]
+        self.leaders = {fold: leaders[i % len(leaders)] for i, fold in enumerate(folds)}
+        places = self._wait([actor.open_store.remote() for actor in leaders]) if together > 1 else []
+        begun = []
+        for index, actor in enumerate(self.actors):
+            group, rank = divmod(index, together)
+            meeting = Meeting(rank, together, *places[group]) if places else None
+            begun.append(actor.begin.remote(partial(build, folds[group :: len(leaders)], meeting)))
         self._wait(begun)
 
     def train(self, epoch: int, scores: list[float]) -> dict[int, Trained]:
         """One epoch of all folds at the same time."""
-        return self._all("train", epoch, scores)
+        return _of_each(self._all("train", epoch, scores))
 
     def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
         """The held-out rows of each fold."""
-        return self._all("predict", elements)
+        parts = self._all("predict", elements)
+        return {fold: np.concatenate([part[fold] for part in parts if fold in part]) for fold in self.leaders}
 
     def keep(self) -> None:
         """Each worker keeps its own."""
@@ -123,30 +144,28 @@ class FoldWorkers:
 
     def best(self, fold: int) -> Weights:
         """Fetched from the fold's worker."""
-        (weights,) = self._wait([self.owners[fold].call.remote("best", fold)])
+        (weights,) = self._wait([self.leaders[fold].call.remote("best", fold)])
         found: Weights = weights
         return found
 
     def state(self) -> dict[int, FoldState]:
-        """Fetched from all."""
-        return self._all("state")
+        """Fetched from all; of workers that train a fold together, from the first."""
+        return _of_each(self._wait([actor.call.remote("state") for actor in self.actors[:: self.together]]))
 
     def load_state(self, states: Mapping[int, FoldState]) -> None:
         """Each worker is sent its own folds'."""
-        self._wait(
-            [
-                actor.call.remote(
-                    "load_state", {fold: states[fold] for fold, owner in self.owners.items() if owner is actor}
-                )
-                for actor in self.actors
-            ]
-        )
+        sent = []
+        for index, actor in enumerate(self.actors):
+            leader = self.actors[index - index % self.together]
+            own = {fold: states[fold] for fold, first in self.leaders.items() if first is leader}
+            sent.append(actor.call.remote("load_state", own))
+        self._wait(sent)
 
     def stop(self) -> None:
         """End the workers."""
         for actor in self.actors:
             ray.kill(actor)
-        self.actors, self.owners = [], {}
+        self.actors, self.leaders = [], {}
 
     def _start(self, index: int) -> Any:
         bundle = self.bundles[index]
@@ -156,16 +175,25 @@ class FoldWorkers:
         options = {"num_cpus": bundle.get("CPU", 0), "num_gpus": bundle["GPU"], "scheduling_strategy": there}
         return ray.remote(FoldWorker).options(**options).remote()
 
-    def _all(self, method: str, *arguments: Any) -> dict[int, Any]:
-        parts = self._wait([actor.call.remote(method, *arguments) for actor in self.actors])
-        return {fold: value for part in parts if part for fold, value in part.items()}
+    def _all(self, method: str, *arguments: Any) -> list[Any]:
+        return self._wait([actor.call.remote(method, *arguments) for actor in self.actors])
 
     def _wait(self, results: list[Any]) -> list[Any]:
         """Results of all workers, or the first error of any."""
         try:
             found: list[Any] = ray.get(results)
         except ray.exceptions.RayTaskError as error:
+            if self.together > 1:  # the others of its fold wait for it, and would for ever
+                self.stop()
+            if isinstance(error.cause, RankLostError):
+                raise WorkerLostError(str(error.cause)) from None
             raise error.cause from None
         except ray.exceptions.RayError as error:
+            self.stop()
             raise WorkerLostError(" ".join(str(error).split())) from None
         return found
+
+
+def _of_each(parts: Sequence[Mapping[int, _Value]]) -> dict[int, _Value]:
+    """What workers say of their folds, in one."""
+    return {fold: value for part in parts for fold, value in part.items()}

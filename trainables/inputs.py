@@ -19,6 +19,7 @@ from trainables.feature_bank import FeatureBank, feature_bank, training_elements
 from trainables.image_cache import Watch, cached_views, silent
 from trainables.model import Batch
 from trainables.prefetch import prefetch
+from trainables.ranks import ALONE, Ranks
 from trainables.recipe import Recipe
 
 Rows = NDArray[np.int64]
@@ -27,9 +28,12 @@ Rows = NDArray[np.int64]
 class Inputs(Protocol):
     """A dataset's photographs as a network takes them. The first axis is always the image."""
 
-    def training(self, batches: Sequence[Rows], generator: np.random.Generator) -> Iterator[Batch]:
+    def training(
+        self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE
+    ) -> Iterator[Batch]:
         """Training batches, freshly augmented, each made ready while the one before is computed on. They may lie on
-        the host. All random numbers are drawn from the generator before the first batch is returned."""
+        the host. All random numbers are drawn from the generator before the first batch is returned. Of each batch only
+        this process's share is made, as it would be in the whole."""
 
     def element(self, rows: Rows, element: int) -> Batch:
         """The images under one element of D4, not augmented otherwise."""
@@ -67,10 +71,13 @@ class FeatureInputs:
         self.pool = torch.cat([drawn, torch.from_numpy(np.array(bank.replicas)).to(device)], dim=1)
         self.semantic = semantic
 
-    def training(self, batches: Sequence[Rows], generator: np.random.Generator) -> Iterator[Batch]:
+    def training(
+        self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE
+    ) -> Iterator[Batch]:
         """One of each image's D4 elements and augmented copies, drawn at random; the same one of both backbones."""
         draws = [self.draws(rows, generator) for rows in batches]
-        return (self.drawn(rows, chosen) for rows, chosen in zip(batches, draws, strict=True))
+        parts = [ranks.part(len(rows)) for rows in batches]
+        return (self.drawn(rows[p], chosen[p]) for rows, chosen, p in zip(batches, draws, parts, strict=True))
 
     def draws(self, rows: Rows, generator: np.random.Generator) -> Rows:
         """A random element or copy for each image."""
@@ -95,19 +102,22 @@ class PictureInputs:
     ) -> None:
         self.views, self.strength, self.device, self.semantic = views, recipe.augment.strength, device, semantic
 
-    def training(self, batches: Sequence[Rows], generator: np.random.Generator) -> Iterator[Batch]:
+    def training(
+        self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE
+    ) -> Iterator[Batch]:
         """Each view of each image augmented on its own, by as many threads as the trial was given CPUs."""
         jobs = []
         for rows in batches:
             seeds = generator.integers(2**32, size=len(rows)).tolist()
             draws = self.semantic.draws(rows, generator) if self.semantic else None
-            jobs.append(partial(self._augmented, rows, seeds, draws))
+            part = ranks.part(len(rows))
+            jobs.append(partial(self._augmented, rows[part], seeds[part], None if draws is None else draws[part]))
         return prefetch(jobs, torch.get_num_threads())
 
     def _augmented(self, rows: Rows, seeds: list[int], draws: Rows | None) -> Batch:
         pictures = self.views[rows]
         pipeline = build(self.strength)  # of its own: a pipeline has a state, which threads must not share
-        if pipeline is not None:
+        if pipeline is not None and len(rows):
             pictures = np.stack([augment(pipeline, views, s) for views, s in zip(pictures, seeds, strict=True)])
         host = torch.from_numpy(pictures)
         if self.device.type == "cuda":

@@ -26,6 +26,7 @@ from trainables.model import Batch, BiomassNet
 from trainables.nets import Widths, create_net, load_weights, trained_names
 from trainables.optim import create_optimizer, rate_factor, set_learning_rates
 from trainables.precision import autocast, gradient_scaler
+from trainables.ranks import ALONE, Ranks
 from trainables.recipe import Recipe
 from trainables.seeds import mix, torch_seed
 from trainables.teacher import teach
@@ -48,9 +49,11 @@ class FoldLearner:
         dataset: the truth; only `rows` of it are looked at.
         rows: the training rows.
         device: where to compute.
+        ranks: the processes that train this fold together; each has a share of every batch.
 
     Attributes:
-        micro_batch: images in memory at a time: the recipe's batch, or what of it a GPU's memory allowed.
+        micro_batch: images in memory at a time: this process's share of the recipe's batch, or what of it a GPU's
+            memory allowed.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class FoldLearner:
         dataset: Dataset,
         rows: Rows,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.recipe, self.fold, self.inputs, self.rows, self.device = recipe, fold, inputs, rows, device
+        self.ranks = ranks
         self.truth = _truth(recipe, fold, dataset, rows, device)
         with torch_seed(mix(recipe.seed, fold), device):
             # Channels-last is what pictures come as and what convolutions are fastest on.
@@ -77,7 +82,7 @@ class FoldLearner:
         self.batches = math.ceil(len(rows) / recipe.schedule.batch_size)
         self.steps_an_epoch = math.ceil(self.batches / recipe.optimizer.accumulate)
         self.scaler = gradient_scaler(device, recipe.optimizer.precision)
-        self.micro_batch = recipe.schedule.batch_size
+        self.micro_batch = math.ceil(recipe.schedule.batch_size / ranks.size)
         self._enter(0)
 
     def train_epoch(self, epoch: int, scores: list[float]) -> float:
@@ -101,16 +106,20 @@ class FoldLearner:
         total = torch.zeros((), device=self.device)
         # Batches of nearly equal size: a last batch of one image would break a batch norm.
         batches = np.array_split(generator.permutation(len(self.rows)), self.batches)
-        fed = self.inputs.training([self.rows[chosen] for chosen in batches], generator)
+        fed = self.inputs.training([self.rows[chosen] for chosen in batches], generator, self.ranks)
         every = self.recipe.optimizer.accumulate
         steps = (last - first) * self.steps_an_epoch
-        with torch_seed(seed, self.device):
+        # Dropout must not be the same in every share of a batch.
+        with torch_seed(seed + self.ranks.rank, self.device):
             for i in range(0, len(batches), every):
                 step = (epoch - first) * self.steps_an_epoch + i // every
                 set_learning_rates(self.optimizer, rate_factor(self.recipe.schedule, step, steps, scores[first:]))
                 chosen = batches[i : i + every]
                 total += self._step(list(zip(chosen, itertools.islice(fed, len(chosen)), strict=True)), generator)
-        mean = float(total) / len(self.rows)
+        self.ranks.copy_buffers(self.net)
+        if self.ema is not None:
+            self.ranks.copy_buffers(self._evaluated())
+        mean = float(self.ranks.sum(total)) / len(self.rows)
         if not math.isfinite(mean):
             raise JobError(f"fold {self.fold}, epoch {epoch + 1}: the loss is {mean}; lower the learning rates")
         return mean
@@ -202,8 +211,11 @@ class FoldLearner:
         return np.concatenate(parts)
 
     def _step(self, batches: Sequence[tuple[Rows, Batch]], generator: np.random.Generator) -> Tensor:
-        """One step of the optimiser over a few batches; the sum of their losses over images."""
-        total, self.micro_batch = halving(self.micro_batch, lambda size: self._gradients(batches, size, generator))
+        """One step of the optimiser over a few batches; the sum of their losses over this process's images."""
+        total, self.micro_batch = halving(
+            self.micro_batch, lambda size: self._gradients(batches, size, generator), self.ranks.any
+        )
+        self.ranks.sum_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         if self.recipe.optimizer.clip:
             self.scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.net.parameters(), self.recipe.optimizer.clip)
@@ -216,11 +228,15 @@ class FoldLearner:
     def _gradients(
         self, batches: Sequence[tuple[Rows, Batch]], micro_batch: int, generator: np.random.Generator
     ) -> Tensor:
-        """Add up the gradients of a few batches, at most `micro_batch` images in memory at a time."""
+        """Add up the gradients of this process's share of a few batches, at most `micro_batch` images in memory at a
+        time."""
         total = torch.zeros((), device=self.device)
         images = sum(len(chosen) for chosen, _ in batches)
         self.optimizer.zero_grad(set_to_none=True)
-        for chosen, batch in batches:
+        for whole, batch in batches:
+            chosen = whole[self.ranks.part(len(whole))]
+            if not len(chosen):
+                continue
             for part in np.array_split(np.arange(len(chosen)), math.ceil(len(chosen) / micro_batch)):
                 rows = chosen[part]
                 value = self._loss(rows, batch.part(part[0], part[-1] + 1, self.device), generator)

@@ -14,12 +14,14 @@ import torch
 
 from pasture.dataset import Dataset, read_train
 from pasture.errors import ForageError, StorageError
+from pasture.files import Folder
 from pasture.run_folder import RunFolder
 from trainables import artifacts, imported
 from trainables.crew import FoldsHere
 from trainables.data_copy import local_copy
 from trainables.fold_workers import FoldWorkers, WorkerLostError, bug, bundles
 from trainables.precision import best_device
+from trainables.ranks import ALONE, Meeting, join
 from trainables.recipe import Recipe
 from trainables.trial import Report, Trial
 from trainables.versions import check_version
@@ -34,10 +36,10 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     """Runs one trial after another in one process.
 
     The configuration holds `trial` (name), `recipe`, `data`, `fingerprint`, `run` (location of the run directory),
-    `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for), `forage` (the driver's
-    version) and `node` (the driver's, on a cluster: others fetch the data if they do not have them). Results hold
-    `epoch`, `score`, the trial's whole `report` as pairs, and `finished`, true in the last one, after everything is
-    written; or `error`, where the trial cannot go on, with `stop` where that is no fault of its own and the sweep
+    `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for), `gpus_per_fold` (how
+    many of its GPUs train one fold together), `forage` (the driver's version) and `node` (the driver's, on a cluster:
+    others fetch the data if they do not have them). Results hold `epoch`, `score`, the trial's whole `report` as pairs,
+    and `finished`, true in the last one, after everything is written; or `error`, where the trial cannot go on, with `stop` where that is no fault of its own and the sweep
     has to wait. A trial takes up its checkpoint by itself, so that it survives its worker and its driver alike.
     """
 
@@ -138,23 +140,30 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     def _new_trial(self) -> Trial:
         job, dataset = self.job, _fetched(self.job, self.recipe)
         if self.workers is None:
-            crew = _folds(job, self.recipe, dataset)
+            crew = FoldsHere(self.recipe, dataset, job["fingerprint"], best_device(), _shared(job))
             return Trial(job["trial"], self.recipe, dataset, job["fingerprint"], crew)
         trial = Trial(job["trial"], self.recipe, dataset, job["fingerprint"], self.workers)
-        self.workers.begin(partial(folds_of, job), trial.fold_numbers)
+        self.workers.begin(partial(folds_of, job), trial.fold_numbers, job["gpus_per_fold"])
         return trial
 
 
-def folds_of(job: dict[str, Any], folds: Sequence[int]) -> FoldsHere:
-    """Some folds of a trial in a process that knows nothing of it yet: a fold worker, on whatever node."""
+def folds_of(job: dict[str, Any], folds: Sequence[int], meeting: Meeting | None) -> FoldsHere:
+    """Some folds of a trial in a process that knows nothing of it yet: a fold worker, on whatever node.
+
+    Args:
+        job: configuration of the trial.
+        folds: their numbers.
+        meeting: where the processes meet that train these folds together; None for one alone.
+    """
     check_version(job["forage"])
     recipe = Recipe.parse(job["recipe"])
-    return _folds(job, recipe, _fetched(job, recipe), folds)
+    dataset, device = _fetched(job, recipe), best_device()
+    ranks = join(meeting, device) if meeting else ALONE
+    return FoldsHere(recipe, dataset, job["fingerprint"], device, _shared(job), folds, ranks)
 
 
-def _folds(job: dict[str, Any], recipe: Recipe, dataset: Dataset, folds: Sequence[int] | None = None) -> FoldsHere:
-    shared = RunFolder(job["run"]).features if job["node"] else None
-    return FoldsHere(recipe, dataset, job["fingerprint"], best_device(), shared, folds)
+def _shared(job: dict[str, Any]) -> Folder | None:
+    return RunFolder(job["run"]).features if job["node"] else None
 
 
 def _fetched(job: dict[str, Any], recipe: Recipe) -> Dataset:

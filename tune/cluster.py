@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
+from typing import NamedTuple
 
 import ray
 import ray.exceptions
@@ -16,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pasture.errors import InputError, JobError
 from search_spaces.conditions import Conditions, hold
 from search_spaces.space import Space
+from trainables.crew import check_splittable
 from trainables.fold_workers import bundles
 from trainables.recipe import Recipe
 from trainables.versions import check_machine
@@ -144,14 +146,15 @@ def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:
     parts = bundles(asked)
     if sum(_room(node, parts[0]) for node in nodes) < len(parts):
         missing = [n for n, amount in parts[0].items() if sum(_room(node, {n: amount}) for node in nodes) < len(parts)]
-        lack = f"there is too little {' and '.join(missing)}" if missing else "no node has both"
-        who, pieces = "no node", ""
-        if len(parts) > 1:
-            lack = lack if missing else "too few nodes have both"
-            who, pieces = "the cluster never", f", in {len(parts)} workers of {parts[0].get('CPU', 0):g} CPU and 1 GPU"
+        if len(parts) == 1:
+            who, pieces, neither = "no node can", "", "no node has both"
+        else:
+            who, neither = "the cluster can never", "too few nodes have both"
+            pieces = f", in {len(parts)} workers of {parts[0].get('CPU', 0):g} CPU and 1 GPU"
+        lack = f"there is too little {' and '.join(missing)}" if missing else neither
         has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
         raise InputError(
-            f"{who} can hold a trial of {cpus:g} CPU and {gpus:g} GPU{pieces}: {lack}; the cluster's nodes have {has}; "
+            f"{who} hold a trial of {cpus:g} CPU and {gpus:g} GPU{pieces}: {lack}; the cluster's nodes have {has}; "
             "lower --cpus-per-trial or --gpus-per-trial"
         )
     return asked
@@ -160,6 +163,18 @@ def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:
 def _room(node: Mapping[str, float], part: Mapping[str, float]) -> int:
     """How many such bundles a node can hold."""
     return min(int(node.get(name, 0) / amount + 1e-9) for name, amount in part.items())
+
+
+class Request(NamedTuple):
+    """What a trial asks for.
+
+    Attributes:
+        resources: of Ray, all in all.
+        gpus_per_fold: how many of its GPUs train one fold together.
+    """
+
+    resources: dict[str, float]
+    gpus_per_fold: int = 1
 
 
 class Placement:
@@ -174,34 +189,44 @@ class Placement:
     """
 
     def __init__(self, space: Space, limits: Limits) -> None:
-        self.requests: list[tuple[Conditions, dict[str, float]]] = []
+        self.requests: list[tuple[Conditions, Request]] = []
         for rule in space.rules:
             cpus = limits.cpus_per_trial if rule.cpus is None else rule.cpus
             gpus = limits.gpus_per_trial if rule.gpus is None else rule.gpus
-            self.requests.append((rule.when, trial_resources(cpus, gpus)))
+            together = rule.gpus_per_fold or limits.gpus_per_fold
+            if gpus is None and together > 1:
+                gpus = together
+            if gpus is not None and together > 1 and (not gpus or gpus % together):
+                raise InputError(
+                    f"a trial of {gpus:g} GPUs with {together} a fold: some would be idle; let --gpus-per-trial be a "
+                    "multiple of --gpus-per-fold"
+                )
+            self.requests.append((rule.when, Request(trial_resources(cpus, gpus), together)))
             if not rule.when:
                 break
         for recipe in space.variants("validation"):
             self._check_folds(recipe)
 
-    def resources(self, recipe: Recipe) -> dict[str, float]:
+    def request(self, recipe: Recipe) -> Request:
         """What the trials of a recipe ask for."""
         flat = recipe.flat()
-        return next(resources for when, resources in self.requests if hold(when, flat))
+        return next(request for when, request in self.requests if hold(when, flat))
 
     def _check_folds(self, recipe: Recipe) -> None:
         """Whether no GPU would be idle under any rule that trials with these folds may come under."""
         flat = recipe.flat()
-        for when, resources in self.requests:
+        for when, request in self.requests:
             known = {field: values for field, values in when.items() if field.startswith("validation.")}
             if not hold(known, flat):
                 continue
-            gpus = resources.get("GPU", 0)
-            if gpus > recipe.folds:
+            gpus = request.resources.get("GPU", 0)
+            if gpus > recipe.folds * request.gpus_per_fold:
                 raise InputError(
                     f"a trial of {gpus:g} GPUs with {recipe.folds} folds (validation.splitter="
-                    f"{recipe.validation.splitter}): each fold takes one, the others would be idle; lower "
-                    "--gpus-per-trial, or the `gpus` of a rule in the space's `resources`"
+                    f"{recipe.validation.splitter}): each fold takes {request.gpus_per_fold}, the others would be "
+                    "idle; lower --gpus-per-trial or raise --gpus-per-fold, or the rule's in the space's `resources`"
                 )
+            if request.gpus_per_fold > 1:
+                check_splittable(recipe)
             if len(known) == len(when):
                 break

@@ -22,7 +22,9 @@ class Limits:
         trial_timeout: seconds that a trial may run in one session; one that takes longer hangs and has failed.
         max_failures: how often a trial's worker may die (out of memory, a lost node) before the trial has failed.
         keep: how many complete trials keep their weights, the best ones; None for all.
-        cpus_per_trial, gpus_per_trial: what each trial asks Ray for; no number of GPUs means one where there is any.
+        cpus_per_trial, gpus_per_trial: what each trial asks Ray for; no number of GPUs means one where there is any,
+            or as many as a fold has.
+        gpus_per_fold: how many of a trial's GPUs train one fold together; the others train other folds.
 
     Raises:
         InputError: a limit that nothing can keep.
@@ -36,9 +38,10 @@ class Limits:
     keep: int | None = None
     cpus_per_trial: float = 1.0
     gpus_per_trial: float | None = None
+    gpus_per_fold: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("trials", "hours", "trial_timeout", "keep"):
+        for name in ("trials", "hours", "trial_timeout", "keep", "gpus_per_fold"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"--{name.replace('_', '-')} {value}: expected more than 0")

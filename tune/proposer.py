@@ -18,6 +18,7 @@ from pasture.errors import InputError
 from search_spaces.space import Space
 from trainables.recipe import Recipe
 from trainables.seeds import mix
+from tune.cluster import Request
 from tune.ledger import Ledger, Record, Status
 from tune.plan import Search
 
@@ -44,7 +45,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         ledger: proposals are written to it before they run; those of earlier sessions are told to Optuna, and those
             that have not ended are proposed again first.
         job: what every trial's configuration holds beside its recipe.
-        resources: what the trials of a recipe ask Ray for.
+        request: what the trials of a recipe ask for.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         trials: int,
         ledger: Ledger,
         job: dict[str, Any],
-        resources: Callable[[Recipe], dict[str, float]],
+        request: Callable[[Recipe], Request],
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.space, self.search, self.seed, self.trials = space, search, seed, trials
-        self.ledger, self.job, self.resources = ledger, job, resources
+        self.ledger, self.job, self.request = ledger, job, request
         self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
         self.asked: dict[str, optuna.Trial] = {}
         self.unfinished: list[Record] = []
@@ -82,7 +83,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
             "trial": record.name,
             "recipe": record.recipe,
             "reported": len(record.curve),
-            "resources": self.resources(Recipe.parse(record.recipe)),
+            **self.request(Recipe.parse(record.recipe))._asdict(),
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -167,7 +167,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
         "node": node,
     }
     scheduler = AshaScheduler(epochs, ledger)
-    proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.resources)
+    proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.request)
     with (
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,

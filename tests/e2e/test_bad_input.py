@@ -131,5 +131,6 @@ def test_what_only_ray_can_tell(
     said = forage("sweep", data, *words)
     assert said.returncode == 2, said.stderr
     assert said.stdout == ""
-    assert "no node can hold a trial of 1 CPU and 9 GPU: there is too little GPU; " in only_line(said.stderr)
+    assert "the cluster can never hold a trial of 1 CPU and 9 GPU, in 9 workers" in (line := only_line(said.stderr))
+    assert "there is too little GPU; " in line
     assert not (tmp_path / "runs").exists()

@@ -10,14 +10,16 @@ from search_spaces.space import Space
 
 RULES = [
     {"gpus": 1, "cpus": 8, "when": {"backbone.name": ["resnet50", "resnet18"], "backbone.tuning": "full"}},
+    {"gpus": 4, "gpus_per_fold": 2, "when": {"view.size": 512}},
     {"gpus": 0.25},
 ]
 
 
 def test_rules_are_kept_in_order_and_the_last_fits_all() -> None:
     space = Space.parse({"base": {}, "resources": RULES})
-    first, second, last = space.rules
-    assert first == Rule(8, 1, {"backbone.name": ("resnet50", "resnet18"), "backbone.tuning": ("full",)})
+    first, two, second, last = space.rules
+    assert first == Rule(8, 1, None, {"backbone.name": ("resnet50", "resnet18"), "backbone.tuning": ("full",)})
+    assert two == Rule(None, 4, 2, {"view.size": (512,)})
     assert second == Rule(None, 0.25)
     assert last == Rule()
 
@@ -33,10 +35,15 @@ def test_they_outlive_the_file_and_set() -> None:
     ("rules", "message"),
     [
         ({"gpus": 1}, "resources: expected a list of rules"),
-        (["gpus"], r"resources\[0\]: expected `cpus` or `gpus`"),
-        ([{"when": {"backbone.tuning": "full"}}], r"resources\[0\]: expected `cpus` or `gpus`"),
-        ([{"gpus": 1}, {"gpus": 1, "memory": 2}], r"resources\[1\]: expected `cpus` or `gpus`"),
+        (["gpus"], r"resources\[0\]: expected `cpus`, `gpus` or `gpus_per_fold`"),
+        ([{"when": {"backbone.tuning": "full"}}], r"resources\[0\]: expected `cpus`, `gpus` or `gpus_per_fold`"),
+        ([{"gpus": 1}, {"gpus": 1, "memory": 2}], r"resources\[1\]: expected `cpus`, `gpus` or `gpus_per_fold`"),
         ([{"gpus": -1}], r"resources\[0\]\.gpus: expected a number of at least 0, got -1"),
+        (
+            [{"gpus": 2, "gpus_per_fold": 0}],
+            r"resources\[0\]\.gpus_per_fold: expected a whole number of at least 1, got 0",
+        ),
+        ([{"gpus": 2, "gpus_per_fold": 1.5}], r"gpus_per_fold: expected a whole number of at least 1, got 1.5"),
         ([{"cpus": "two"}], r"resources\[0\]\.cpus: expected a number"),
         ([{"cpus": True}], r"resources\[0\]\.cpus: expected a number"),
         ([{"gpus": 1, "when": ["full"]}], r"resources\[0\]\.when: expected a mapping"),

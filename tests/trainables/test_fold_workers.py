@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import ray
 import ray.tune
+import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from safetensors.torch import load
@@ -101,6 +102,7 @@ def make_config(tmp_path: Path, data_folder: Path, fingerprint: str) -> MakeConf
             "run": str(tmp_path / "run"),
             "reported": 0,
             "resources": resources or {"CPU": 1.0},
+            "gpus_per_fold": 1,
             "forage": version("forage"),
             "node": None,
         }
@@ -312,6 +314,143 @@ def test_a_trial_whose_fold_worker_was_killed_goes_on_from_its_checkpoint(
     first, second = seen
     assert not set(first) & set(second)
     assert _gone(first + second)
+
+
+# --- one fold over both ---
+
+
+def _together(config: dict[str, Any]) -> dict[str, Any]:
+    return config | {"resources": TWO, "gpus_per_fold": 2}
+
+
+def _close(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    """Whether two trials have left the same but for rounding."""
+    run = RunFolder(one["run"])
+    tables = [run.read_oof(config["trial"]) for config in (one, two)]
+    nets = [load(run.weights(config["trial"]).read("fold1.safetensors")) for config in (one, two)]
+    assert nets[0].keys() == nets[1].keys()
+    return np.allclose(tables[0].predictions, tables[1].predictions, rtol=1e-3, atol=1e-2) and all(
+        torch.allclose(nets[0][name], nets[1][name], rtol=1e-3, atol=1e-4) for name in nets[0]
+    )
+
+
+@pytest.fixture
+def split_recipe(frozen_recipe: Recipe) -> Recipe:
+    """Nothing in it depends on which images share a process; batches of five leave shares of two and three."""
+    return frozen_recipe.with_overrides(
+        {
+            "head.dropout": 0.0,
+            "loss.lds.enabled": True,
+            "augment.strength": "medium",
+            "optimizer": {"clip": 1.0, "ema": 0.9, "accumulate": 2},
+            "schedule": {"epochs": 3, "batch_size": 5},
+        }
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["head", "network", "last batch smaller than the ranks"])
+def test_steps_of_two_processes_are_those_of_one(
+    warm: Callable[[dict[str, Any]], Any], make_config: MakeConfig, split_recipe: Recipe, kind: str
+) -> None:
+    recipe = split_recipe
+    if kind == "network":  # without batch norm, and augmented picture by picture
+        backbone = {"name": "test_vit", "tuning": "full"}
+        changes = {"backbone": backbone, "view.kind": "whole", "optimizer": {"kind": "sgd"}, "validation.folds": 2}
+        recipe = recipe.with_overrides(changes)
+    elif kind != "head":
+        recipe = recipe.with_overrides({"schedule.batch_size": 1, "optimizer.kind": "sgd"})
+    alone, split = make_config("alone", recipe), _together(make_config("split", recipe))
+    one = _alone(alone)
+    two = _steps(warm(split))
+    assert "error" not in two[-1]
+    assert _close(alone, split)
+    for a, b in zip(one, two, strict=True):
+        assert dict(b["report"])["train_loss"] == pytest.approx(dict(a["report"])["train_loss"], rel=1e-3)
+        assert dict(b["report"])["micro_batch"] == -(-recipe.schedule.batch_size // 2)
+    other = make_config("other", recipe.with_overrides({"seed": 1}))
+    _alone(other)
+    assert not _close(alone, other), "what is close shows nothing"
+
+
+@pytest.mark.slow
+def test_two_processes_end_an_epoch_with_the_same_network(
+    warm: Callable[[dict[str, Any]], Any], make_config: MakeConfig, tuned_recipe: Recipe
+) -> None:
+    """With batch norms, dropout and mixup, which differ from share to share."""
+    recipe = tuned_recipe.with_overrides({"optimizer.ema": 0.9, "augment.mixup.probability": 0.5})
+    actor = warm(_together(make_config("apart", recipe)))
+    _steps(actor, 2)
+
+    def ask(self: RayTrial) -> list[Any]:
+        def look(worker: Any) -> dict[str, bytes]:
+            learner = worker.crew.learners[0]
+            state = {**learner.net.state_dict(), **{f"ema.{k}": v for k, v in learner.ema.state_dict().items()}}
+            return {name: tensor.numpy().tobytes() for name, tensor in state.items()}
+
+        assert self.workers is not None
+        return ray.get([worker.__ray_call__.remote(look) for worker in self.workers.actors])
+
+    first, second = ray.get(actor.__ray_call__.remote(ask))
+    assert any("running_mean" in name for name in first)
+    assert first == second
+
+
+@pytest.mark.slow
+def test_both_halve_when_one_is_out_of_memory(
+    warm: Callable[[dict[str, Any]], Any], make_config: MakeConfig, split_recipe: Recipe
+) -> None:
+    recipe = split_recipe.with_overrides({"schedule.batch_size": 8})
+    alone, split = make_config("alone", recipe), _together(make_config("split", recipe))
+    _alone(alone)
+    actor = warm(split)
+    _steps(actor, 1)
+
+    def shrink(self: RayTrial) -> None:
+        def small(worker: Any) -> None:
+            for learner in worker.crew.learners.values():
+                embed = learner.net.embed
+
+                def checked(batch: Any, embed: Any = embed) -> Any:
+                    if torch.is_grad_enabled() and not torch.is_inference_mode_enabled() and len(batch.views) > 2:
+                        raise torch.OutOfMemoryError("CUDA out of memory")
+                    return embed(batch)
+
+                learner.net.embed = checked
+
+        assert self.workers is not None
+        ray.get(self.workers.actors[1].__ray_call__.remote(small))
+
+    ray.get(actor.__ray_call__.remote(shrink))
+    results = _steps(actor)
+    assert [dict(r["report"])["micro_batch"] for r in results] == [2, 2]
+    assert _close(alone, split)
+
+
+@pytest.mark.slow
+def test_nobody_waits_for_a_process_that_has_failed_or_gone(
+    warm: Callable[[dict[str, Any]], Any], make_config: MakeConfig, split_recipe: Recipe
+) -> None:
+    def spoil(self: RayTrial) -> None:
+        def fail(*_: Any) -> None:
+            raise ValueError("no way")
+
+        assert self.workers is not None
+        ray.get(self.workers.actors[1].__ray_call__.remote(lambda worker: setattr(worker.crew, "train", fail)))
+
+    actor = warm(_together(make_config("bad", split_recipe)))
+    _steps(actor, 1)
+    ray.get(actor.__ray_call__.remote(spoil))
+    (result,) = _steps(actor, 1)
+    assert result["error"].startswith("ValueError: no way (test_fold_workers.py:")
+
+    actor = warm(_together(make_config("lost", split_recipe)))
+    _steps(actor, 1)
+    pids = _pids(actor)
+    os.kill(pids[1], signal.SIGKILL)
+    with pytest.raises(WorkerLostError):
+        ray.get(actor.train.remote(), timeout=60)
+    assert _gone(pids)
 
 
 def test_a_lost_worker_is_left_to_ray(make_config: MakeConfig, frozen_recipe: Recipe, monkeypatch: Any) -> None:

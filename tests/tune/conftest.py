@@ -16,6 +16,7 @@ from search_spaces.space import Space
 from trainables.ray_trial import result_of
 from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
+from tune.cluster import Request
 from tune.disk import Disk
 from tune.ledger import Ledger, Record
 from tune.proposer import Proposer
@@ -84,7 +85,7 @@ def make_proposer(space: Space) -> Callable[..., Proposer]:
     def make(
         run: RunFolder, search: str = "optuna", seed: int = 0, trials: int = 100, space: Space = default
     ) -> Proposer:
-        return Proposer(space, search, seed, trials, Ledger(run), {"run": str(run)}, lambda _: {"CPU": 1.0})  # type: ignore[arg-type]
+        return Proposer(space, search, seed, trials, Ledger(run), {"run": str(run)}, lambda _: Request({"CPU": 1.0}))  # type: ignore[arg-type]
 
     return make
 

@@ -59,7 +59,7 @@ def test_the_bundle_of_a_trial(
             [node(8, 1)],
             1,
             2,
-            "the cluster never can hold a trial of 1 CPU and 2 GPU, in 2 workers of 0.5 CPU and 1 GPU: ",
+            "the cluster can never hold a trial of 1 CPU and 2 GPU, in 2 workers of 0.5 CPU and 1 GPU: ",
         ),
         (
             [node(8, 1), node(8, 2)],
@@ -85,9 +85,10 @@ RULES = [
 ]
 
 
-def place(rules: list[Any], cpus: float, gpus: float | None, **search: Any) -> cluster.Placement:
+def place(rules: list[Any], cpus: float, gpus: float | None, together: int = 1, **search: Any) -> cluster.Placement:
     space = Space.parse({"search": search, "resources": rules})
-    return cluster.Placement(space, Limits(trials=1, cpus_per_trial=cpus, gpus_per_trial=gpus))
+    limits = Limits(trials=1, cpus_per_trial=cpus, gpus_per_trial=gpus, gpus_per_fold=together)
+    return cluster.Placement(space, limits)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_the_first_rule_that_fits_says_what_a_trial_asks_for(
 ) -> None:
     monkeypatch.setattr("ray.nodes", lambda: [node(8, 1)])
     placement = place(RULES, 2, 0.25)
-    assert placement.resources(Recipe().with_overrides(fields)) == bundle
+    assert placement.request(Recipe().with_overrides(fields)) == (bundle, 1)
 
 
 def test_a_rule_whose_trials_no_node_can_hold_is_refused_before_any_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +112,7 @@ def test_a_rule_whose_trials_no_node_can_hold_is_refused_before_any_runs(monkeyp
     with pytest.raises(InputError, match="2 CPU and 1 GPU: there is too little GPU"):
         place(RULES, 2, None)
     every = place([{"cpus": 1}, {"cpus": 99}], 2, None)  # the second is for no trial
-    assert every.resources(Recipe()) == {"CPU": 1}
+    assert every.request(Recipe()) == ({"CPU": 1}, 1)
 
 
 HOLDOUT = {"gpus": 1, "when": {"validation.splitter": "holdout"}}
@@ -120,7 +121,7 @@ HOLDOUT = {"gpus": 1, "when": {"validation.splitter": "holdout"}}
 @pytest.mark.parametrize(
     ("rules", "gpus", "search", "message"),
     [
-        ([], 6, {}, "a trial of 6 GPUs with 5 folds .*: each fold takes one, the others would be idle; lower --gpus"),
+        ([], 6, {}, "a trial of 6 GPUs with 5 folds .*: each fold takes 1, the others would be idle; lower --gpus"),
         ([], 3, {"validation.folds": {"integer": [2, 9]}}, "3 GPUs with 2 folds"),
         ([], 2, {"validation.splitter": {"choice": ["group", "holdout"]}}, r"1 folds \(validation.splitter=holdout\)"),
         ([{"gpus": 7, "when": {"backbone.tuning": "full"}}], 1, {}, "7 GPUs with 5 folds"),
@@ -138,6 +139,46 @@ def test_gpus_that_would_be_idle_are_refused_before_any_trial_runs(
         return
     with pytest.raises(InputError, match=message):
         place(rules, 1, gpus, **search)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "together", "asked"),
+    [(None, 2, ({"CPU": 1, "GPU": 2}, 2)), (4, 2, ({"CPU": 1, "GPU": 4}, 2)), (10, 2, ({"CPU": 1, "GPU": 10}, 2))],
+)
+def test_several_gpus_may_train_one_fold(
+    gpus: float | None, together: int, asked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.nodes", lambda: [node(16, 16)])
+    assert place([], 1, gpus, together).request(Recipe()) == asked
+    assert place([{"gpus": gpus or 2, "gpus_per_fold": 2}], 1, 16).request(Recipe()) == asked
+
+
+@pytest.mark.parametrize(
+    ("rules", "gpus", "together", "message"),
+    [
+        ([], 3, 2, "a trial of 3 GPUs with 2 a fold: some would be idle; let --gpus-per-trial be a multiple"),
+        ([], 0.5, 2, r"a trial of 0\.5 GPUs with 2 a fold"),
+        ([], 0, 2, "a trial of 0 GPUs with 2 a fold"),
+        ([], 2, 4, "a trial of 2 GPUs with 4 a fold"),
+        ([], 12, 2, "a trial of 12 GPUs with 5 folds .*: each fold takes 2, the others"),
+        ([], None, 32, "too little GPU"),
+        ([{"gpus": 1}], 2, 2, "a trial of 1 GPUs with 2 a fold"),
+    ],
+)
+def test_gpus_that_do_not_go_round_are_refused(
+    rules: list[Any], gpus: float | None, together: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.nodes", lambda: [node(16, 16)])
+    with pytest.raises(InputError, match=message):
+        place(rules, 1, gpus, together)
+
+
+def test_what_is_no_network_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.nodes", lambda: [node(16, 16)])
+    ridge = Space.parse({"base": {"head": {"kind": "ridge"}}})
+    with pytest.raises(InputError, match=r"head\.kind=ridge is fitted in one piece and cannot use several GPUs a fold"):
+        cluster.Placement(ridge, Limits(trials=1, gpus_per_trial=2, gpus_per_fold=2))
+    assert cluster.Placement(ridge, Limits(trials=1, gpus_per_trial=2)).request(ridge.base).gpus_per_fold == 1
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no\nanswer"), ValueError("bad"), RuntimeError("no")])
