@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from functools import lru_cache
@@ -31,12 +32,13 @@ _STATE = "trial.pt"
 class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     """Runs one trial after another in one process.
 
-    The configuration holds `trial` (name), `recipe`, `data`, `fingerprint`, `run` (location of the run directory),
-    `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for), `forage` (the driver's
-    version) and `node` (the driver's, on a cluster: others fetch the data if they do not have them). Results hold
-    `epoch`, `score`, the trial's whole `report` as pairs, and `finished`, true in the last one, after everything is
-    written; or `error`, where the trial cannot go on, with `stop` where that is no fault of its own and the sweep
-    has to wait. A trial takes up its checkpoint by itself, so that it survives its worker and its driver alike.
+    The configuration holds `trial` (name), `recipe` (as JSON), `data`, `fingerprint`, `run` (location of the run
+    directory), `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for), `forage`
+    (the driver's version) and `node` (the driver's, on a cluster: others fetch the data if they do not have them).
+    Results hold `epoch`, `score`, the trial's whole `report` as pairs, and `finished`, true in the last one, after
+    everything is written; or `error`, where the trial cannot go on, with `stop` where that is no fault of its own and
+    the sweep has to wait. A trial takes up its checkpoint by itself, so that it survives its worker and its driver
+    alike.
     """
 
     @classmethod
@@ -49,7 +51,7 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         check_version(config["forage"])
         self.job = config
         self.run = RunFolder(config["run"])
-        self.recipe = Recipe.parse(config["recipe"])
+        self.recipe = Recipe.parse(json.loads(config["recipe"]))
         self.trial: Trial | None = None
         self.curve: list[Report] = []
         self.position = 0
@@ -89,6 +91,10 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
             self.trial.load_state(state.read_bytes())
             self.curve = list(self.trial.curve)
             self.position = len(self.curve)
+
+    def get_auto_filled_metrics(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """Nothing: Ray would send the configuration back with every report and keep statistics of its own clocks."""
+        return {}
 
     def _advance(self) -> dict[str, Any]:
         if self.trial is None and not self.written:
