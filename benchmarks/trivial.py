@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import ray.tune
 
-from trainables.ray_trial import result_of
+from trainables.ray_trial import RayTrial, result_of
 
 
 class TrivialTrial(ray.tune.Trainable):  # type: ignore[misc]
     """Reports a formula `epochs` times, in the words of `trainables.ray_trial.RayTrial`."""
 
+    get_auto_filled_metrics = RayTrial.get_auto_filled_metrics
+
     def setup(self, config: dict[str, Any]) -> None:
         """Begin a trial."""
-        self.job, self.epoch = config, 0
+        recipe = config["recipe"]
+        self.recipe, self.epoch = json.loads(recipe) if isinstance(recipe, str) else recipe, 0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another in the same process."""
@@ -32,11 +36,11 @@ class TrivialTrial(ray.tune.Trainable):  # type: ignore[misc]
             "best_epoch": self.epoch,
             "train_loss": 1.0,
             **{f"r2_{target}": score for target in ("green", "dead", "clover", "gdm", "total")},
-            "head_lr": self.job["recipe"]["optimizer"]["head_lr"],
+            "head_lr": self.recipe["optimizer"]["head_lr"],
             "seconds": 0.0,
             "images_per_second": 0.0,
         }
-        finished = self.epoch >= self.job["recipe"]["schedule"]["epochs"]
+        finished = self.epoch >= self.recipe["schedule"]["epochs"]
         return result_of(report, finished)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

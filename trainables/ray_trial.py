@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -35,12 +36,13 @@ _STATE = "trial.pt"
 class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     """Runs one trial after another in one process.
 
-    The configuration holds `trial` (name), `recipe`, `data`, `fingerprint`, `run` (location of the run directory),
-    `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for), `gpus_per_fold` (how
-    many of its GPUs train one fold together), `forage` (the driver's version) and `node` (the driver's, on a cluster:
-    others fetch the data if they do not have them). Results hold `epoch`, `score`, the trial's whole `report` as pairs,
-    and `finished`, true in the last one, after everything is written; or `error`, where the trial cannot go on, with `stop` where that is no fault of its own and the sweep
-    has to wait. A trial takes up its checkpoint by itself, so that it survives its worker and its driver alike.
+    The configuration holds `trial` (name), `recipe` (as JSON), `data`, `fingerprint`, `run` (location of the run
+    directory), `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for),
+    `gpus_per_fold` (how many of its GPUs train one fold together), `forage` (the driver's version) and `node` (the
+    driver's, on a cluster: others fetch the data if they do not have them). Results hold `epoch`, `score`, the trial's
+    whole `report` as pairs, and `finished`, true in the last one, after everything is written; or `error`, where the
+    trial cannot go on, with `stop` where that is no fault of its own and the sweep has to wait. A trial takes up its
+    checkpoint by itself, so that it survives its worker and its driver alike.
     """
 
     @classmethod
@@ -59,7 +61,7 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         self.run = RunFolder(config["run"])
         if self.workers is None and len(parts := bundles(config["resources"])) > 1:
             self.workers = FoldWorkers(parts)
-        self.recipe = Recipe.parse(config["recipe"])
+        self.recipe = Recipe.parse(json.loads(config["recipe"]))
         self.trial: Trial | None = None
         self.curve: list[Report] = []
         self.position = 0
@@ -104,6 +106,10 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
             self.trial.load_state(state.read_bytes())
             self.curve = list(self.trial.curve)
             self.position = len(self.curve)
+
+    def get_auto_filled_metrics(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """Nothing: Ray would send the configuration back with every report and keep statistics of its own clocks."""
+        return {}
 
     def _advance(self) -> dict[str, Any]:
         if self.trial is None and not self.written:

@@ -18,6 +18,8 @@ from tune.proposer import Proposer
 from tune.stop import Stop
 
 _TABLE_SECONDS = 10.0
+_TABLE_SHARE = 0.01
+"""Of the driver's time, at most: the table of a long sweep takes a while to write."""
 
 
 def _closed_by_failure(entry: Callable[..., None]) -> Callable[..., None]:
@@ -58,7 +60,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
     ) -> None:
         self.ledger, self.scheduler, self.proposer = ledger, scheduler, proposer
         self.disk, self.stop, self.watch = disk, stop, watch
-        self.table_written = time.monotonic()
+        self.table_written, self.table_cost = time.monotonic(), 0.0
 
     @_closed_by_failure
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -104,9 +106,11 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
     def _end(self, record: Record) -> None:
         self.proposer.tell(record)
         self.disk.tidy(record)
-        if time.monotonic() - self.table_written > _TABLE_SECONDS:
+        start = time.monotonic()
+        if start - self.table_written > max(_TABLE_SECONDS, self.table_cost / _TABLE_SHARE):
             self.ledger.write_table()
             self.table_written = time.monotonic()
+            self.table_cost = self.table_written - start
         self.watch(record)
 
     def _record(self, trial: Any) -> Record:

@@ -7,7 +7,6 @@ and a new sampler, so that resuming needs no pickle, no snapshot of Ray's and no
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -79,11 +78,14 @@ class Ledger:
         with ThreadPoolExecutor(16) as pool:
             records = list(pool.map(self._read, names))
         self.records: dict[str, Record] = {r.name: r for r in sorted(records, key=lambda r: r.number)}
+        self._free = 0
 
     @property
     def next_number(self) -> int:
         """The lowest free number: the next one, or that of a record that somebody deleted."""
-        return next(n for n in itertools.count() if trial_name(n) not in self.records)
+        while trial_name(self._free) in self.records:  # no record ever goes: what was taken stays so
+            self._free += 1
+        return self._free
 
     def propose(self, params: dict[str, Any], recipe: Recipe | None, error: str = "") -> Record:
         """Write a new trial down before it runs; without a recipe, one that could not be made."""

@@ -6,6 +6,7 @@ running for ever; here PRUNED, FAIL and COMPLETE are told as what they are.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +82,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         return {
             **self.job,
             "trial": record.name,
-            "recipe": record.recipe,
+            "recipe": json.dumps(record.recipe),  # one text: Ray copies, flattens and keeps whatever has parts
             "reported": len(record.curve),
             **self.request(Recipe.parse(record.recipe))._asdict(),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 from collections.abc import Callable, Iterator
@@ -49,7 +50,7 @@ def make_config(run: RunFolder, data_folder: Path, fingerprint: str, frozen_reci
     def make(trial: str = "t0", reported: int = 0, **fields: object) -> dict[str, Any]:
         return {
             "trial": trial,
-            "recipe": frozen_recipe.with_overrides(fields).to_dict(),
+            "recipe": json.dumps(frozen_recipe.with_overrides(fields).to_dict()),
             "data": str(data_folder),
             "fingerprint": fingerprint,
             "run": str(run),
@@ -298,5 +299,5 @@ def test_another_recipe_under_the_same_name_is_trained(make_config: MakeConfig, 
     _to_the_end(RayTrial(config=make_config()))
     _to_the_end(RayTrial(config=make_config(seed=4)))
     assert run.read_oof("t0").metadata["recipe"]["seed"] == 4
-    recipe = Recipe.parse(make_config(seed=4)["recipe"])
+    recipe = Recipe.parse(json.loads(make_config(seed=4)["recipe"]))
     assert artifacts.read_finished(run, "t0", recipe, make_config()["fingerprint"]) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -117,13 +118,14 @@ def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
             event()
             assert isinstance(config, dict)
             trial: Any = SimpleNamespace(config=config, last_result={})
+            recipe = json.loads(config["recipe"])
             keeper.on_trial_start(0, [], trial)
             for epoch in range(1, epochs + 1):
-                if _fails(config["recipe"], epoch):
+                if _fails(recipe, epoch):
                     result: dict[str, Any] = {"error": "the loss is nan", "done": True}
                 else:
                     finished = epoch == epochs
-                    told = _report(epoch, _formula(config["recipe"], epoch))
+                    told = _report(epoch, _formula(recipe, epoch))
                     result = result_of(told, finished)
                 if not result["done"]:
                     if scheduler.on_trial_result(None, trial, result) == scheduler.STOP:

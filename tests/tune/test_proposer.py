@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -46,8 +47,8 @@ def test_a_proposal(run: RunFolder, make_proposer: Make) -> None:
     assert config.keys() == {"run", "trial", "recipe", "reported", "resources"}
     assert (config["run"], config["reported"]) == (str(run), 0)
     record = Ledger(run).records[config["trial"]]
-    assert (record.status, record.recipe) == ("PENDING", config["recipe"])
-    recipe = Recipe.parse(config["recipe"])
+    assert (record.status, record.recipe) == ("PENDING", json.loads(config["recipe"]))
+    recipe = Recipe.parse(json.loads(config["recipe"]))
     assert recipe.head.dropout == record.params["head.dropout"]
     assert recipe.backbone.name == "resnet18"
 
@@ -177,7 +178,7 @@ def test_unfinished_trials_come_first_with_the_same_recipe(
     again = make_proposer(run, search)
     configs = [again.suggest("id") for _ in range(3)]
     assert all(isinstance(c, dict) for c in configs)
-    told = [(c["trial"], c["recipe"], c["reported"]) for c in configs]  # type: ignore[index]
+    told = [(c["trial"], json.loads(c["recipe"]), c["reported"]) for c in configs]  # type: ignore[index]
     assert told[:2] == [(first.name, first.recipe, 0), (third.name, third.recipe, 2)]
     assert told[2][0] not in (first.name, second.name, third.name)
     for trial, record in zip(again.study.trials, again.ledger.records.values(), strict=True):

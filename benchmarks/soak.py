@@ -1,0 +1,133 @@
+"""A long sweep of trials that do nothing: does the driver's memory stay flat, and is all handed back at the end?
+
+    python -m benchmarks.soak --trials 2000
+
+Prints, after an eighth, a quarter, a half and all of the trials, how long they have taken and what the driver holds;
+then what there was before the sweep and is after it, with Ray still up. Exit status 1 where the driver's memory has
+grown by more than a tenth from an eighth of the trials to all, or where anything was not handed back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import ray
+import ray.util
+
+from benchmarks import harness
+from tune import sweep
+from tune.ledger import Record
+from tune.progress import Progress
+
+GROWTH = 1.1
+"""The most that the driver may hold after all trials, over what it held after an eighth of them."""
+
+WARM_UP = 16
+"""Trials of a sweep before, so that what is loaded and opened once is loaded and open."""
+
+PATIENCE = 10.0
+"""Seconds that Ray has to end what it was told to end."""
+
+
+def memory() -> float:
+    """Megabytes of this process, what it shares with others counted by its share (PSS), after a tidying."""
+    gc.collect()
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def left() -> dict[str, float]:
+    """What can leak: the driver's open `files` and `threads`; Ray's `actors`, placement `groups` and busy `cpus`."""
+    groups = ray.util.placement_group_table().values()
+    return {
+        "files": len(list(Path("/proc/self/fd").iterdir())),
+        "threads": len(list(Path("/proc/self/task").iterdir())),
+        "actors": sum(1 for _ in actors()),
+        "groups": sum(group["state"] != "REMOVED" for group in groups),
+        "cpus": ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0.0),
+    }
+
+
+def actors() -> Iterator[int]:
+    """Living processes below this one that run trials; Ray gives its workers such titles."""
+    parents, titled = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"TrivialTrial" in (folder / "cmdline").read_bytes():
+                titled.append(int(folder.name))
+        except OSError:
+            continue  # gone
+    for pid in titled:
+        above = pid
+        while above in parents and above != os.getpid():
+            above = parents[above]
+        if above == os.getpid():
+            yield pid
+
+
+@contextmanager
+def metered(at: list[int], tell: Callable[[int], None]) -> Iterator[None]:
+    """Have so many ended trials of the sweep in here told of."""
+
+    class Meter(Progress):
+        def watch(self, record: Record) -> None:
+            super().watch(record)
+            if record.status == "COMPLETE" and (ended := len(self.ledger.ended())) in at:
+                tell(ended)
+
+    with mock.patch.object(sweep, "Progress", Meter):
+        yield
+
+
+def soak(trials: int) -> bool:
+    """Print what is held on the way and at the end; whether all is well."""
+    marks, held = [trials // part for part in (8, 4, 2, 1)], []
+    began = time.monotonic()
+
+    def tell(ended: int) -> None:
+        held.append(memory())
+        # Not `print` alone: a sweep keeps standard output for its results.
+        line = f"{ended:>6,} trials  {time.monotonic() - began:>6,.0f} s  {held[-1]:,.0f} MB"
+        print(line, file=sys.__stdout__, flush=True)
+
+    with harness.session() as scratch:
+        harness.forage(scratch, WARM_UP, 1)
+        before, began = settled({}), time.monotonic()
+        with metered(marks, tell):
+            harness.forage(scratch, trials, 1)
+        after = settled(before)
+    grown = held[-1] / held[0]
+    print(f"memory of the driver has grown by {100 * (grown - 1):.1f} % from {marks[0]:,} to {marks[-1]:,} trials")
+    for name, value in after.items():
+        print(f"{name:>8}: {before[name]:g} before, {value:g} after")
+    return grown <= GROWTH and all(value <= before[name] for name, value in after.items())
+
+
+def settled(before: dict[str, float]) -> dict[str, float]:
+    """What is left once it is no more than before, or Ray has had the time to end what it was told to."""
+    deadline = time.monotonic() + PATIENCE
+    now = left()
+    while time.monotonic() < deadline and any(value > before.get(name, 0) for name, value in now.items()):
+        time.sleep(0.5)
+        now = left()
+    return now
+
+
+def main() -> None:
+    """Exit status 1 where something grows or stays."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=2000)
+    sys.exit(not soak(parser.parse_args().trials))
+
+
+if __name__ == "__main__":
+    main()
