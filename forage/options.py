@@ -53,7 +53,7 @@ DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Data folder 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory that `forage sweep` wrote.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 AddressOption = Annotated[
-    str, typer.Option(help="Where Ray is: `local`, `auto` (a cluster on this machine), HOST:PORT or ray://HOST:PORT.")
+    str, typer.Option(help="Where Ray is: `local`, `auto` (the cluster that this machine is a node of) or HOST:PORT.")
 ]
 ShipOption = Annotated[
     bool,

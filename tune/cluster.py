@@ -51,7 +51,7 @@ def connect(address: str, ship_code: bool = False) -> Iterator[None]:
         ship_code: send forage's own code to the nodes of a cluster.
 
     Raises:
-        InputError: there is no cluster at that address, or a node of it has another forage, or none.
+        InputError: there is no cluster at that address, it is Ray Client's, or a node has another forage, or none.
         JobError: Ray does not start here.
     """
     os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
@@ -59,6 +59,13 @@ def connect(address: str, ship_code: bool = False) -> Iterator[None]:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's end is told by its record, in one line
     if ship_code and address == "local":
         raise InputError("--ship-code is for the nodes of a cluster: give its --address, too")
+    if address.startswith("ray://"):
+        # It would run Tune, and with it the ledger, on the head; and this machine, which has the data, the lock and the
+        # signals, would be no node of the cluster.
+        raise InputError(
+            f"--address {address}: forage does not run through Ray Client; run it on a node of the cluster with "
+            "--address HOST:PORT, or as a job with `ray job submit` (deploy/submit.sh)"
+        )
     _check_answers(address)
     try:
         # address="local" starts a Ray of our own even where the address file of a dead one still lies about.
@@ -89,7 +96,7 @@ def connect(address: str, ship_code: bool = False) -> Iterator[None]:
 
 def _check_answers(address: str) -> None:
     """Knock at HOST:PORT: Ray itself would try for a quarter of an hour before it says that nobody is there."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if not port.isdigit():
         return
     try:

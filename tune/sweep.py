@@ -27,8 +27,8 @@ from tune.bookkeeper import Bookkeeper
 from tune.cluster import Placement, connect
 from tune.depot import handing_out
 from tune.disk import Disk
-from tune.head import watched_head
 from tune.ledger import Ledger, Record
+from tune.lifeline import lifeline
 from tune.lock import Hold, alone
 from tune.plan import Limits, Plan, Search
 from tune.progress import Progress
@@ -172,7 +172,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
         Progress(ledger, plan.trials, epochs, run.name) as progress,
         tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
         Stop(plan.hours, plan.until_score, hold) as stop,
-        watched_head(run),
+        lifeline(run),
         _resumable(run),
     ):
 

@@ -148,7 +148,7 @@ def test_a_sweep_that_has_used_its_budget_says_how_to_go_on(
     import tune.sweep
     from tune.plan import Plan
 
-    def resume(run: RunFolder, address: str, changes: Any) -> Any:
+    def resume(run: RunFolder, address: str, changes: Any, ship_code: bool) -> Any:
         run.write_sweep(asdict(replace(Plan.read(run), **changes)))
         return outcome(run, stopped_by)
 
@@ -168,7 +168,7 @@ def test_hours_that_were_too_few_for_any_trial_are_no_failure(
         record.status = "RUNNING"
         ledger.write(record)
     swept.write_sweep(swept.read_sweep() | {"hours": 1.0})
-    monkeypatch.setattr(tune.sweep, "resume", lambda *_: outcome(swept, "hours"))
+    monkeypatch.setattr(tune.sweep, "resume", lambda *_, **__: outcome(swept, "hours"))
     assert shell("resume", swept).status == 0
 
 

@@ -201,11 +201,19 @@ def test_no_ray_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999", "nowhere.invalid:6379"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nowhere.invalid:6379"])
 def test_an_address_where_nobody_listens_is_said_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray would try for minutes"))
     with pytest.raises(InputError, match=f"--address {address}: no Ray cluster answers"), cluster.connect(address):
         pass
+
+
+def test_ray_client_is_refused_with_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Tune would run on the head"))
+    instead = "with --address HOST:PORT, or as a job with `ray job submit`"
+    with pytest.raises(InputError, match=instead) as caught, cluster.connect("ray://127.0.0.1:10001"):
+        pass
+    assert "\n" not in str(caught.value)
 
 
 def test_an_address_where_somebody_listens_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:

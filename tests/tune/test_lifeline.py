@@ -12,18 +12,19 @@ import sys, time
 from types import SimpleNamespace
 import ray
 from pasture.run_folder import RunFolder
-from tune import head
+from tune import lifeline
 
-head.KNOCK_SECONDS = 0.05
-ray.get_runtime_context = lambda: SimpleNamespace(gcs_address=sys.argv[1])
-with head.watched_head(RunFolder("/runs/night")):
+lifeline.KNOCK_SECONDS = 0.05
+ray.get_runtime_context = lambda: SimpleNamespace(gcs_address=sys.argv[1], get_node_id=lambda: "here")
+ray.nodes = lambda: [{"NodeID": "there", "Alive": True}, {"NodeID": "here", "Alive": sys.argv[3] == "alive"}]
+with lifeline.lifeline(RunFolder("/runs/night")):
     time.sleep(float(sys.argv[2]))
 print("over")
 """
 
 
-def drive(address: str, seconds: float) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-c", DRIVER, address, str(seconds)]
+def drive(address: str, seconds: float, node: str = "alive") -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-c", DRIVER, address, str(seconds), node]
     return subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
 
 
@@ -32,8 +33,16 @@ def test_a_head_that_answers_no_more_ends_the_process_with_a_line() -> None:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     ended = drive(address, 60)
     assert (ended.returncode, ended.stdout) == (1, "")
-    line = f"forage: the head of the Ray cluster ({address}) answers no more; on another cluster, go on with: "
-    assert ended.stderr == f"{line}forage resume /runs/night\n"
+    assert ended.stderr == (
+        f"forage: the head of Ray ({address}) answers no more; go on with: forage resume /runs/night\n"
+    )
+
+
+def test_a_node_that_has_died_under_the_driver_does_so_too() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=500) as server:
+        ended = drive(f"127.0.0.1:{server.getsockname()[1]}", 60, "dead")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "(raylet) has died; go on with: forage resume /runs/night\n" in ended.stderr
 
 
 @pytest.mark.parametrize("seconds", [0, 2])
