@@ -12,6 +12,7 @@ import ray.tune
 from tune.asha import AshaScheduler
 from tune.disk import Disk
 from tune.ledger import Ledger, Record
+from tune.promotion import Promotion
 from tune.proposer import Proposer
 
 _TABLE_SECONDS = 10.0
@@ -25,6 +26,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         scheduler: knows which trials it stopped.
         proposer: is told how trials end.
         disk: is tidied when a trial ends.
+        promotion: knows which trials wait in vain.
         watch: called after every event, with the record it was about.
     """
 
@@ -34,16 +36,17 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         scheduler: AshaScheduler,
         proposer: Proposer,
         disk: Disk,
+        promotion: Promotion,
         watch: Callable[[Record], None],
     ) -> None:
         self.ledger, self.scheduler, self.proposer = ledger, scheduler, proposer
-        self.disk, self.watch = disk, watch
+        self.disk, self.promotion, self.watch = disk, promotion, watch
         self.table_written = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has got its worker; not always its first."""
         record = self._record(trial)
-        if record.status == "PENDING":
+        if record.status in ("PENDING", "WAITING"):
             record.status = "RUNNING"
             self.ledger.write(record)
         self.watch(record)
@@ -64,7 +67,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
             self.watch(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial has finished, was pruned or gave up: its last result said so and is written down."""
+        """The trial has finished, was pruned, waits or gave up: its last result said so and is written down."""
         self._end(self._record(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -77,10 +80,15 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
 
     def _end(self, record: Record) -> None:
         self.proposer.tell(record)
-        self.disk.tidy(record)
+        if record.status != "WAITING":
+            self.disk.tidy(record)
+        settled = self.promotion.settle()
         if time.monotonic() - self.table_written > _TABLE_SECONDS:
             self.ledger.write_table()
             self.table_written = time.monotonic()
+        for other in settled:
+            if other is not record:
+                self.watch(other)
         self.watch(record)
 
     def _record(self, trial: Any) -> Record:
