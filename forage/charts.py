@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 GOOD: Final = "#2a6f4e"
 BEST: Final = "#d9822b"
 DIM: Final = "#b5b5b5"
+WAITS: Final = "#5b8db8"
 BASELINE_LINE: Final = {"color": "#a33b3b", "dash": "dash", "width": 1.5}
 
 _LONGEST: Final = 40

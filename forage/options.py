@@ -88,6 +88,14 @@ CacheLimitOption = Annotated[
         callback=set_cache_limit,
     ),
 ]
+PromoteOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Train all trials for a first stage only, a third of the epochs; then the best N go on to the end. All "
+        "that ASHA does not prune go on, by default.",
+    ),
+]
 HoursOption = Annotated[
     float | None, typer.Option(help="Stop after so many hours, to be resumed; each session has as many again.")
 ]

@@ -15,7 +15,7 @@ from pasture.metric import baseline_r2
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
 from trainables.d4 import tta_elements
-from tune.ledger import Ledger, Record
+from tune.ledger import Ledger, Record, Status
 
 NAME = "report.html"
 MOST_ROWS = 20
@@ -38,7 +38,7 @@ def write_run_report(run: RunFolder) -> str:
     """
     ledger = Ledger(run)
     records = list(ledger.records.values())
-    scored = [r for r in records if r.status in ("COMPLETE", "PRUNED") and r.score is not None]
+    scored = [r for r in records if r.status in ("COMPLETE", "PRUNED", "WAITING") and r.score is not None]
     best = ledger.best()
     baseline = baseline_r2(run.read_truth()[list(TARGETS)].to_numpy(dtype=float))
 
@@ -47,17 +47,19 @@ def write_run_report(run: RunFolder) -> str:
         "A trial is one recipe trained on all folds in lock-step. Its score is the competition's globally weighted R² "
         "over all images, each predicted by the model that has not seen it, at the trial's best epoch."
     )
-    counts = {status: len(ledger.with_status(status)) for status in ("COMPLETE", "PRUNED", "FAILED", "RUNNING")}
+    ended: tuple[Status, ...] = ("COMPLETE", "PRUNED", "FAILED")
+    counts = {status: len(ledger.with_status(status)) for status in (*ended, "WAITING", "RUNNING")}
     page.cards(
         [
             (f"{best.score:.4f}" if best else "-", f"best score, {best.name}" if best else "no complete trial yet"),
             (f"{baseline:.4f}", "predicting each target's mean"),
-            *((str(count), status.lower()) for status, count in counts.items() if count or status != "RUNNING"),
+            *((str(count), status.lower()) for status, count in counts.items() if count or status in ended),
         ]
     )
     if scored:
         names = run_charts.searched(records)
-        caption = f"A pruned trial stands at the score it was stopped with.{_below(scored, baseline)}"
+        waits = " One that waits has trained the first stage." if counts["WAITING"] else ""
+        caption = f"A pruned trial stands at the score it was stopped with.{waits}{_below(scored, baseline)}"
         page.figure("Score of every trial", caption, run_charts.score_by_trial(scored, baseline))
         caption = "Out-of-fold score after every epoch."
         page.figure("Learning curves", caption, run_charts.learning_curves(scored, best, baseline))

@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from forage.charts import BEST, DIM, GOOD, baseline_line, framed, label, score_range, whole_numbers
+from forage.charts import BEST, DIM, GOOD, WAITS, baseline_line, framed, label, score_range, whole_numbers
 from pasture.targets import TARGETS
 from tune.ledger import Record
 
@@ -23,7 +23,7 @@ _LOG_SPAN = 20.0
 def score_by_trial(records: Sequence[Record], baseline: float) -> go.Figure:
     """Score of every trial in the order of proposal, and the best so far of those complete."""
     figure = go.Figure()
-    for status, color in (("PRUNED", DIM), ("COMPLETE", GOOD)):
+    for status, color in _colors(records):
         chosen = [r for r in records if r.status == status]
         figure.add_scatter(x=_numbers(chosen), y=_scores(chosen), text=_hover(chosen), **_dots(status, color))
     complete = [r for r in records if r.status == "COMPLETE"]
@@ -39,9 +39,9 @@ def score_by_trial(records: Sequence[Record], baseline: float) -> go.Figure:
 def learning_curves(records: Sequence[Record], best: Record | None, baseline: float) -> go.Figure:
     """Score of each epoch of every trial."""
     figure = go.Figure()
+    others = [r for r in records if r is not best]
     for name, color, width, chosen in (
-        ("pruned", DIM, 1, [r for r in records if r.status == "PRUNED"]),
-        ("complete", GOOD, 1, [r for r in records if r.status == "COMPLETE" and r is not best]),
+        *((status.lower(), color, 1, [r for r in others if r.status == status]) for status, color in _colors(records)),
         (f"best ({best.name})" if best else "best", BEST, 3, [best] if best else []),
     ):
         # One trace for all curves of a kind, with gaps between them: thousands of traces would be slow.
@@ -76,7 +76,7 @@ def parameters(records: Sequence[Record], names: Sequence[str], baseline: float)
             figure.update_xaxes(type="category", categoryorder="array", categoryarray=order, **where)
         elif min(values) > 0 and max(values) / min(values) > _LOG_SPAN:
             figure.update_xaxes(type="log", dtick=1, exponentformat="power", **where)
-        for status, color in (("PRUNED", DIM), ("COMPLETE", GOOD)):
+        for status, color in _colors(records):
             chosen = [r for r in records if name in r.params and r.status == status]
             x = [r.params[name] if numeric else label(r.params[name]) for r in chosen]
             dots = _dots(status, color) | {"showlegend": i == 0, "legendgroup": status}
@@ -99,6 +99,12 @@ def target_scores(best: Record) -> go.Figure:
     figure.update_xaxes(title=SCORE, range=[min(0.0, *ends), 1])
     figure.update_yaxes(autorange="reversed")
     return framed(figure, 260).update_layout(margin={"l": 110})
+
+
+def _colors(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Statuses that have a score, and their colours; trials wait in few runs."""
+    waiting = [("WAITING", WAITS)] if any(r.status == "WAITING" for r in records) else []
+    return [("PRUNED", DIM), *waiting, ("COMPLETE", GOOD)]
 
 
 def _dots(status: str, color: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from forage.options import (
     JsonOption,
     KeepOption,
     NameOption,
+    PromoteOption,
     RunArgument,
     RunsOption,
     ScoreOption,
@@ -42,6 +43,7 @@ def sweep(
     runs: RunsOption = "runs",
     space: Annotated[str, typer.Option(help="A shipped search space or a YAML file.")] = "default",
     trials: Annotated[int, typer.Option(min=1, help="How many trials.")] = 24,
+    promote: PromoteOption = None,
     hours: HoursOption = None,
     until_score: ScoreOption = None,
     epochs: EpochsOption = None,
@@ -65,6 +67,7 @@ def sweep(
 
     limits = Limits(
         trials=trials,
+        promote=promote,
         hours=hours,
         until_score=until_score,
         trial_timeout=trial_timeout,
@@ -217,7 +220,7 @@ def conclude(outcome: Any, as_json: bool) -> None:
         say(f"stopped after {plan.hours:g} h, as asked; {go_on}")
     if outcome.stopped_by == "score":
         say(f"stopped at the score asked for, {plan.until_score:g}; {go_on} --until-score ...")
-    if summary["complete"] == 0 and summary["failed"]:
+    if summary["complete"] == summary["waiting"] == 0 and summary["failed"]:
         first = next((r.error for r in outcome.ledger.with_status("FAILED")), "no trial was complete")
         messages.print(f"forage: no trial was complete; the first error: {first}", markup=False)
         raise typer.Exit(1)
@@ -232,6 +235,7 @@ def summarise(ledger: Any, trials: int) -> dict[str, Any]:
         "pruned": len(ledger.with_status("PRUNED")),
         "failed": len(ledger.with_status("FAILED")),
         "running": len(ledger.with_status("RUNNING")),
+        "waiting": len(ledger.with_status("WAITING")),
         "best_score": best.score if best else None,
         "best_trial": best.name if best else None,
     }
@@ -239,8 +243,10 @@ def summarise(ledger: Any, trials: int) -> dict[str, Any]:
 
 def say_summary(run: str, summary: dict[str, Any]) -> None:
     """The same for a person."""
-    best = f"best {summary['best_score']:.4f} by {summary['best_trial']}" if summary["best_trial"] else "no score yet"
+    known = summary["best_trial"] is not None
+    best = f"best {summary['best_score']:.4f} by {summary['best_trial']}" if known else "no complete trial yet"
+    waiting = f", {summary['waiting']} waiting after the first stage" if summary["waiting"] else ""
     say(
         f"{run}: {summary['trials']} trials, {summary['complete']} complete, {summary['pruned']} pruned, "
-        f"{summary['failed']} failed, {summary['running']} running or unfinished; {best}"
+        f"{summary['failed']} failed, {summary['running']} running or unfinished{waiting}; {best}"
     )

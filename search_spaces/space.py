@@ -125,6 +125,13 @@ class Space:
         """What trials ask of the cluster, the first that fits first; the last one fits all."""
         return (*parse_rules(self.resources, self.base, "space"), Rule())
 
+    @property
+    def epochs(self) -> int:
+        """Epochs of its longest trials."""
+        each = [self.base.with_overrides({p.field: value}) for p in self.parameters for value in p.extremes()]
+        recipes = [self.base, *each]
+        return max(r.schedule.epochs for r in recipes) if any(r.neural for r in recipes) else 1
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values that `parse` takes."""
         return {"base": self.base.to_dict(), "search": self.search, "resources": self.resources}

@@ -38,11 +38,12 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
 
     The configuration holds `trial` (name), `recipe` (as JSON), `data`, `fingerprint`, `run` (location of the run
     directory), `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for),
-    `gpus_per_fold` (how many of its GPUs train one fold together), `forage` (the driver's version) and `node` (the
-    driver's, on a cluster: others fetch the data if they do not have them). Results hold `epoch`, `score`, the trial's
-    whole `report` as pairs, and `finished`, true in the last one, after everything is written; or `error`, where the
-    trial cannot go on, with `stop` where that is no fault of its own and the sweep has to wait. A trial takes up its
-    checkpoint by itself, so that it survives its worker and its driver alike.
+    `gpus_per_fold` (how many of its GPUs train one fold together), `forage` (the driver's version), `node` (the
+    driver's, on a cluster: others fetch the data if they do not have them) and `cut` (the epoch after which the trial
+    may wait for a later session; None for none). Results hold `epoch`, `score`, the trial's whole `report` as pairs,
+    and `finished`, true in the last one, after everything is written; or `error`, where the trial cannot go on, with
+    `stop` where that is no fault of its own and the sweep has to wait. A trial takes up its checkpoint by itself, so
+    that it survives its worker and its driver alike.
     """
 
     @classmethod
@@ -126,7 +127,7 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         if self.trial is not None:
             if last:
                 artifacts.write_finished(self.run, self.trial)
-            elif time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+            elif self.position == self.job["cut"] or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
                 artifacts.write_checkpoint(self.run, self.trial)
                 self.saved_at = time.monotonic()
         return result_of(report, finished=last)

@@ -14,6 +14,7 @@ from pasture.errors import ForageError, StorageError
 from tune.asha import AshaScheduler
 from tune.disk import Disk
 from tune.ledger import Ledger, Record
+from tune.promotion import Promotion
 from tune.proposer import Proposer
 from tune.stop import Stop
 
@@ -46,6 +47,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         proposer: is told how trials end.
         disk: is tidied when a trial ends.
         stop: is told of what cannot be written, by the driver or by a worker.
+        promotion: knows which trials wait in vain.
         watch: called after every event, with the record it was about.
     """
 
@@ -56,17 +58,18 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         proposer: Proposer,
         disk: Disk,
         stop: Stop,
+        promotion: Promotion,
         watch: Callable[[Record], None],
     ) -> None:
         self.ledger, self.scheduler, self.proposer = ledger, scheduler, proposer
-        self.disk, self.stop, self.watch = disk, stop, watch
+        self.disk, self.stop, self.promotion, self.watch = disk, stop, promotion, watch
         self.table_written, self.table_cost = time.monotonic(), 0.0
 
     @_closed_by_failure
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has got its worker; not always its first."""
         record = self._record(trial)
-        if record.status == "PENDING":
+        if record.status in ("PENDING", "WAITING"):
             record.status = "RUNNING"
             self.ledger.write(record)
         self.watch(record)
@@ -91,7 +94,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
 
     @_closed_by_failure
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial has finished, was pruned or gave up: its last result said so and is written down."""
+        """The trial has finished, was pruned, waits or gave up: its last result said so and is written down."""
         self._end(self._record(trial))
 
     @_closed_by_failure
@@ -105,12 +108,17 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
 
     def _end(self, record: Record) -> None:
         self.proposer.tell(record)
-        self.disk.tidy(record)
+        if record.status != "WAITING":
+            self.disk.tidy(record)
+        settled = self.promotion.settle()
         start = time.monotonic()
         if start - self.table_written > max(_TABLE_SECONDS, self.table_cost / _TABLE_SHARE):
             self.ledger.write_table()
             self.table_written = time.monotonic()
             self.table_cost = self.table_written - start
+        for other in settled:
+            if other is not record:
+                self.watch(other)
         self.watch(record)
 
     def _record(self, trial: Any) -> Record:

@@ -34,7 +34,7 @@ class Disk:
     def collect(self) -> int:
         """Delete all that is left over, also what killed processes have left; bytes that this has freed."""
         before = sum(self.run.folder.sizes().values())
-        unfinished = {record.name for record in self.ledger.with_status("PENDING", "RUNNING")}
+        unfinished = {record.name for record in self.ledger.with_status("PENDING", "RUNNING", "WAITING")}
         for path in self.run.folder.sizes():
             kind, _, rest = path.partition("/")
             trial = rest.partition("/")[0].partition(".")[0]

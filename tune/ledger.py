@@ -21,7 +21,7 @@ from pasture.parquet import write_parquet
 from pasture.run_folder import RunFolder
 from trainables.recipe import Recipe
 
-Status = Literal["PENDING", "RUNNING", "COMPLETE", "PRUNED", "FAILED"]
+Status = Literal["PENDING", "RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAILED"]
 
 
 @dataclass
@@ -32,7 +32,8 @@ class Record:
         number: 0-based, in the order of proposal.
         params: labels drawn from the search space, by field.
         recipe: the whole recipe, as nested plain values.
-        status: PENDING until it has a worker, then RUNNING until something ends it.
+        status: PENDING until it has a worker, then RUNNING until something ends it; WAITING between its first stage and
+            its promotion, where a sweep has such stages.
         curve: one report an epoch.
         error: why it failed.
     """
@@ -108,6 +109,10 @@ class Ledger:
     def ended(self) -> list[Record]:
         """Records of trials that will not run again."""
         return self.with_status("COMPLETE", "PRUNED", "FAILED")
+
+    def left(self, trials: int) -> int:
+        """How many of so many trials are under way or not yet proposed."""
+        return len(self.with_status("PENDING", "RUNNING")) + max(0, trials - len(self.records))
 
     def best(self) -> Record | None:
         """The complete trial with the best score; the earlier of equals."""

@@ -17,9 +17,11 @@ class Limits:
 
     Attributes:
         trials: how many, those of every ending counted.
+        promote: how many of them go on after a first stage, a third of the epochs; None for no such stage. It cannot
+            be changed: the checkpoints of the others are gone.
         hours: after which a session stops; each session has as many again.
         until_score: the sweep stops once a complete trial has it.
-        trial_timeout: seconds that a trial may run in one session; one that takes longer hangs and has failed.
+        trial_timeout: seconds that a trial may run in one session or stage; one that takes longer hangs and has failed.
         max_failures: how often a trial's worker may die (out of memory, a lost node) before the trial has failed.
         keep: how many complete trials keep their weights, the best ones; None for all.
         cpus_per_trial, gpus_per_trial: what each trial asks Ray for; no number of GPUs means one where there is any,
@@ -31,6 +33,7 @@ class Limits:
     """
 
     trials: int
+    promote: int | None = None
     hours: float | None = None
     until_score: float | None = None
     trial_timeout: float | None = None
@@ -41,10 +44,12 @@ class Limits:
     gpus_per_fold: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("trials", "hours", "trial_timeout", "keep", "gpus_per_fold"):
+        for name in ("trials", "promote", "hours", "trial_timeout", "keep", "gpus_per_fold"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"--{name.replace('_', '-')} {value}: expected more than 0")
+        if self.promote is not None and self.promote > self.trials:
+            raise InputError(f"--promote {self.promote}: expected at most as many as --trials {self.trials}")
         if self.max_failures < 0:
             raise InputError(f"--max-failures {self.max_failures}: expected at least 0")
 

@@ -48,10 +48,14 @@ class Progress:
         """Something happened to a trial."""
         if self.live is None:
             if record.status != "RUNNING":
-                self.console.print(self._line(record), markup=False, soft_wrap=True)
+                self.say(self._line(record))
         elif time.monotonic() - self.shown > _REFRESH_SECONDS or record.status != "RUNNING":
             self.live.update(self._table(), refresh=True)
             self.shown = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Say something that is about no trial alone."""
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def _line(self, record: Record) -> str:
         score = f"{record.score:.4f}" if record.score is not None else "-"
@@ -71,12 +75,12 @@ class Progress:
 
     def _table(self) -> Table:
         best = self.ledger.best()
-        counts = {s: len(self.ledger.with_status(s)) for s in ("COMPLETE", "RUNNING", "PRUNED", "FAILED")}
+        counts = {s: len(self.ledger.with_status(s)) for s in ("COMPLETE", "RUNNING", "WAITING", "PRUNED", "FAILED")}
+        shown = "   ".join(f"{s.lower()} {count}" for s, count in counts.items() if count or s != "WAITING")
         elapsed = _clock(time.monotonic() - self.started)
         table = Table(
             title=f"{self.title}: {self._ended()} of {self.total} trials, {elapsed} so far, ETA {self._eta()}",
-            caption=f"complete {counts['COMPLETE']}   running {counts['RUNNING']}   pruned {counts['PRUNED']}   "
-            f"failed {counts['FAILED']}   best {f'{best.score:.4f} by {best.name}' if best else 'none yet'}",
+            caption=f"{shown}   best {f'{best.score:.4f} by {best.name}' if best else 'none yet'}",
             title_justify="left",
             caption_justify="left",
             expand=True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import optuna
@@ -26,6 +26,7 @@ from tune.plan import Search
 _STATES: dict[Status, TrialState] = {
     "COMPLETE": TrialState.COMPLETE,
     "PRUNED": TrialState.PRUNED,
+    "WAITING": TrialState.PRUNED,  # nothing but its first epochs is known of it
     "FAILED": TrialState.FAIL,
 }
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -47,6 +48,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
             that have not ended are proposed again first.
         job: what every trial's configuration holds beside its recipe.
         request: what the trials of a recipe ask for.
+        promoted: names of the trials that wait and go on now.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         ledger: Ledger,
         job: dict[str, Any],
         request: Callable[[Recipe], Request],
+        promoted: Collection[str] = (),
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.space, self.search, self.seed, self.trials = space, search, seed, trials
@@ -66,7 +69,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         self.asked: dict[str, optuna.Trial] = {}
         self.unfinished: list[Record] = []
         for record in ledger.records.values():
-            if record.status in ("PENDING", "RUNNING"):
+            if record.status in ("PENDING", "RUNNING") or record.name in promoted:
                 self.study.enqueue_trial(record.params)
                 self.asked[record.name] = self.study.ask()
                 self.space.draw(self.asked[record.name])
@@ -91,7 +94,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         """Nothing: the outcome is told by `tell`, which knows whether the trial was pruned."""
 
     def tell(self, record: Record) -> None:
-        """Tell Optuna how a trial ended."""
+        """Tell Optuna how a trial has ended, or its first stage."""
         asked = self.asked.pop(record.name)
         state = _STATES[record.status]
         # All at the end: the ledger's curve is whole, whatever worker or session each epoch ran in.

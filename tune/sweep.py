@@ -32,6 +32,7 @@ from tune.lifeline import lifeline
 from tune.lock import Hold, alone
 from tune.plan import Limits, Plan, Search
 from tune.progress import Progress
+from tune.promotion import Promotion
 from tune.proposer import Proposer
 from tune.stop import Stop, StopReason, reaches
 from tune.watchdog import Watchdog
@@ -71,6 +72,8 @@ def launch(
     """
     if run.folder.exists("sweep.yaml"):
         raise InputError(f"{run}: this run exists; choose another --name, or go on with `forage resume {run}`")
+    if limits.promote and space.epochs == 1:
+        raise InputError("--promote: trials of this space have one epoch only, which leaves no first stage; do without")
     if run.folder.is_local and any(_foreign(Path(run.folder.path))):
         raise InputError(f"{run}: the folder is not empty and not a run directory; choose another --name")
     _check_writable(run)
@@ -109,7 +112,8 @@ def resume(
     Args:
         run: the run directory.
         address: of Ray.
-        changes: to the plan: any of its limits, or `data`, where the data folder has moved. They are kept.
+        changes: to the plan: any of its limits but `promote`, or `data`, where the data folder has moved. They are
+            kept.
         ship_code: send forage's own code to the nodes of a cluster.
 
     Raises:
@@ -158,19 +162,18 @@ def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
 
 def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold: Hold, node: str | None) -> Outcome:
     space = Space.parse(plan.space)
-    epochs = max(recipe.epochs for recipe in space.variants("schedule"))
+    disk = Disk(run, ledger, plan.keep)
+    promotion = Promotion(ledger, disk, plan.trials, plan.promote, space.epochs)
     job = {
         "run": str(run.folder),
         "data": plan.data,
         "fingerprint": plan.fingerprint,
         "forage": versions()["forage"],
         "node": node,
+        "cut": promotion.cut,
     }
-    scheduler = AshaScheduler(epochs, ledger)
-    proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.request)
     with (
-        Progress(ledger, plan.trials, epochs, run.name) as progress,
-        tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch,
+        Progress(ledger, plan.trials, space.epochs, run.name) as progress,
         Stop(plan.hours, plan.until_score, hold) as stop,
         lifeline(run),
         _resumable(run),
@@ -180,25 +183,36 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
             progress.watch(record)
             stop.watch(record)
 
-        callbacks = [Bookkeeper(ledger, scheduler, proposer, Disk(run, ledger, plan.keep), stop, watch)]
-        if plan.trial_timeout:
-            callbacks.append(Watchdog(ledger, plan.trial_timeout))
-        # Not Tuner: it pickles all it is given for its own way of resuming, which is not ours.
-        ray.tune.run(
-            RayTrial,
-            name=run.name,
-            num_samples=plan.trials - len(ledger.ended()),
-            search_alg=proposer,
-            scheduler=scheduler,
-            stop=stop,
-            callbacks=callbacks,
-            max_failures=plan.max_failures,
-            reuse_actors=True,
-            raise_on_failed_trial=False,
-            trial_dirname_creator=lambda trial: str(trial.config["trial"]),
-            storage_path=scratch,
-            verbose=0,
-        )
+        # Each stage is a run of Ray's from the ledger alone, as a resumed sweep is.
+        while stop.reason is None:
+            promoted = [record.name for record in promotion.due()]
+            left = ledger.left(plan.trials) + len(promoted)
+            if not left:
+                break
+            if promoted:
+                progress.say(f"the first stage is over; these go on to the end: {', '.join(promoted)}")
+            scheduler = AshaScheduler(space.epochs, ledger, promotion.cut, plan.promote)
+            proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.request, promoted)
+            callbacks = [Bookkeeper(ledger, scheduler, proposer, disk, stop, promotion, watch)]
+            if plan.trial_timeout:
+                callbacks.append(Watchdog(ledger, plan.trial_timeout))
+            with tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch:
+                # Not Tuner: it pickles all it is given for its own way of resuming, which is not ours.
+                ray.tune.run(
+                    RayTrial,
+                    name=run.name,
+                    num_samples=left,
+                    search_alg=proposer,
+                    scheduler=scheduler,
+                    stop=stop,
+                    callbacks=callbacks,
+                    max_failures=plan.max_failures,
+                    reuse_actors=True,
+                    raise_on_failed_trial=False,
+                    trial_dirname_creator=lambda trial: str(trial.config["trial"]),
+                    storage_path=scratch,
+                    verbose=0,
+                )
         if hold.lost:
             raise JobError(f"{run}: another forage has taken this run directory over; this one has stopped")
         if stop.failure:

@@ -63,6 +63,7 @@ def test_the_result_is_json_alone_and_status_agrees(done: Any, forage: Forage, r
         "pruned": statuses.count("PRUNED"),
         "failed": 0,
         "running": 0,
+        "waiting": 0,
         "best_score": complete[best],
         "best_trial": best,
     }

@@ -22,7 +22,7 @@ from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
 from tune.ledger import Ledger
 
-STATUS_KEYS = {"trials", "complete", "pruned", "failed", "running", "best_score", "best_trial"}
+STATUS_KEYS = {"trials", "complete", "pruned", "failed", "running", "waiting", "best_score", "best_trial"}
 ENSEMBLE_KEYS = {
     "fitted", "nested", "interval", "best_single", "uniform", "uniform_nested", "optimum", "gap", "baseline",
     "method", "options", "auto", "tta", "members",
@@ -75,9 +75,11 @@ def test_status_json(shell: Any, swept: RunFolder) -> None:
     assert content.pop("seconds") == 1.5 * 7
     assert content.pop("bytes") > content.pop("weights_bytes") > 100
     assert content == {
-        "trials": 5, "complete": 3, "pruned": 1, "failed": 1, "running": 0, "best_score": 0.5, "best_trial": "t0001"
+        "trials": 5, "complete": 3, "pruned": 1, "failed": 1, "running": 0, "waiting": 0,
+        "best_score": 0.5, "best_trial": "t0001",
     }  # fmt: skip
     said = shell("status", swept).err
+    assert "waiting" not in said
     assert "3 complete, 1 pruned, 1 failed" in said
     assert re.search(r"trials have computed for 0:00:10; \d+\.\d MB on disk, \d+\.\d of them weights", said)
 
@@ -172,6 +174,23 @@ def test_hours_that_were_too_few_for_any_trial_are_no_failure(
     assert shell("resume", swept).status == 0
 
 
+def test_a_first_stage_that_was_stopped_is_no_failure(
+    shell: Any, swept: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tune.sweep
+
+    ledger = Ledger(swept)
+    for record in ledger.with_status("COMPLETE"):
+        record.status = "WAITING"
+        ledger.write(record)
+    swept.write_sweep(swept.read_sweep() | {"hours": 1.0, "promote": 3})
+    monkeypatch.setattr(tune.sweep, "resume", lambda *_: outcome(swept, "hours"))
+    said = shell("resume", swept)
+    assert said.status == 0
+    assert "1 failed, 0 running or unfinished, 3 waiting after the first stage; no complete trial yet" in said.err
+    assert json.loads(shell("status", swept, "--json").out)["waiting"] == 3
+
+
 def test_a_sweep_without_a_complete_trial_fails_with_the_first_error(
     shell: Any, swept: RunFolder, paddocks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +273,9 @@ BAD_INPUT = {
     "setting of no field": "sweep {data} --set head.dropuot=0.1",
     "setting out of range": "sweep {data} --set head.dropout=2",
     "setting no YAML": "sweep {data} --set head.dropout=[1",
+    "nothing to promote": "sweep {data} --promote 0",
+    "more to promote than there are": "sweep {data} --trials 4 --promote 5",
+    "no first stage": "sweep {data} --promote 2 --epochs 1",
     "no trial at all": "sweep {data} --hours 0",
     "negative failures": "sweep {data} --max-failures -1",
     "nothing to keep": "gc {run} --keep 0",

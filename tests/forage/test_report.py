@@ -64,6 +64,20 @@ def test_a_run_in_ten_seconds(swept: RunFolder) -> None:
     assert "t0001 complete 0.5000 2 2 3 0.005 log1p" in seen.text
 
 
+def test_a_run_whose_trials_wait(swept: RunFolder) -> None:
+    _, seen = read(write_run_report(swept))
+    assert "wait" not in seen.text
+    ledger = Ledger(swept)
+    record = ledger.records["t0001"]
+    record.status = "WAITING"
+    ledger.write(record)
+    page, seen = read(write_run_report(swept))
+    assert "1 waiting" in seen.text
+    assert "One that waits has trained the first stage." in seen.text
+    assert "t0001 waiting 0.5000" in seen.text
+    assert page.count('"name":"waiting"') == 2 + len(record.params)  # in every chart of trials
+
+
 @pytest.mark.parametrize("left", [[], ["t0003"], ["t0004"]], ids=["nothing", "one pruned", "one failed"])
 def test_a_run_of_which_there_is_little_to_tell(left: list[str], swept: RunFolder) -> None:
     for record in Ledger(swept).records:

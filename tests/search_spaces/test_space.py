@@ -270,6 +270,20 @@ def test_variants_are_every_combination_of_what_sections_may_be() -> None:
     assert [*parse(search).variants("validation")] == [parse(search).base]
 
 
+@pytest.mark.parametrize(
+    ("base", "search", "epochs"),
+    [
+        ({"schedule": {"epochs": 7}}, {}, 7),
+        ({"schedule": {"epochs": 7}}, {"schedule.epochs": {"integer": [3, 20]}}, 20),
+        ({"schedule": {"epochs": 7}}, {"schedule": {"choice": {"long": {"epochs": 40}, "short": {"epochs": 2}}}}, 40),
+        ({"head": {"kind": "ridge"}, "schedule": {"epochs": 7}}, {}, 1),
+        ({"head": {"kind": "ridge"}, "schedule": {"epochs": 7}}, {"head.kind": {"choice": ["ridge", "mlp"]}}, 7),
+    ],
+)
+def test_epochs_of_the_longest_trials(base: dict[str, Any], search: dict[str, Any], epochs: int) -> None:
+    assert Space.parse({"base": base, "search": search}).epochs == epochs
+
+
 def test_to_dict_round_trip(draw_many: Callable[..., Any]) -> None:
     space = parse(SEARCH, seed=5)
     again = Space.parse(space.to_dict())

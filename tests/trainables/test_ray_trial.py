@@ -58,6 +58,7 @@ def make_config(run: RunFolder, data_folder: Path, fingerprint: str, frozen_reci
             "resources": {"CPU": 1},
             "forage": version("forage"),
             "node": None,
+            "cut": None,
         }
 
     return make
@@ -241,6 +242,29 @@ def test_a_checkpoint_is_taken_up_and_what_was_not_heard_is_told_again(
     assert trained == [4, 5, 6]
     assert _curve(results) == undisturbed[min(reported, 3) :]
     assert np.array_equal(run.read_oof("t0").predictions, run.read_oof("undisturbed").predictions)
+
+
+def test_a_trial_at_the_cut_has_its_checkpoint_before_it_says_so(
+    make_config: MakeConfig, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = _curve(_to_the_end(RayTrial(config=make_config("undisturbed"))))
+    monkeypatch.setattr(ray_trial, "CHECKPOINT_SECONDS", 3600.0)
+    config = {**make_config(), "cut": 2}
+    waits = RayTrial(config=config)
+    waits.train()
+    assert run.checkpoints.names() == []
+    waits.train()
+    assert run.checkpoints.names() == ["t0.pt"]
+    assert waits.reset_config({**make_config("other"), "cut": 2})  # the worker goes on with another trial
+    results = _to_the_end(RayTrial(config={**config, "reported": 2}))
+    assert _curve(results) == undisturbed[2:]
+    assert np.array_equal(run.read_oof("t0").predictions, run.read_oof("undisturbed").predictions)
+
+
+def test_a_trial_that_ends_at_the_cut_is_finished(make_config: MakeConfig, run: RunFolder) -> None:
+    results = _to_the_end(RayTrial(config={**make_config(**{"schedule.epochs": 2}), "cut": 2}))
+    assert [r["finished"] for r in results] == [False, True]
+    assert run.checkpoints.names() == []
 
 
 def test_a_damaged_checkpoint_stops_the_sweep_until_it_is_deleted(make_config: MakeConfig, run: RunFolder) -> None:

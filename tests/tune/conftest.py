@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,16 +20,18 @@ from tune.bookkeeper import Bookkeeper
 from tune.cluster import Request
 from tune.disk import Disk
 from tune.ledger import Ledger, Record
+from tune.promotion import Promotion
 from tune.proposer import Proposer
 from tune.stop import Stop
 
+EPOCHS = 9
 SPACE: dict[str, Any] = {
     "base": {
         "view": {"kind": "whole", "size": 32},
         "backbone": {"name": "resnet18", "weights": "none"},
         "head": {"hidden": [8]},
         "validation": {"folds": 3},
-        "schedule": {"epochs": 9},
+        "schedule": {"epochs": EPOCHS},
     },
     "search": {
         "optimizer.head_lr": {"log_uniform": [1e-4, 1e-1]},
@@ -80,32 +82,39 @@ def space() -> Space:
 
 @pytest.fixture
 def make_proposer(space: Space) -> Callable[..., Proposer]:
-    """`make_proposer(run, search="optuna", seed=0, trials=100, space=...)`, from the ledger on disk."""
+    """`make_proposer(run, search="optuna", seed=0, trials=100, space=..., promoted=())`, from the ledger on disk."""
     default = space
 
     def make(
-        run: RunFolder, search: str = "optuna", seed: int = 0, trials: int = 100, space: Space = default
+        run: RunFolder,
+        search: str = "optuna",
+        seed: int = 0,
+        trials: int = 100,
+        space: Space = default,
+        promoted: Collection[str] = (),
     ) -> Proposer:
-        return Proposer(space, search, seed, trials, Ledger(run), {"run": str(run)}, lambda _: Request({"CPU": 1.0}))  # type: ignore[arg-type]
+        job = {"run": str(run)}
+        return Proposer(space, search, seed, trials, Ledger(run), job, lambda _: Request({"CPU": 1.0}), promoted)  # type: ignore[arg-type]
 
     return make
 
 
 @pytest.fixture
 def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
-    """`drive(run, trials, search, seed, kill_after=None)`: a serial sweep from the ledger on disk to its end.
+    """`drive(run, trials, search, seed, kill_after=None, promote=None)`: a serial sweep from the ledger on disk to its
+    end.
 
     With `kill_after` it dies after that many events; an event is a proposal, an epoch or an ending.
     """
 
     def sweep(
-        run: RunFolder, trials: int, search: str = "optuna", seed: int = 0, kill_after: int | None = None
+        run: RunFolder,
+        trials: int,
+        search: str = "optuna",
+        seed: int = 0,
+        kill_after: int | None = None,
+        promote: int | None = None,
     ) -> Ledger:
-        proposer = make_proposer(run, search, seed, trials)
-        ledger = proposer.ledger
-        epochs = proposer.space.base.schedule.epochs
-        scheduler = AshaScheduler(epochs, ledger)
-        keeper = Bookkeeper(ledger, scheduler, proposer, Disk(run, ledger, None), Stop(), lambda _: None)
         events = 0
 
         def event() -> None:
@@ -114,19 +123,33 @@ def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
             if events == kill_after:
                 raise Killed
 
+        def promotion(ledger: Ledger) -> Promotion:
+            return Promotion(ledger, Disk(run, ledger, None), trials, promote, EPOCHS)
+
+        while True:
+            ledger = Ledger(run)
+            promoted = [record.name for record in promotion(ledger).due()]
+            if not ledger.left(trials) + len(promoted):
+                return ledger
+            proposer = make_proposer(run, search, seed, trials, promoted=promoted)
+            stage(proposer, promotion(proposer.ledger), event)
+
+    def stage(proposer: Proposer, promotion: Promotion, event: Callable[[], None]) -> None:
+        ledger = proposer.ledger
+        scheduler = AshaScheduler(EPOCHS, ledger, promotion.cut, promotion.count)
+        keeper = Bookkeeper(ledger, scheduler, proposer, promotion.disk, Stop(), promotion, lambda _: None)
         while (config := proposer.suggest("ray's id")) != "FINISHED":
             event()
             assert isinstance(config, dict)
             trial: Any = SimpleNamespace(config=config, last_result={})
             recipe = json.loads(config["recipe"])
             keeper.on_trial_start(0, [], trial)
-            for epoch in range(1, epochs + 1):
+            told = config["reported"] if promotion.cut and config["reported"] >= promotion.cut else 0
+            for epoch in range(told + 1, EPOCHS + 1):
                 if _fails(recipe, epoch):
                     result: dict[str, Any] = {"error": "the loss is nan", "done": True}
                 else:
-                    finished = epoch == epochs
-                    told = _report(epoch, _formula(recipe, epoch))
-                    result = result_of(told, finished)
+                    result = result_of(_report(epoch, _formula(recipe, epoch)), epoch == EPOCHS)
                 if not result["done"]:
                     if scheduler.on_trial_result(None, trial, result) == scheduler.STOP:
                         result["done"] = True
@@ -139,7 +162,6 @@ def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
                     break
             keeper.on_trial_complete(0, [], trial)
             event()
-        return ledger
 
     return sweep
 

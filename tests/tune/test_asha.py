@@ -38,6 +38,26 @@ def test_a_hand_worked_example() -> None:
     assert rungs.scores == {1: {"a": 0.5, "b": 0.4, "c": 0.6, "d": 0.52, "e": 0.56}, 3: {"c": -1, "a": -1, "e": -1.1}}
 
 
+def test_no_fewer_pass_than_are_to_be_promoted() -> None:
+    rungs = Rungs(9, least=3)
+    passed = [rungs.record(f"t{i}", 1, score) for i, score in enumerate((0.9, 0.5, 0.1, 0.1, 0.5, 0.4, 0.5, 0.8))]
+    assert passed == [True, True, True, True, True, False, True, True]
+    assert [Rungs(9).record("a", 1, 0.9), *(rungs.record(f"u{i}", 3, -i) for i in range(4))] == [True] * 4 + [False]
+
+
+def test_a_trial_waits_at_the_cut_whatever_its_score(run: RunFolder) -> None:
+    scheduler = AshaScheduler(9, Ledger(run), 3)
+    for name, score in (("a", 0.5), ("b", 0.1)):
+        assert scheduler.on_trial_result(None, trial(name), flat(3, score)) == scheduler.STOP
+        assert scheduler.outcome(name, flat(3, score)) == "WAITING"
+    assert scheduler.outcome("a", {**flat(3, 0.5), "finished": True}) == "COMPLETE"
+    assert scheduler.outcome("a", {"error": "nan"}) == "FAILED"
+    assert scheduler.on_trial_result(None, trial("c"), flat(1, 0.5)) == scheduler.CONTINUE
+    assert scheduler.on_trial_result(None, trial("d"), flat(1, 0.4)) == scheduler.STOP
+    assert scheduler.outcome("d", flat(1, 0.4)) == "PRUNED"
+    assert scheduler.on_trial_result(None, trial("a"), flat(4, 0.5)) == scheduler.CONTINUE
+
+
 def test_a_trial_is_judged_once_at_a_rung() -> None:
     rungs = Rungs(9)
     rungs.record("a", 1, 0.5)

@@ -16,6 +16,7 @@ from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
 from tune.disk import Disk
 from tune.ledger import Ledger, Record
+from tune.promotion import Promotion
 from tune.stop import Stop
 
 
@@ -32,13 +33,14 @@ class Told:
 class House:
     """A bookkeeper, and all it keeps books for, around one trial."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, promote: int | None = None) -> None:
         self.run, self.ledger, self.told = run, Ledger(run), Told()
-        self.scheduler = AshaScheduler(9, self.ledger)
         self.watched: list[tuple[str, str, int]] = []
         self.stop = Stop()
         disk = Disk(run, self.ledger, None)
-        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, disk, self.stop, self.watch)  # type: ignore[arg-type]
+        promotion = Promotion(self.ledger, disk, trials=2, count=promote, epochs=9)
+        self.scheduler = AshaScheduler(9, self.ledger, promotion.cut)
+        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, disk, self.stop, promotion, self.watch)  # type: ignore[arg-type]
         self.record = self.ledger.propose({}, Recipe())
         error = RuntimeError("the worker\ndied")
         config = {"trial": self.record.name}
@@ -100,6 +102,28 @@ def test_a_proposal_is_not_running_before_it_has_a_worker(house: House) -> None:
     assert house.on_disk().status == "PENDING"
     house.keeper.on_trial_start(0, [], house.trial)
     assert house.on_disk().status == "RUNNING"
+
+
+def test_a_trial_that_waits_keeps_its_checkpoint_and_then_runs_on(run: RunFolder, report: Report) -> None:
+    house = House(run, promote=1)
+    house.result(report=report(3, 0.1), epoch=3, finished=False, done=True)
+    house.keeper.on_trial_complete(0, [], house.trial)
+    assert house.on_disk().status == "WAITING"
+    assert house.told.told == [("t0000", "WAITING")]
+    assert run.checkpoints.exists("t0000.pt")
+    house.keeper.on_trial_start(0, [], house.trial)
+    assert house.on_disk().status == "RUNNING"
+
+
+def test_who_waits_in_vain_is_pruned_when_a_better_one_comes(run: RunFolder, report: Report) -> None:
+    house = House(run, promote=1)
+    for score in (0.1, 0.2):
+        house.result(report=report(3, score), epoch=3, finished=False, done=True)
+        house.keeper.on_trial_complete(0, [], house.trial)
+        house.trial.config = {"trial": house.ledger.propose({}, Recipe()).name}
+    assert [r.status for r in Ledger(run).records.values()] == ["PRUNED", "WAITING", "PENDING"]
+    assert not run.checkpoints.exists("t0000.pt")
+    assert house.watched == [("t0000", "WAITING", 1), ("t0000", "PRUNED", 1), ("t0001", "WAITING", 1)]
 
 
 def test_a_node_without_memory_is_named(house: House) -> None:

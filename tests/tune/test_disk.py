@@ -56,13 +56,16 @@ def test_what_killed_processes_leave_is_collected_and_what_is_needed_is_not(run:
     end(ledger, "PRUNED", report(1, 0.1), ("checkpoints/{}.pt",))
     end(ledger, "FAILED", report(1, 0.1), ("weights/{}/fold0.safetensors",))
     end(ledger, "RUNNING", report(1, 0.1), ("checkpoints/{}.pt", "weights/{}/fold0.safetensors"))
+    end(ledger, "WAITING", report(1, 0.1), ("checkpoints/{}.pt",))
     for path in ("oof/.t0000.parquet.0a1b2c3d.tmp", "trials/.t0001.json.0a1b2c3d.tmp"):
         run.folder.write(path, b"half")
     before = sum(run.folder.sizes().values())
     freed = Disk(run, ledger, None).collect()
     assert freed == 3 * len(b"content") + 2 * len(b"half") == before - sum(run.folder.sizes().values())
     kept = [file.format("t0000") for file in FINISHED if "epochs" not in file]
-    assert left(run) == sorted([*kept, "checkpoints/t0003.pt", "weights/t0003/fold0.safetensors"])
+    assert left(run) == sorted(
+        [*kept, "checkpoints/t0003.pt", "checkpoints/t0004.pt", "weights/t0003/fold0.safetensors"]
+    )
     assert Disk(run, ledger, None).collect() == 0
 
 

@@ -93,6 +93,18 @@ def test_one_table_on_a_terminal(run: RunFolder, report: Report, terminal: io.St
     assert terminal.getvalue().endswith("\x1b[?25h")  # the cursor is back
 
 
+def test_trials_that_wait_are_counted_where_there_are_any(
+    run: RunFolder, report: Report, terminal: io.StringIO
+) -> None:
+    ledger = Ledger(run)
+    with Progress(ledger, 9, 30, "night") as shown:
+        shown.watch(end(begin(ledger, report(1, 0.1)), "WAITING"))
+        shown.say("the first stage [1] is over")
+    assert "complete 0   running 0   waiting 1   pruned 0" in last_frame(terminal)
+    assert "night: 0 of 9 trials" in last_frame(terminal)
+    assert "the first stage [1] is over" in terminal.getvalue()
+
+
 def test_the_table_is_not_redrawn_for_every_epoch(run: RunFolder, report: Report, terminal: io.StringIO) -> None:
     ledger = Ledger(run)
     with Progress(ledger, 9, 30, "night") as shown:

@@ -82,6 +82,26 @@ def test_outcomes_are_told_as_what_they_are(run: RunFolder, make_proposer: Make,
     assert ran[3].values is None
 
 
+def test_a_trial_that_waits_is_told_without_a_score_and_again_when_it_has_gone_on(
+    run: RunFolder, make_proposer: Make, report: Report
+) -> None:
+    proposer = make_proposer(run, "random")
+    record = next_record(proposer)
+    end(proposer, record, "WAITING", [report(1, 0.1), report(2, 0.3)])
+    next_record(proposer)
+    told = proposer.study.trials[record.number]
+    assert (told.state, told.intermediate_values) == (TrialState.PRUNED, {1: 0.1, 2: 0.3})
+    assert study_facts(make_proposer(run, "random"))[record.number] == study_facts(proposer)[record.number]
+
+    again = make_proposer(run, "random", promoted=[record.name])
+    config = again.suggest("id")
+    assert isinstance(config, dict)
+    assert (config["trial"], config["reported"]) == (record.name, 2)
+    end(again, again.ledger.records[record.name], "COMPLETE", [report(3, 0.4)])
+    told = again.study.trials[record.number]
+    assert (told.state, told.value, len(told.intermediate_values)) == (TrialState.COMPLETE, 0.4, 3)
+
+
 def test_no_warning_where_a_worker_died_and_epochs_are_told_again(
     run: RunFolder, make_proposer: Make, report: Report, recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -137,7 +137,7 @@ def test_an_empty_folder_may_become_a_run_and_one_whose_launch_was_killed(
 
 
 def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
-    limits = {"hours": 1.5, "until_score": 0.7, "trial_timeout": 60.0, "max_failures": 0, "keep": 3}
+    limits = {"hours": 1.5, "until_score": 0.7, "trial_timeout": 60.0, "max_failures": 0, "keep": 3, "promote": 1}
     run.write_sweep(plan | limits)
     assert asdict(Plan.read(run)) == plan | limits
     assert Space.parse(Plan.read(run).space) == Space.parse(plan["space"])
@@ -222,6 +222,38 @@ def test_what_resume_is_told_is_kept(no_ray: None, run: RunFolder, plan: dict[st
     assert Plan.read(run) == Plan(**plan | {"max_failures": 7})
     with pytest.raises(RayStartedError):  # there is work again
         resume(run, changes={"trials": 3})
+
+
+def test_a_first_stage_needs_epochs_to_save(no_ray: None, run: RunFolder, data: Path, space: Space) -> None:
+    fitted = Space.parse({"base": {"head": {"kind": "ridge"}, "backbone": {"name": "resnet18", "weights": "none"}}})
+    for impossible in (fitted, space.fixed({"schedule.epochs": 1})):
+        with pytest.raises(InputError, match="--promote: trials of this space have one epoch only"):
+            launch(run, data, impossible, Limits(trials=2, promote=1))
+    with pytest.raises(RayStartedError):
+        launch(run, data, space.fixed({"schedule.epochs": 2}), Limits(trials=2, promote=1))
+
+
+def test_more_cannot_be_promoted_than_there_are(no_ray: None, run: RunFolder, plan: dict[str, Any]) -> None:
+    for count, message in ((0, "--promote 0: expected more than 0"), (3, "--promote 3: expected at most as many as")):
+        with pytest.raises(InputError, match=message):
+            Limits(trials=2, promote=count)
+    run.write_sweep(plan | {"promote": 2})
+    with pytest.raises(InputError, match="--promote 2: expected at most as many as --trials 1"):
+        resume(run, changes={"trials": 1})
+
+
+def test_a_sweep_whose_trials_wait_is_not_over(
+    no_ray: None, run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
+) -> None:
+    run.write_sweep(plan | {"promote": 1})
+    ledger = Ledger(run)
+    for status in ("WAITING", "PRUNED"):
+        record = ledger.propose({}, Recipe())
+        record.report(report(1, 0.5))
+        record.status = status  # type: ignore[assignment]
+        ledger.write(record)
+    with pytest.raises(RayStartedError):
+        resume(run)
 
 
 def test_a_sweep_that_has_its_score_needs_no_ray(
