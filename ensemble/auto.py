@@ -11,7 +11,7 @@ import numpy as np
 
 from ensemble.library import Library, combine
 from ensemble.methods import METHODS, MethodName, fit_method
-from ensemble.nested import Fit, losses_by_day, nested_predictions
+from ensemble.nested import Fit, Procedure, deal, losses_by_day, nested_predictions
 from ensemble.selection import Options
 from pasture.targets import Array
 
@@ -21,7 +21,7 @@ GROUPINGS = 2
 """How often the dates are dealt anew to choose."""
 
 
-def procedure(method: Chosen, options: Options, scale: bool = False) -> Fit:
+def procedure(method: Chosen, options: Options, scale: bool = False) -> Procedure:
     """The whole way from a library to weights, choices included.
 
     Args:
@@ -30,12 +30,12 @@ def procedure(method: Chosen, options: Options, scale: bool = False) -> Fit:
         scale: whether each target may have a factor of its own, where that pays (`scaling_pays`).
     """
 
-    def fit(library: Library) -> Array:
+    def decide(library: Library) -> Fit:
         name = choose(library, options).name if method == "auto" else method
         plain = partial(_fit, name, options)
-        return scaled(plain(library), library) if scale and scaling_pays(plain, library) else plain(library)
+        return (lambda part: scaled(plain(part), part)) if scale and scaling_pays(plain, library) else plain
 
-    return fit
+    return decide
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def choose(library: Library, options: Options, seed: int = 0) -> Choice:
     if len(library.days) < 2:
         return Choice("uniform", {}, {}, {})
     fits: dict[str, Fit] = {name: partial(_fit, name, options) for name in METHODS}
-    predicted = nested_predictions(library, fits, GROUPINGS, np.random.default_rng(seed))
+    predicted = nested_predictions(library, fits, deal(library, GROUPINGS, np.random.default_rng(seed)))
     losses = {name: losses_by_day(library, predicted[name]) for name in METHODS}
     best = min(losses, key=lambda name: losses[name].sum())
     excess = {name: loss - losses[best] for name, loss in losses.items()}
@@ -95,7 +95,7 @@ def scaling_pays(fit: Fit, library: Library, seed: int = 0) -> bool:
     if len(library.days) < 2:
         return False
     fits = {"plain": fit, "scaled": lambda part: scaled(fit(part), part)}
-    predicted = nested_predictions(library, fits, GROUPINGS, np.random.default_rng(seed))
+    predicted = nested_predictions(library, fits, deal(library, GROUPINGS, np.random.default_rng(seed)))
     gain = losses_by_day(library, predicted["plain"]) - losses_by_day(library, predicted["scaled"])
     return bool(gain.sum() > standard_error(gain))
 

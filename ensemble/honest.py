@@ -5,21 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ensemble.auto import procedure as make_procedure
+from ensemble.interval import FEWEST_DATES, interval, replicates
 from ensemble.library import Library, combine
 from ensemble.members import Pool
-from ensemble.methods import fit_method
-from ensemble.nested import Fit, nested_predictions
+from ensemble.nested import Procedure, deal, nested_predictions, once, whole
 from ensemble.optimum import convex_optimum
 from ensemble.selection import Options
 from pasture.metric import baseline_r2, weighted_r2
-from pasture.targets import WEIGHTS, Array
-
-RESAMPLES = 2000
-INTERVAL = (0.025, 0.975)
-FEWEST_DATES = 5
-"""With fewer, too many resamples hold one date alone, and the ends of an interval mean nothing."""
+from pasture.targets import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +27,7 @@ class Estimate:
         uniform: mean of all candidates.
         fitted: the blend on the images it was fitted to; it flatters.
         nested: the blending procedure on dates it has not seen; the one to quote. None if there is one date only.
-        interval: 95 % interval of `nested`, by bootstrap over dates; None with fewer than 5 dates.
+        interval: 95 % interval of `nested`, by leaving out each date in turn; None where there are too few.
         uniform_nested: the mean of all candidates, judged as `nested` is.
         optimum: best of all convex weights on these images; no convex blend can be fitted better.
         baseline: predicting each target's mean.
@@ -59,12 +54,7 @@ class Estimate:
         return self.optimum - self.fitted
 
 
-def plain_greedy(library: Library) -> Array:
-    """Weights by greedy selection with its default options."""
-    return fit_method("greedy", library, Options())
-
-
-def evaluate(pool: Pool, fit: Fit = plain_greedy, *, repeats: int = 5, seed: int = 0) -> Estimate:
+def evaluate(pool: Pool, procedure: Procedure | None = None, *, repeats: int = 5, seed: int = 0) -> Estimate:
     """Fit a blend to all images and say what it is worth, here and on new dates.
 
     The nested score: every image is predicted by a blend made without its date (`nested_predictions`), which gives one
@@ -88,30 +78,34 @@ def evaluate(pool: Pool, fit: Fit = plain_greedy, *, repeats: int = 5, seed: int
 
     Args:
         pool: the candidates.
-        fit: how members and weights are chosen.
+        procedure: how members and weights are chosen; greedy selection by default.
         repeats: number of groupings.
-        seed: deals the dates and draws the bootstrap.
+        seed: deals the dates.
     """
-    library = Library.of(pool)
+    procedure = once(procedure or make_procedure("greedy", Options()))
+    library, fit = Library.of(pool), whole(procedure)
     weights = fit(library)
     notes = []
     if unknown := sum(c.epochs is None for c in pool.candidates):
         notes.append(f"{unknown} candidate(s) have no OOF of every epoch: theirs was chosen with all dates in sight")
-    rng = np.random.default_rng(seed)
-    nested = interval = uniform_nested = unseen = None
+    nested = bounds = uniform_nested = unseen = None
     if len(library.days) < 2:
         notes = [f"no nested score: all images are of one date ({pool.dates[0]}), there is none to hold out"]
     else:
-        predicted = nested_predictions(library, {"blend": fit, "uniform": _uniform}, repeats, rng)
+        groupings = deal(library, repeats, np.random.default_rng(seed))
+        uniform = whole(make_procedure("uniform", Options()))
+        predicted = nested_predictions(library, {"blend": fit, "uniform": uniform}, groupings)
         unseen = predicted["blend"]
         nested, uniform_nested = (
             float(np.mean([weighted_r2(library.truth, repeat) for repeat in predicted[name]]))
             for name in ("blend", "uniform")
         )
         if len(library.days) >= FEWEST_DATES:
-            interval = _interval(library.truth, unseen, library.day, rng)
+            bounds = interval(library, unseen, replicates(library, procedure, groupings))
+            if bounds is None:
+                notes.append("no interval: but for one date, all photographs have the same weights")
         else:
-            notes.append(f"no interval: {len(library.days)} dates are too few to resample, it takes {FEWEST_DATES}")
+            notes.append(f"no interval: {len(library.days)} dates are too few, it takes {FEWEST_DATES}")
     gram = library.gram
     return Estimate(
         weights=weights,
@@ -119,48 +113,10 @@ def evaluate(pool: Pool, fit: Fit = plain_greedy, *, repeats: int = 5, seed: int
         uniform=gram.r2(np.full(len(gram), 1 / len(gram))),
         fitted=weighted_r2(library.truth, combine(weights, library.predictions)),
         nested=nested,
-        interval=interval,
+        interval=bounds,
         uniform_nested=uniform_nested,
         optimum=gram.r2(convex_optimum(gram)),
         baseline=baseline_r2(library.truth),
         unseen=unseen,
         notes=tuple(notes),
     )
-
-
-def _uniform(library: Library) -> Array:
-    return fit_method("uniform", library, Options())
-
-
-def _interval(truth: Array, predictions: Array, day: NDArray[np.intp], rng: np.random.Generator) -> tuple[float, float]:
-    """Bootstrap-t interval of the R2 of each of (r, n, 5) predictions, the draws of all r pooled.
-
-    With L and T the sums of squares about the predictions and about the mean, the statistic is log(L / T), and day d
-    has the influence L_d / L - T_d / T on it; the standard error is the root of the sum of their squares (delta
-    method). All are functions of sums over days, so that a resample is only how often each day counts.
-    """
-    days = int(day.max()) + 1
-    of_day = np.eye(days)[day]  # (n, days)
-    centred = truth - truth.mean()  # against cancellation in the sums of squares
-    weight = of_day.sum(axis=0) * WEIGHTS.sum()
-    first = (centred @ WEIGHTS) @ of_day
-    second = (centred**2 @ WEIGHTS) @ of_day
-    lost = ((predictions - truth) ** 2 @ WEIGHTS) @ of_day  # (r, days): L_d
-
-    def statistic(counts: NDArray[np.float64]) -> tuple[Array, Array]:
-        """Of k resamples (k, days): log(L / T) and its standard error, both (r, k)."""
-        mean = (counts @ first / (counts @ weight))[:, None]
-        about_mean = second - 2 * mean * first + mean**2 * weight  # (k, days): T_d
-        total = (counts * about_mean).sum(axis=1)
-        residual = np.maximum(lost @ counts.T, np.finfo(np.float64).tiny)  # perfect predictions have no logarithm
-        influence = lost[:, None] / residual[..., None] - about_mean / total[:, None]  # (r, k, days)
-        return np.log(residual / total), np.sqrt((counts * influence**2).sum(axis=-1))
-
-    log_ratio, error = statistic(np.ones((1, days)))
-    # A resample of one day alone has no error, and no R2 where its truth is constant: the former lies at an end of
-    # the draws, where it belongs, the latter is NaN and left out.
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        drawn, drawn_error = statistic(rng.multinomial(days, np.full(days, 1 / days), size=RESAMPLES).astype(float))
-        draws = 1.0 - np.exp(log_ratio - (drawn - log_ratio) / drawn_error * error)
-    low, high = np.quantile(draws[~np.isnan(draws)], INTERVAL).tolist()
-    return low, high

@@ -82,7 +82,18 @@ def import_members(
     for table in tables:
         table.write(run.oof, f"{table.metadata['trial']}.parquet")
     run.write_truth(dataset)  # last: a run without it cannot be read
-    return [Imported(t.metadata["trial"], t.metadata["score"], len(measured) - len(t.image_ids)) for t in tables]
+    return imported_members(run)
+
+
+def imported_members(run: RunFolder) -> list[Imported]:
+    """The members of a run that `import_members` wrote, in the order of their names.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    measured = len(run.read_truth())
+    tables = [run.read_oof(name.removesuffix(".parquet")) for name in run.oof.names(".parquet")]
+    return [Imported(t.metadata["trial"], t.metadata["score"], measured - len(t.image_ids)) for t in tables]
 
 
 def _aligned(file: Path, predictions: pd.DataFrame, measured: dict[str, Array], orders: dict[str, list[str]]) -> Array:

@@ -72,8 +72,18 @@ class Library:
             epoch = int(loss[:, others].sum(axis=1).argmin())
             own = epoch == candidate.epoch
             predictions[i] = candidate.predictions[self.rows] if own else candidate.epochs[epoch][self.rows]
-        held = np.isin(self.day, held_out)
+        held = self._of(held_out)
         return self._part(predictions, ~held), self._part(predictions, held)
+
+    def on(self, days: NDArray[np.intp]) -> Library:
+        """The images of some days."""
+        return self._part(self.predictions, self._of(days))
+
+    def _of(self, days: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """(n,) whether each image is of one of some days."""
+        chosen = np.zeros(self.day.max() + 1, dtype=bool)
+        chosen[days] = True
+        return chosen[self.day]
 
     def _part(self, predictions: Array, images: NDArray[np.bool_]) -> Library:
         return Library(

@@ -126,8 +126,7 @@ def check_options(name: str, options: Options) -> None:
     Raises:
         InputError: naming the option.
     """
-    limited = options.max_members is not None or options.max_backbones is not None
-    if name in ("greedy", "auto") or limited:
+    if name in ("greedy", "auto") or options.limited:
         return
     default = Options()
     for option in ("steps", "warm_start", "bags", "min_gain"):
@@ -158,7 +157,7 @@ def _drawn_to_uniform(residuals: Array, day: NDArray[np.intp]) -> Array:
 
 
 def _admitted(library: Library, options: Options) -> NDArray[np.intp]:
-    if options.max_members is None and options.max_backbones is None:
+    if not options.limited:
         return np.arange(len(library))
     return np.flatnonzero(greedy(library.gram, library.backbones, options).weights)
 

@@ -2,41 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble.library import Library, combine
 from pasture.targets import WEIGHTS, Array
 
 Fit = Callable[[Library], Array]
-"""A procedure that makes a blend: (m, 5) weights from a library of m members."""
+"""What makes a blend: (m, 5) weights from a library of m members."""
+
+Procedure = Callable[[Library], Fit]
+"""A whole procedure in two steps: what is decided by scores on dates held out (the method, where it is chosen), then
+the fit. From the library to weights is `procedure(library)(library)`; see `whole`."""
+
+Grouping = list[NDArray[np.intp]]
+"""Days in groups, each held out in turn."""
 
 GROUPS = 5
 
 
-def nested_predictions(
-    library: Library, fits: Mapping[str, Fit], repeats: int, rng: np.random.Generator
-) -> dict[str, Array]:
+def whole(procedure: Procedure) -> Fit:
+    """Both steps on the same library."""
+    return lambda library: procedure(library)(library)
+
+
+def once(procedure: Procedure) -> Procedure:
+    """The same procedure, which decides once for each set of dates of one library."""
+    decided: dict[bytes, Fit] = {}
+
+    def decide(library: Library) -> Fit:
+        days = library.days.tobytes()
+        if days not in decided:
+            decided[days] = procedure(library)
+        return decided[days]
+
+    return decide
+
+
+def deal(library: Library, repeats: int, rng: np.random.Generator) -> list[Grouping]:
+    """The dates dealt at random into 5 groups (as many as there are dates, if fewer), so many times."""
+    return [list(filter(len, np.array_split(rng.permutation(library.days), GROUPS))) for _ in range(repeats)]
+
+
+def nested_predictions(library: Library, fits: Mapping[str, Fit], groupings: Sequence[Grouping]) -> dict[str, Array]:
     """What blends predict for the dates they were made without.
 
-    The dates are dealt at random into 5 groups (as many as there are dates, if fewer). For each group everything that
-    was chosen by score is chosen again without its images: the epoch of every member, and by each of `fits` the
-    members and their weights. The blend predicts the group's images; the groups together give one prediction for
-    every image.
+    For each group of dates everything that was chosen by score is chosen again without its images: the epoch of every
+    member, and by each of `fits` the members and their weights. The blend predicts the group's images; the groups
+    together give one prediction for every image.
 
     Args:
         library: at least two days.
-        fits: procedures to judge, on the same groups.
-        repeats: number of groupings.
-        rng: deals the dates.
+        fits: what to judge, on the same groups.
+        groupings: from `deal`.
 
     Returns:
-        For each procedure (repeats, n, 5) in grams.
+        For each of `fits` (groupings, n, 5) in grams.
     """
-    nested = {name: np.empty((repeats, *library.truth.shape)) for name in fits}
-    for repeat in range(repeats):
-        for group in filter(len, np.array_split(rng.permutation(library.days), GROUPS)):
+    nested = {name: np.empty((len(groupings), *library.truth.shape)) for name in fits}
+    for repeat, grouping in enumerate(groupings):
+        for group in grouping:
             rest, held_out = library.split(group)
             rows = np.isin(library.day, group)
             for name, fit in fits.items():

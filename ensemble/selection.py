@@ -93,6 +93,11 @@ class Options:
     min_gain: float | None = None
     min_weight: float = 0.0
 
+    @property
+    def limited(self) -> bool:
+        """Whether members or backbones are limited."""
+        return self.max_members is not None or self.max_backbones is not None
+
     def __post_init__(self) -> None:
         ranges = {
             "steps": (1, math.inf),
@@ -163,26 +168,23 @@ def _walk(gram: Gram, backbone: NDArray[np.intp], library: _Mask, options: Optio
     """One greedy path through the members of `library` (m,)."""
     counts = np.zeros(len(gram), dtype=np.int64)
     used = np.zeros(len(backbone), dtype=bool)  # of each backbone, whether a pick has it
-    inner = np.zeros(len(gram))  # s = G c
+    added = gram.diagonal.copy()  # by what each member would raise q: 2 s + diag(G), s = G c
     square = 0.0  # q = c'Gc
     path: list[int] = []
     curve: list[float] = []
     for size in range(1, options.steps + 1):
-        allowed = library & _within_limits(counts > 0, backbone, options)
-        fresh = allowed & (counts == 0)
-        warming = size <= options.warm_start and bool(fresh.any())
-        if warming:
-            loss = np.where(fresh, gram.diagonal, np.inf)
-        else:
-            loss = np.where(allowed, (square + 2 * inner + gram.diagonal) / size**2, np.inf)
-        equal = np.flatnonzero(loss <= loss.min() + TIE * gram.total)
-        pick = int(equal[np.argmax(used[backbone[equal]])])
+        allowed = library & _within_limits(counts > 0, backbone, options) if options.limited else library
+        warming = size <= options.warm_start and bool((fresh := allowed & (counts == 0)).any())
+        loss = np.where(fresh, gram.diagonal, np.inf) if warming else np.where(allowed, added, np.inf)
+        tie = TIE * gram.total * (1 if warming else size**2)
+        equal = (loss <= loss.min() + tie).nonzero()[0]
+        pick = int(equal[used[backbone[equal]].argmax()])
 
-        square += float(2 * inner[pick] + gram.diagonal[pick])
+        square += float(added[pick])
         score = 1.0 - square / size**2 / gram.total
         if options.min_gain is not None and curve and not warming and score - curve[-1] < options.min_gain:
             break
-        inner += gram.column(pick)
+        added += 2 * gram.column(pick)
         counts[pick] += 1
         used[backbone[pick]] = True
         path.append(pick)
@@ -204,6 +206,8 @@ def _within_limits(chosen: _Mask, backbone: NDArray[np.intp], options: Options) 
 
 def _trim(weights: Array, backbone: NDArray[np.intp], options: Options) -> Array:
     """Drop the tiny weights, and the lightest where an average of bags exceeds a limit that each bag kept."""
+    if not options.limited and not options.min_weight:
+        return weights
     kept = np.zeros_like(weights)
     for member in np.argsort(-weights, kind="stable"):
         tiny = weights[member] < options.min_weight and kept.any()

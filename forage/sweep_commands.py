@@ -158,12 +158,15 @@ def resume(
 
 
 def status(run: RunArgument, as_json: JsonOption = False) -> None:
-    """How far a sweep has come; also while it runs."""
+    """How far a sweep has come, also while it runs; or what members an import has brought."""
     from pasture.run_folder import RunFolder
     from tune.ledger import Ledger
     from tune.plan import Plan
 
     folder = RunFolder(run)
+    if folder.imported:
+        _imported_status(folder, as_json)
+        return
     plan = Plan.read(folder)
     ledger = Ledger(folder)
     sizes = folder.folder.sizes()
@@ -179,6 +182,17 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
     say_summary(str(folder), summary)
     disk = f"{effort['bytes'] / 1e6:.1f} MB on disk, {effort['weights_bytes'] / 1e6:.1f} of them weights"
     say(f"trials have computed for {timedelta(seconds=round(effort['seconds']))}; {disk}")
+
+
+def _imported_status(run: Any, as_json: bool) -> None:
+    from ensemble.importing import imported_members
+
+    members = imported_members(run)
+    best = max(members, key=lambda member: member.score)
+    if as_json:
+        print_json({"imported": len(members), "best_score": best.score, "best_trial": best.trial})
+    else:
+        say(f"{run}: {len(members)} imported member(s); best {best.score:.4f} by {best.trial}")
 
 
 def gc(run: RunArgument, keep: KeepOption = None) -> None:

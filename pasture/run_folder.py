@@ -48,6 +48,12 @@ class RunFolder:
         return str(self.folder)
 
     @property
+    def imported(self) -> bool:
+        """Whether members of other tools lie here, which no sweep has made."""
+        swept = self.folder.exists("sweep.yaml") or self.trials.names(".json")
+        return not swept and bool(self.oof.names(".parquet"))
+
+    @property
     def oof(self) -> Folder:
         """Folder of the OOF tables."""
         return self.folder / "oof"
@@ -92,6 +98,11 @@ class RunFolder:
         Raises:
             InputError: this is no run directory, or the file is damaged.
         """
+        if self.imported:
+            raise InputError(
+                f"{self}: holds imported members, not a sweep: there is nothing to resume or to tidy; blend them with "
+                f"`forage ensemble {self} --out BLEND`"
+            )
         if not self.folder.exists("sweep.yaml"):
             raise InputError(f"{self}: not a run directory (no sweep.yaml); give a folder that `forage sweep` wrote")
         try:

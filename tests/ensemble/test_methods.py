@@ -15,6 +15,7 @@ from ensemble.honest import evaluate
 from ensemble.library import Library, combine, shared
 from ensemble.members import Pool
 from ensemble.methods import METHODS, WIDEST, MethodName, check_options, fit_method
+from ensemble.nested import whole
 from ensemble.ridge_path import penalty, ridge
 from ensemble.selection import Options
 from pasture.errors import InputError
@@ -152,7 +153,7 @@ def test_auto_takes_equal_weights_where_members_are_equally_good(make_pool: Make
     libraries = [Library.of(drawn(make_pool, seed, members=10, spread=1.0)) for seed in range(10)]
     equal = [library for library in libraries if choose(library, Options()).name == "uniform"]
     assert len(equal) >= 8
-    assert_allclose(procedure("auto", Options())(equal[0]), 0.1)
+    assert_allclose(whole(procedure("auto", Options()))(equal[0]), 0.1)
 
 
 def test_auto_weighs_members_that_differ_clearly(make_pool: MakePool) -> None:
@@ -163,7 +164,7 @@ def test_auto_weighs_members_that_differ_clearly(make_pool: MakePool) -> None:
     assert choice.behind[choice.name] <= choice.error[choice.name]
     simpler = list(METHODS)[: list(METHODS).index(choice.name)]
     assert all(choice.behind[name] > choice.error[name] for name in simpler)
-    assert_allclose(procedure("auto", Options())(library), fit_method(choice.name, library, Options()))
+    assert_allclose(whole(procedure("auto", Options()))(library), fit_method(choice.name, library, Options()))
 
 
 def test_the_choice_of_method_is_made_without_the_dates_it_is_scored_on(
@@ -198,11 +199,11 @@ def test_noise_shows_no_skill_whatever_is_chosen(make_pool: MakePool) -> None:
 
 def test_scaling_undoes_a_bias_and_leaves_the_rest_alone(make_pool: MakePool) -> None:
     library = Library.of(drawn(make_pool, seed=0, members=6, dates=20, spread=2.0))
-    assert not scaling_pays(procedure("uniform", Options()), library)
+    assert not scaling_pays(whole(procedure("uniform", Options())), library)
     too_much = Library.of(make_pool(library.truth, library.day, library.predictions * 1.5))
-    plain = procedure("uniform", Options())
+    plain = whole(procedure("uniform", Options()))
     assert scaling_pays(plain, too_much)
-    weights = procedure("uniform", Options(), scale=True)(too_much)
+    weights = whole(procedure("uniform", Options(), scale=True))(too_much)
     assert_allclose(weights, scaled(plain(too_much), too_much))
     assert_allclose(weights.sum(axis=0), 1 / 1.5, rtol=0.1)
 
@@ -210,7 +211,7 @@ def test_scaling_undoes_a_bias_and_leaves_the_rest_alone(make_pool: MakePool) ->
 def test_one_date_gives_nothing_to_choose_by(make_pool: MakePool) -> None:
     library = Library.of(drawn(make_pool, seed=0, members=5, dates=1))
     assert choose(library, Options()).name == "uniform"
-    assert not scaling_pays(procedure("uniform", Options()), library)
+    assert not scaling_pays(whole(procedure("uniform", Options())), library)
 
 
 def test_split_keeps_dates_apart_and_members_in_place(library: Library) -> None:

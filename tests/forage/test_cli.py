@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -82,6 +83,28 @@ def test_status_json(shell: Any, swept: RunFolder) -> None:
     assert "waiting" not in said
     assert "3 complete, 1 pruned, 1 failed" in said
     assert re.search(r"trials have computed for 0:00:10; \d+\.\d MB on disk, \d+\.\d of them weights", said)
+
+
+def test_an_imported_run_says_what_it_is(shell: Any, paddocks: Path, tmp_path: Path) -> None:
+    data = read_train(paddocks)
+    for name, spread in (("good", 0.1), ("poor", 0.3)):
+        noise = np.random.default_rng(0).normal(1, spread, data.targets.shape)
+        predictions = pd.DataFrame(data.targets * noise, index=data.ids, columns=list(TARGETS))
+        predictions.to_csv(tmp_path / f"{name}.csv", index_label="image_id")
+    files = (tmp_path / "poor.csv", tmp_path / "good.csv")
+    said = shell("import", *files, "--truth", paddocks, "--runs", tmp_path, "--name", "theirs")
+    assert said.status == 0
+    run = RunFolder(tmp_path / "theirs")
+    best = run.read_oof("good").metadata["score"]
+    said = shell("status", run)
+    assert (said.status, said.err) == (0, f"{run}: 2 imported member(s); best {best:.4f} by good\n")
+    said = shell("status", run, "--json")
+    assert json.loads(said.out) == {"imported": 2, "best_score": best, "best_trial": "good"}
+    for command in ("resume", "gc"):
+        said = shell(command, run)
+        assert said.status == 2
+        assert f"{run}: holds imported members, not a sweep" in said.err
+        assert said.err.count("\n") == 1
 
 
 def test_gc_keeps_the_best_and_a_blend_of_what_is_left_still_predicts(
