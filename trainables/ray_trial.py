@@ -33,16 +33,17 @@ _STATE = "trial.pt"
 
 
 class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
-    """Runs one trial after another in one process.
+    """Runs one trial after another in one process, or, where it has several GPUs, in fold workers beside it.
 
     The configuration holds `trial` (name), `recipe`, `data`, `fingerprint`, `run` (location of the run directory),
     `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for), `gpus_per_fold` (how
-    many of its GPUs train one fold together), `forage` (the driver's
-    version) and `node` (the driver's, on a cluster: others fetch the data if they do not have them). Results hold
-    `epoch`, `score`, the trial's whole `report` as pairs, and `finished`, true in the last one, after everything is
-    written; or `error`, where the trial cannot go on. A trial takes up its checkpoint by itself, so that it survives
-    its worker and its driver alike.
+    many of its GPUs train one fold together), `forage` (the driver's version) and `node` (the driver's, on a cluster:
+    others fetch the data if they do not have them). Results hold `epoch`, `score`, the trial's whole `report` as pairs,
+    and `finished`, true in the last one, after everything is written; or `error`, where the trial cannot go on. A trial
+    takes up its checkpoint by itself, so that it survives its worker and its driver alike.
     """
+
+    workers: FoldWorkers | None = None
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
@@ -50,8 +51,6 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         parts = bundles(config["resources"])
         # Where there are several they are the fold workers'; this process needs nothing beside the first of them.
         return ray.tune.PlacementGroupFactory(parts if len(parts) == 1 else [{}, *parts])
-
-    workers: FoldWorkers | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin a trial. The work itself waits for the first step, whose errors are told to the driver."""
