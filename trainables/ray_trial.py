@@ -34,7 +34,7 @@ _STATE = "trial.pt"
 
 
 class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
-    """Runs one trial after another in one process.
+    """Runs one trial after another in one process, or, where it has several GPUs, in fold workers beside it.
 
     The configuration holds `trial` (name), `recipe` (as JSON), `data`, `fingerprint`, `run` (location of the run
     directory), `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for),
@@ -46,14 +46,14 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     that it survives its worker and its driver alike.
     """
 
+    workers: FoldWorkers | None = None
+
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
         """What Ray places the trial by: each recipe has its own."""
         parts = bundles(config["resources"])
         # Where there are several they are the fold workers'; this process needs nothing beside the first of them.
         return ray.tune.PlacementGroupFactory(parts if len(parts) == 1 else [{}, *parts])
-
-    workers: FoldWorkers | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin a trial. The work itself waits for the first step, whose errors are told to the driver."""

@@ -21,6 +21,7 @@ from trainables.losses import Truth
 from trainables.model import Batch
 from trainables.nets import Widths, create_net, widths
 from trainables.optim import create_optimizer, plateaus, rate_factor
+from trainables.ranks import Ranks
 from trainables.recipe import Recipe
 from trainables.sections import Backbone, Schedule
 from trainables.trial import Trial
@@ -277,7 +278,7 @@ class _Grams:
     def __init__(self, grams: np.ndarray) -> None:
         self.grams = torch.tensor(grams, dtype=torch.float32)
 
-    def training(self, batches: Sequence[Rows], generator: np.random.Generator) -> Iterator[Batch]:
+    def training(self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks) -> Iterator[Batch]:
         """(n, 1, 5) each."""
         return (self.element(rows, 0) for rows in batches)
 
