@@ -1,4 +1,4 @@
-"""Noticing that Ray has died under the driver: it would wait for a minute, or for ever, and not say what to do."""
+"""Noticing that Ray has died under the driver, which would wait for a minute, or on and on, and not say what to do."""
 
 from __future__ import annotations
 
