@@ -1,4 +1,4 @@
-"""Noticing that Ray has died under the driver: it would wait for a minute, or for ever, and not say what to do."""
+"""Noticing that Ray has died under the driver, which would wait for a minute, or on and on, and not say what to do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+import ray.exceptions
 
 from pasture.errors import JobError
 from pasture.run_folder import RunFolder
@@ -58,9 +59,9 @@ def _trouble(address: str, node: str) -> str:
     """What has died; empty where all is well."""
     host, _, port = address.rpartition(":")
     try:
+        # First by a plain connection: Ray's own question hangs for a minute where nobody is left to answer it.
         socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
-    except OSError:
+        alive = {known["NodeID"] for known in ray.nodes() if known["Alive"]}
+    except (OSError, RuntimeError, ray.exceptions.RayError):
         return f"the head of Ray ({address}) answers no more"
-    if not any(known["NodeID"] == node and known["Alive"] for known in ray.nodes()):
-        return "Ray's process on this machine (raylet) has died"
-    return ""
+    return "" if node in alive else "Ray's process on this machine (raylet) has died"
