@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +24,7 @@ from pasture.run_folder import RunFolder
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TRIALS = 4
-PHASES = ["image cache", "feature bank", "epoch", "checkpoint", "weights", "oof"]
+PHASES = ["image cache", "feature bank", "epoch", "checkpoint", "oof"]
 Forage = Callable[..., subprocess.CompletedProcess[str]]
 Records = Callable[[Path], dict[str, dict[str, Any]]]
 
@@ -34,7 +37,7 @@ def options(space_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     space["search"]["backbone.tuning"] = {"choice": ["frozen", "full"]}
     path = tmp_path_factory.mktemp("space") / "both.yaml"
     path.write_text(yaml.safe_dump(space))
-    return ["--space", path, "--trials", TRIALS, "--cpus-per-trial", os.cpu_count(), "--seed", 1]
+    return ["--space", path, "--trials", TRIALS, "--cpus-per-trial", os.cpu_count(), "--seed", 23]
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +83,9 @@ def undisturbed(
     assert said.returncode == 0, said.stderr
     found = facts(run)
     assert len(found) == TRIALS
-    assert {trial[1] for trial in found.values()} <= {"COMPLETE", "PRUNED"}
-    assert {trial[0]["backbone.tuning"] for trial in found.values()} == {"frozen", "full"}
+    # What the moments of mischief rely on: two trials come to their end, one of each kind.
+    tuning = {name: trial[0]["backbone.tuning"] for name, trial in found.items() if trial[1] == "COMPLETE"}
+    assert (tuning["t0000"], tuning["t0002"]) == ("frozen", "full")
     return found
 
 
@@ -99,7 +103,7 @@ def killed(
     words = ["--runs", run.parent, "--name", run.name, "--max-failures", len(PHASES), "--json"]
     cache = str(tmp_path_factory.mktemp("cache"))
     env = mischief(kill=PHASES, marks=marks)
-    return run, marks, forage("sweep", data, *options, *words, FORAGE_CACHE=cache, **env)
+    return run, marks, forage("sweep", data, *options, *words, timeout=600, FORAGE_CACHE=cache, **env)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -156,7 +160,6 @@ def test_a_full_disk_stops_the_sweep_and_it_goes_on_once_there_is_space(
         ("cache", cache, f"the cache {cache}/"),
         ("checkpoint", runs, f"{run}/checkpoints/t"),
         ("weights", runs, f"{run}/weights/t"),
-        ("oof", runs, f"{run}/oof/t"),
         ("record", runs, f"{run}/trials/t0002.json"),
     ]:
         before = records(run)
@@ -176,3 +179,66 @@ def test_a_full_disk_stops_the_sweep_and_it_goes_on_once_there_is_space(
     assert said.returncode == 0, said.stderr
     assert facts(run) == undisturbed
     assert list(run.rglob("*.tmp")) == []
+
+
+@pytest.fixture(scope="module")
+def lost(
+    start: Callable[..., Any],
+    data: Path,
+    options: list[object],
+    mischief: Callable[..., dict[str, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder with `data` and a run `lost`, whose driver was killed in the middle of writing a record."""
+    folder = tmp_path_factory.mktemp("lost")
+    shutil.copytree(data, folder / "data")
+    words = ["--runs", folder, "--name", "lost"]
+    process = start("sweep", folder / "data", *words, *options, **mischief(kill=["record"]))
+    process.popen.wait(timeout=240)
+    process.kill()
+    assert process.popen.returncode == -signal.SIGKILL
+    return folder
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_moved_copy_whose_newest_files_were_cut_short_by_a_power_loss_is_mended_and_goes_on(
+    lost: Path,
+    forage: Forage,
+    undisturbed: dict[str, Any],
+    facts: Callable[[Path], dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    original = content(lost / "lost")
+    run, data = shutil.copytree(lost / "lost", tmp_path / "moved"), tmp_path / "data"
+    (lost / "data").rename(data)
+    plan, checkpoint, oof = run / "sweep.yaml", run / "checkpoints" / "t0002.pt", run / "oof" / "t0000.parquet"
+    record = max((run / "trials").glob("t*.json"))
+    whole = {path: path.read_bytes() for path in (plan, checkpoint, oof, record)}
+    for path, before in whole.items():
+        path.write_bytes(before[: len(before) // 2])
+
+    def refused(status: int, message: str, *words: object) -> None:
+        said = forage("resume", run, *words)
+        assert said.returncode == status, said.stderr
+        assert re.search(message, said.stderr.splitlines()[-1])
+        assert "Traceback" not in said.stderr
+
+    refused(2, f"{plan}: damaged")
+    plan.write_bytes(whole[plan])
+    refused(2, f"{record}: damaged record .*; delete it and the trial is proposed anew")
+    record.unlink()
+    refused(2, f"{lost}/data: no such data folder")
+    named = f"checkpoint of t0002 is damaged .*; delete {checkpoint} and the trial begins anew; then go on with: "
+    refused(1, named, "--data", data)
+    checkpoint.unlink()
+    said = forage("resume", run)  # where the data are it knows by now
+    assert said.returncode == 0, said.stderr
+    blended = forage("ensemble", run, "--out", tmp_path / "blend")
+    assert blended.returncode == 0, blended.stderr
+    assert f"{oof}: damaged" in blended.stderr  # and left out, with its reason
+    oof.write_bytes(whole[oof])
+    assert facts(run) == undisturbed
+    assert content(lost / "lost") == original
