@@ -138,7 +138,7 @@ def test_an_empty_folder_may_become_a_run_and_one_whose_launch_was_killed(
 
 
 def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
-    limits = {"hours": 1.5, "until_score": 0.7, "trial_timeout": 60.0, "max_failures": 0, "keep": 3}
+    limits = {"hours": 1.5, "until_score": 0.7, "trial_timeout": 60.0, "max_failures": 0, "keep": 3, "gpus_per_fold": 2}
     run.write_sweep(plan | limits)
     assert asdict(Plan.read(run)) == plan | limits
     assert Space.parse(Plan.read(run).space) == Space.parse(plan["space"])
