@@ -18,6 +18,7 @@ from trainables.lds import lds_weights
 from trainables.learner import FoldLearner
 from trainables.model import Batch
 from trainables.nets import create_net, load_weights, widths
+from trainables.ranks import Ranks
 from trainables.recipe import Recipe
 from trainables.sections import LabelSmoothing
 
@@ -88,9 +89,9 @@ def test_held_out_pictures_are_not_looked_at(make_learner: MakeLearner, either_r
     seen: list[int] = []
     training = learner.inputs.training
 
-    def spy(batches: Sequence[Rows], generator: np.random.Generator) -> Iterator[Batch]:
+    def spy(batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks) -> Iterator[Batch]:
         seen.extend(np.concatenate(batches).tolist())
-        return training(batches, generator)
+        return training(batches, generator, ranks)
 
     learner.inputs.training = spy  # type: ignore[method-assign]
     for epoch in range(2):
@@ -104,7 +105,7 @@ def test_batches_have_nearly_the_same_size(make_learner: MakeLearner, frozen_rec
     learner = make_learner(frozen_recipe.with_overrides({"schedule.batch_size": 11}))
     sizes: list[int] = []
     training = learner.inputs.training
-    learner.inputs.training = lambda batches, g: (sizes.extend(map(len, batches)), training(batches, g))[1]  # type: ignore
+    learner.inputs.training = lambda batches, *rest: (sizes.extend(map(len, batches)), training(batches, *rest))[1]  # type: ignore
     learner.train_epoch(0, [])
     assert sizes == [6, 6]
     assert learner.steps_an_epoch == 2
