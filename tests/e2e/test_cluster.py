@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PACKAGES = ("pasture", "trainables", "search_spaces", "tune", "ensemble", "forage")
 COMMAND = Path(sys.executable).with_name("forage")
-TRIALS = 3
+TRIALS = 2
 EPOCHS = 120
 SPACE = {
     "base": {
@@ -220,7 +220,7 @@ def journey(
     wait_for(lambda: records(run).get("t0000", {}).get("curve"), process)
     machines.signal("first", signal.SIGSTOP)  # it holds t0000, and can hold no other: the next is for `late`
     held = time.monotonic()
-    machines.start("late", cpus=TRIALS)
+    machines.start("late")
     wait_for(lambda: records(run).get("t0001", {}).get("curve"), process)
     machines.signal("late", signal.SIGSTOP)  # t0000 shall be the first at each rung, or it might be pruned
     time.sleep(max(0, held + CHECKPOINT_SECONDS - time.monotonic()))
