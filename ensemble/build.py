@@ -131,6 +131,10 @@ def _remarks(pool: Pool, estimate: Estimate, method: Chosen, chosen: list[int]) 
             f"on new dates the plain mean of all candidates scores {uniform:.4f}, more than this blend: there are too "
             "few dates for so much choice; see --method auto"
         )
+    if METHODS[chosen_method].solves and len(pool.candidates) > WIDEST and not options.limited:
+        remarks.append(
+            f"method {chosen_method} has looked at the {WIDEST} candidates that are best alone, of {len(pool.candidates)}"
+        )
     gap = max(float(balance_gap(pool.candidates[i].predictions).max()) for i in chosen)
     if gap > BALANCE_TOLERANCE_G and shared(estimate.weights):
         projected = weighted_r2(pool.truth, project(combine(estimate.weights, pool.predictions)))
