@@ -15,7 +15,7 @@ from ensemble.build import build
 from ensemble.importing import import_members
 from ensemble.library import Library
 from ensemble.members import load_candidates
-from ensemble.methods import fit_method
+from ensemble.methods import MethodName, fit_method
 from ensemble.optimum import convex_optimum
 from ensemble.prediction_file import read_given, read_members
 from ensemble.selection import Options, greedy
@@ -326,6 +326,19 @@ def test_a_file_may_lack_images_and_says_so(theirs: Theirs, tmp_path: Path) -> N
     [member] = import_members([theirs.folder / "part.csv"], theirs.csv, RunFolder(tmp_path / "run"))
     assert (member.trial, member.missing) == ("part", 57)
     assert member.score == pytest.approx(weighted_r2(theirs.truth[:300], theirs.members[0][:300]))
+
+
+@pytest.mark.parametrize("method", ["simplex", "uniform"])
+def test_it_is_said_where_not_all_members_are_looked_at(
+    method: MethodName, theirs: Theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensemble.build.WIDEST", 4)
+    monkeypatch.setattr("ensemble.methods.WIDEST", 4)
+    run = RunFolder(tmp_path / "run")
+    come_in(theirs, run, *(theirs.array(p, f"m{i}") for i, p in enumerate(theirs.members[:5])))
+    blend = build([run], tmp_path / "blend", "d4", method)
+    said = [warning for warning in blend.warnings if "the 4 best of 5 candidates" in warning]
+    assert bool(said) == (method == "simplex")
 
 
 def test_members_out_of_balance_keep_their_scores_and_it_is_said(theirs: Theirs, tmp_path: Path) -> None:
