@@ -17,7 +17,7 @@ from ensemble.conformal import calibrate
 from ensemble.honest import Estimate, evaluate
 from ensemble.library import Library, combine, shared
 from ensemble.members import Candidate, Pool, load_candidates
-from ensemble.methods import check_options
+from ensemble.methods import METHODS, WIDEST, check_options
 from ensemble.selection import TIE, Options
 from ensemble.tta_worth import ELEMENTS, tta_worth
 from pasture.dataset import BALANCE_TOLERANCE_G
@@ -67,7 +67,7 @@ def build(
     estimate = evaluate(pool, procedure(method, options, scale))
     share = estimate.weights @ WEIGHTS
     chosen = [int(i) for i in np.argsort(-share, kind="stable") if estimate.weights[i].any()]
-    warnings = [*pool.warnings, *estimate.notes, *_remarks(pool, estimate, method, chosen)]
+    warnings = [*pool.warnings, *estimate.notes, *_remarks(pool, estimate, method, options, chosen)]
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -122,7 +122,7 @@ def _making(pool: Pool, method: Chosen, options: Options, scale: bool) -> dict[s
     }
 
 
-def _remarks(pool: Pool, estimate: Estimate, method: Chosen, chosen: list[int]) -> list[str]:
+def _remarks(pool: Pool, estimate: Estimate, method: Chosen, options: Options, chosen: list[int]) -> list[str]:
     """What the reader of the scores should know that is of this blend alone."""
     remarks = []
     nested, uniform = estimate.nested, estimate.uniform_nested
@@ -130,6 +130,13 @@ def _remarks(pool: Pool, estimate: Estimate, method: Chosen, chosen: list[int]) 
         remarks.append(
             f"on new dates the plain mean of all candidates scores {uniform:.4f}, more than this blend: there are too "
             "few dates for so much choice; see --method auto"
+        )
+    solving = method == "auto" or METHODS[method].solves
+    if solving and len(pool.candidates) > WIDEST and not options.limited:
+        names = ", ".join(name for name, solver in METHODS.items() if solver.solves)
+        remarks.append(
+            f"methods that solve for all weights at once ({names}) have only looked at the {WIDEST} best of "
+            f"{len(pool.candidates)} candidates"
         )
     gap = max(float(balance_gap(pool.candidates[i].predictions).max()) for i in chosen)
     if gap > BALANCE_TOLERANCE_G and shared(estimate.weights):

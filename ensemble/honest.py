@@ -59,8 +59,8 @@ def evaluate(pool: Pool, procedure: Procedure | None = None, *, repeats: int = 5
 
     The nested score: every image is predicted by a blend made without its date (`nested_predictions`), which gives one
     R2; `nested` is its mean over `repeats` groupings of the dates. The whole procedure is inside: the choice of every
-    member's epoch, of the members, of their weights, of the penalties that those depend on and, where `fit` chooses
-    one, of the method.
+    member's epoch, of the members, of their weights, of the penalties that those depend on and, where `procedure`
+    chooses one, of the method. Its interval is explained at `interval`.
 
     Why that is honest: every row, in the fit and in the score, is out of fold for its member, whatever that member's
     folds were, so that no model is judged on an image (nor, where folds keep dates together, on a date: see the rules
@@ -68,13 +68,6 @@ def evaluate(pool: Pool, procedure: Procedure | None = None, *, repeats: int = 5
     Members may therefore differ in their folds. What remains is what stacking always leaves: the models behind the
     fit's rows were trained with the outer dates among their training images, and the search that proposed the
     candidates saw their scores on all dates.
-
-    The interval. A bootstrap-t over dates (B. Efron, R. Tibshirani: An Introduction to the Bootstrap, 1993, section
-    12.5) of log(1 - R2), 2,000 resamples of the dates in each repeat, the draws of all repeats pooled, so that it
-    holds the luck of the dates and that of the grouping. Plain percentiles of R2 are too narrow and too low: in
-    simulations with 28 dates they covered the true score in 86 % of cases, these in 93 %, and with 10 dates in 75 and
-    91 % (tests/ensemble/test_honest.py). That was for one member; of a greedy blend of 40 members on 30 dates the
-    interval holds the true score in 91 %: it does not hold the luck of the choices. It is for new dates like these.
 
     Args:
         pool: the candidates.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.alignment import check_columns, check_rows
-from ensemble.prediction_file import read_predictions, read_table
+from ensemble.prediction_file import as_known, read_members, read_table
 from pasture.dataset import Dataset, read_train
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
@@ -52,7 +52,7 @@ def import_members(
     at prediction.
 
     Args:
-        files: one a member, as `read_predictions` takes them.
+        files: of one member or several, as `read_members` takes them.
         truth: train.csv, or the folder it lies in; no picture is looked at.
         run: must not exist.
         ids: for arrays: the image id of each row.
@@ -65,17 +65,18 @@ def import_members(
     """
     if run.folder.exists():
         raise InputError(f"{run}: exists already; choose another --name, or remove it")
-    names = [re.sub(r"[^\w.-]", "_", file.stem).lstrip(".") for file in files]
-    if doubled := next((name for name in names if not name or names.count(name) > 1), None):
-        raise InputError(f"{doubled!r}: the name of a file becomes the member's, once; rename one")
     source = truth / "train.csv" if truth.is_dir() else truth
     dataset = read_train(source.parent, source.name)
     measured = {i: row for i, row, real in zip(dataset.ids, dataset.targets, dataset.measured, strict=True) if real}
     orders = {"the order of " + source.name: _file_order(source, measured), "the order of their ids": sorted(measured)}
     held_out = None if folds is None else _read_folds(folds)
+    members = [(file, *member) for file in files for member in read_members(file, ids, columns).items()]
+    names = [re.sub(r"[^\w.-]", "_", name).lstrip(".") for _, name, _ in members]
+    if doubled := next((name for name in names if not name or names.count(name) > 1), None):
+        raise InputError(f"{doubled!r}: the name of a file becomes the member's, once; rename one")
     tables = []
-    for file, name in zip(files, names, strict=True):
-        predictions = read_predictions(file, ids, columns)
+    for name, (file, _, given) in zip(names, members, strict=True):
+        predictions = as_known(file, given, measured)
         expected = _aligned(file, predictions, measured, orders)
         fold = _folds_of(file, predictions.index, held_out)
         tables.append(_table(name, predictions, expected, fold, _fingerprint(dataset)))

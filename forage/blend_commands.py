@@ -121,12 +121,12 @@ def predict(
 
 
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="OOF predictions: CSV, Parquet or .npy.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="OOF predictions: CSV, Parquet, .npy, .npz.")],
     truth: Annotated[Path, typer.Option(metavar="CSV", help="train.csv; its pictures need not be there.")],
     name: NameOption = "",
     runs: RunsOption = "runs",
-    ids: Annotated[Path | None, typer.Option(metavar="FILE", help="For .npy: the image id of each row.")] = None,
-    columns: Annotated[str, typer.Option(metavar="A,B,..", help="For .npy: the target of each column.")] = "",
+    ids: Annotated[Path | None, typer.Option(metavar="FILE", help="For arrays: the image id of each row.")] = None,
+    columns: Annotated[str, typer.Option(metavar="A,B,..", help="For arrays: the target of each column.")] = "",
     folds: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSV or Parquet with image_id and fold, where known.")
     ] = None,
@@ -134,8 +134,9 @@ def import_(
 ) -> None:
     """Make a run directory from out-of-fold predictions of other tools, a file a member; `forage ensemble` blends it.
 
-    CSV and Parquet have image_id and the five target columns (or sample_id and target, as a submission has). Rows are
-    joined by image id. Files whose rows or columns are clearly those of other images or targets are refused.
+    CSV and Parquet have image_id and the five target columns (or sample_id and target, as a submission has). Arrays
+    are images x 5, or members x images x 5; a .npz may hold its ids and columns. Rows are joined by image id. Files
+    whose rows or columns are clearly those of other images or targets are refused.
     """
     from ensemble.importing import import_members
 

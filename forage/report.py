@@ -107,7 +107,7 @@ def write_blend_report(blend: Blend) -> str:
     )
     for warning in blend.warnings:
         page.note(warning)
-    caption = "The bar is the 95 % interval of the nested score, by bootstrap over dates."
+    caption = "The bar is the 95 % interval of the nested score, by leaving out each date in turn."
     page.figure("What the blend is worth", caption, blend_charts.scores(blend))
     if estimate["auto"]:
         caption = (

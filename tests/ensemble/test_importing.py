@@ -15,9 +15,9 @@ from ensemble.build import build
 from ensemble.importing import import_members
 from ensemble.library import Library
 from ensemble.members import load_candidates
-from ensemble.methods import fit_method
+from ensemble.methods import MethodName, fit_method
 from ensemble.optimum import convex_optimum
-from ensemble.prediction_file import read_predictions
+from ensemble.prediction_file import read_given, read_members
 from ensemble.selection import Options, greedy
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
@@ -108,15 +108,60 @@ def test_every_format_gives_the_same(theirs: Theirs, tmp_path: Path) -> None:
     long["sample_id"] = long["image_id"] + "__" + long["t"]
     long[["sample_id", "target"]].to_csv(tmp_path / "long.csv", index=False)
     np.save(tmp_path / "ids.npy", np.array(theirs.ids))
-    tables = [
-        read_predictions(theirs.folder / "wide.csv"),
-        read_predictions(theirs.folder / "wide.parquet"),
-        read_predictions(tmp_path / "long.csv"),
-        read_predictions(theirs.array(predictions), theirs.id_file, SHUFFLED),
-        read_predictions(theirs.array(predictions), tmp_path / "ids.npy", SHUFFLED),
+    read = [
+        read_members(theirs.folder / "wide.csv"),
+        read_members(theirs.folder / "wide.parquet"),
+        read_members(tmp_path / "long.csv"),
+        read_members(theirs.array(predictions), theirs.id_file, SHUFFLED),
+        read_members(theirs.array(predictions), tmp_path / "ids.npy", SHUFFLED),
     ]
-    for table in tables:
+    for [table] in (members.values() for members in read):
         np.testing.assert_allclose(table.loc[theirs.ids].to_numpy(), predictions)
+
+
+@pytest.mark.parametrize("ids", ["plain", "bytes", "numbers", "jpg", "path"])
+@pytest.mark.parametrize("layout", ["npy", "npz", "named", "list"])
+def test_every_layout_of_many_members_comes_in(layout: str, ids: str, theirs: Theirs, tmp_path: Path) -> None:
+    """34 x 357 x 5 as one .npy beside ids and columns, or as one .npz that holds all, stacked or an array a member."""
+    order = [TARGETS.index(column) for column in SHUFFLED]
+    stack = theirs.members[..., order].astype(np.float32)
+    made = {
+        "plain": np.array(theirs.ids),
+        "bytes": np.array(theirs.ids, dtype="S"),
+        "numbers": np.array([int(i.removeprefix("ID")) for i in theirs.ids]),
+        "jpg": np.array([f"{i}.jpg" for i in theirs.ids]),
+        "path": np.array([f"train/{i}.jpg" for i in theirs.ids]),
+    }[ids]
+    run, file = RunFolder(tmp_path / "run"), tmp_path / f"oof.{'npy' if layout == 'npy' else 'npz'}"
+    if layout == "npy":
+        np.save(file, stack)
+        np.save(tmp_path / "ids.npy", made)
+        members = import_members([file], theirs.csv, run, tmp_path / "ids.npy", SHUFFLED)
+    else:
+        each = {f"m{i:02}": member for i, member in enumerate(stack)}
+        arrays = {"npz": {"oof": stack}, "named": each, "list": {"a": stack[:30], "b": stack[30:]}}[layout]
+        np.savez(file, ids=made, columns=np.array(SHUFFLED), **arrays)
+        members = import_members([file], theirs.csv, run)
+    assert len(members) == MEMBERS
+    assert members[0].trial == {"npy": "oof-00", "npz": "oof-00", "named": "oof-m00", "list": "oof-a-00"}[layout]
+    assert [m.missing for m in members] == [0] * MEMBERS
+    scores = [weighted_r2(theirs.truth, member) for member in theirs.members]
+    assert [m.score for m in members] == pytest.approx(scores, abs=1e-5)
+
+
+def test_two_rows_of_one_image_under_two_names_are_refused(theirs: Theirs, tmp_path: Path) -> None:
+    theirs.wide(theirs.members[0], "twice", [theirs.ids[1] + ".jpg", *theirs.ids[1:]])
+    with pytest.raises(InputError, match=f"image {theirs.ids[1]} appears twice"):
+        import_members([theirs.folder / "twice.csv"], theirs.csv, RunFolder(tmp_path / "run"))
+
+
+def test_what_is_given_at_prediction_is_of_one_member(theirs: Theirs, tmp_path: Path) -> None:
+    file = tmp_path / "test.npz"
+    np.savez(file, ids=np.array(["test/ID7.jpg"]), columns=np.array(TARGETS), p=np.arange(5.0)[None])
+    np.testing.assert_allclose(read_given({"m": file}, ["ID7"])["m"], [[0, 1, 2, 3, 4]])
+    np.savez(file, ids=np.array(["ID7"]), columns=np.array(TARGETS), p=np.ones((2, 1, 5)))
+    with pytest.raises(InputError, match="predictions of 2 members"):
+        read_given({"m": file}, ["ID7"])
 
 
 def test_known_folds_are_kept_and_judged(theirs: Theirs, tmp_path: Path) -> None:
@@ -222,6 +267,13 @@ def spoilt(theirs: Theirs, folder: Path, what: str) -> tuple[Path, Path | None, 
     if what == "pickle":
         np.save(folder / "bad.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
         return folder / "bad.npy", theirs.id_file, SHUFFLED
+    if what == "objects":
+        ids = np.array(theirs.ids, dtype=object)
+        np.savez(folder / "bad.npz", ids=ids, columns=np.array(SHUFFLED), oof=good)
+        return folder / "bad.npz", None, None
+    if what == "empty":
+        np.savez(folder / "bad.npz", ids=np.array(theirs.ids), columns=np.array(SHUFFLED))
+        return folder / "bad.npz", None, None
     if what == "suffix":
         return theirs.folder / "good.xlsx", None, None
     if what == "no parquet":
@@ -241,7 +293,9 @@ def spoilt(theirs: Theirs, folder: Path, what: str) -> tuple[Path, Path | None, 
         ("four columns", "expected the five targets"),
         ("short", "356 rows, but .*ids.txt has 357 ids"),
         ("pickle", "not a readable .npy array"),
-        ("suffix", "ends in .csv, .parquet or .npy"),
+        ("objects", "not read.; save strings as ids.astype.str"),
+        ("empty", "no predictions; expected an array"),
+        ("suffix", "ends in .csv, .parquet, .npy or .npz"),
         ("no parquet", "not a readable parquet file"),
         ("nowhere", "No such file"),
     ],
@@ -272,6 +326,19 @@ def test_a_file_may_lack_images_and_says_so(theirs: Theirs, tmp_path: Path) -> N
     [member] = import_members([theirs.folder / "part.csv"], theirs.csv, RunFolder(tmp_path / "run"))
     assert (member.trial, member.missing) == ("part", 57)
     assert member.score == pytest.approx(weighted_r2(theirs.truth[:300], theirs.members[0][:300]))
+
+
+@pytest.mark.parametrize("method", ["simplex", "uniform"])
+def test_it_is_said_where_not_all_members_are_looked_at(
+    method: MethodName, theirs: Theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensemble.build.WIDEST", 4)
+    monkeypatch.setattr("ensemble.methods.WIDEST", 4)
+    run = RunFolder(tmp_path / "run")
+    come_in(theirs, run, *(theirs.array(p, f"m{i}") for i, p in enumerate(theirs.members[:5])))
+    blend = build([run], tmp_path / "blend", "d4", method)
+    said = [warning for warning in blend.warnings if "the 4 best of 5 candidates" in warning]
+    assert bool(said) == (method == "simplex")
 
 
 def test_members_out_of_balance_keep_their_scores_and_it_is_said(theirs: Theirs, tmp_path: Path) -> None:

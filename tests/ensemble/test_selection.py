@@ -56,6 +56,33 @@ def test_path_equals_brute_force_step_by_step(problem: Problem, steps: int) -> N
     assert_allclose(selection.curve, curve, atol=1e-11)
 
 
+def autogluon(truth: Array, predictions: Array, steps: int) -> list[int]:
+    """The picks of AutoGluon's EnsembleSelection, up to the best prefix, as published: N. Erickson et al.: AutoGluon-
+    Tabular, 2020, section 2.4, and `EnsembleSelection._fit` in autogluon.core: of the members that leave the blend with
+    the least loss one is drawn at random, then the first best size is kept."""
+    rng = np.random.default_rng(0)
+    path: list[int] = []
+    losses: list[float] = []
+    for _ in range(steps):
+        trial = [-weighted_r2(truth, predictions[[*path, j]].mean(axis=0)) for j in range(len(predictions))]
+        path.append(int(rng.choice(np.flatnonzero(np.array(trial) == min(trial)))))
+        losses.append(trial[path[-1]])
+    return path[: int(np.argmin(losses)) + 1]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_never_worse_than_autogluon_on_the_same_input(seed: int) -> None:
+    """In random problems without ties, which have one greedy path. (benchmarks/selection.py runs AutoGluon itself.)"""
+    rng = np.random.default_rng(seed)
+    truth = rng.gamma(2.0, 10.0, (12, 5))
+    shared = rng.normal(0, 4, (12, 5))
+    predictions = truth + shared + rng.normal(0, 1, (8, 12, 5)) * rng.uniform(3, 12, (8, 1, 1))
+    selection = greedy(Gram(truth, predictions), [f"b{i % 3}" for i in range(8)], Options(steps=100))
+    ours = weighted_r2(truth, np.einsum("m,mit->it", selection.weights, predictions))
+    theirs = weighted_r2(truth, predictions[autogluon(truth, predictions, 100)].mean(axis=0))
+    assert ours >= theirs - TIE
+
+
 @given(problems())
 @settings(deadline=None)
 def test_gram_scores_are_those_of_the_metric(problem: Problem) -> None:
