@@ -9,7 +9,8 @@
 # forage is installed on the head, in the Python that runs Ray; other nodes get its code by --ship-code. `ray job logs ID`
 # shows the progress. `ray job stop ID` is a SIGTERM and, 3 s later, a kill -9: neither loses anything, and a job of
 #     forage resume /shared/runs/night --address auto --ship-code
-# goes on. Tried with Ray 2.60 and a head on one machine: submitted, stopped, resumed; also with --working-dir.
+# goes on. Such jobs were tried with Ray 2.60 and a head on one machine: submitted, stopped, resumed; also with
+# --working-dir.
 set -euo pipefail
 ray job submit --address "${RAY_API_SERVER_ADDRESS:-http://127.0.0.1:8265}" --no-wait -- \
   forage sweep /shared/csiro --runs /shared/runs --name night --address auto --ship-code
