@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from ensemble.oof_files import Member, read_common_truth, read_members
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
-from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS, Array
-from trainables.d4 import tta_elements
 from trainables.sections import TtaName
-
-_METADATA = ("recipe", "recipe_hash", "epoch", "fingerprint")
 
 _Value = TypeVar("_Value", str, frozenset[str])
 
@@ -126,36 +119,80 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
     Raises:
         InputError: two runs differ in images, dates or targets, or have trials of one name; no candidate is left.
     """
-    truth = _common_truth(runs)
+    truth = read_common_truth(runs)
     names = ", ".join(map(str, runs))
-    files = _oof_files(runs)
-    if not files:
+    members = read_members(runs, tta)
+    if not members:
         raise InputError(f"no finished trial in {names}; wait for one, or `forage resume` the run")
-    elements = tta_elements(tta)
-    refused: list[tuple[str, str]] = []
+    sieve = _Sieve(names)
+    members = sieve.keep(members, lambda m: m.damage)
+    members, fingerprint, images = _of_one_dataset(sieve, members, frozenset(truth.index))
+    members, warnings = _of_honest_folds(sieve, members, {str(image): date for image, date in truth["date"].items()})
+    if any(m.metadata.get("pseudo_images") for m in members):
+        warnings.append(
+            "some members were trained on pseudo-labels, which know the labels of all folds: every score flatters"
+        )
+    truth = truth[truth.index.isin(images)]
+    values = truth[list(TARGETS)].to_numpy(dtype=np.float64)
+    order = list(truth.index)
+    found = []
+    while members:  # each is let go as soon as it is a candidate
+        found.append(_candidate(members.pop(), order, values))
+    candidates, duplicates = _join_duplicates(found)
+    return Pool(
+        image_ids=order,
+        truth=values,
+        dates=truth["date"].to_numpy(dtype=str),
+        fingerprint=fingerprint,
+        candidates=candidates,
+        refused=sorted(sieve.refused + duplicates),
+        warnings=warnings,
+    )
 
-    def keep(members: list[_Member], objection: Callable[[_Member], str | None]) -> list[_Member]:
+
+@dataclass
+class _Sieve:
+    """Lets members through or notes why not.
+
+    Attributes:
+        runs: where they come from, for errors.
+        refused: (key, reason).
+    """
+
+    runs: str
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+    def keep(self, members: list[Member], objection: Callable[[Member], str | None]) -> list[Member]:
+        """Those without an objection.
+
+        Raises:
+            InputError: there is none.
+        """
         objections = [objection(member) for member in members]
-        refused.extend((m.key, reason) for m, reason in zip(members, objections, strict=True) if reason)
+        self.refused.extend((m.key, reason) for m, reason in zip(members, objections, strict=True) if reason)
         kept = [m for m, reason in zip(members, objections, strict=True) if not reason]
         if not kept:
-            key, reason = refused[0]
-            raise InputError(f"no trial in {names} can be blended; the first of {len(refused)}, {key}: {reason}")
+            key, reason = self.refused[0]
+            count = len(self.refused)
+            raise InputError(f"no trial in {self.runs} can be blended; the first of {count}, {key}: {reason}")
         return kept
 
-    with ThreadPoolExecutor() as threads:
-        members = list(threads.map(partial(_Member.read, elements), *zip(*files, strict=True)))
-    members = keep(members, lambda m: m.damage)
-    images_known = frozenset(truth.index)
-    members = keep(members, lambda m: _unknown_images(m.images, images_known))
+
+def _of_one_dataset(
+    sieve: _Sieve, members: list[Member], known: frozenset[str]
+) -> tuple[list[Member], str, frozenset[str]]:
+    """Members with the fingerprint and the images that most have; both of these."""
+    members = sieve.keep(members, lambda m: _unknown_images(m.images, known))
     trained = [m for m in members if not m.imported] or members
     fingerprint = _most_common(m.metadata["fingerprint"] for m in trained)
-    members = keep(members, lambda m: None if m.imported else _other_data(m.metadata["fingerprint"], fingerprint))
+    members = sieve.keep(members, lambda m: None if m.imported else _other_data(m.metadata["fingerprint"], fingerprint))
     images = _most_common(m.images for m in members)
-    members = keep(members, lambda m: _other_images(m.images, images))
+    return sieve.keep(members, lambda m: _other_images(m.images, images)), fingerprint, images
 
+
+def _of_honest_folds(sieve: _Sieve, members: list[Member], dates: dict[str, Any]) -> tuple[list[Member], list[str]]:
+    """Members that keep dates together, where there are any; what is to be said of the others."""
     warnings = []
-    dates = {str(image): date for image, date in truth["date"].items()}
     known = [m for m in members if m.metadata.get("folds_known", True)]
     if len(known) < len(members):
         warnings.append(
@@ -168,142 +205,35 @@ def load_candidates(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
             "all members have images of one date in different folds (validation.splitter image or holdout): "
             "every score flatters, the nested one too"
         )
-    else:
-        reason = "its folds put images of one date on both sides, other members keep dates together: its score flatters"
-        members = keep(members, lambda m: reason if m.key in splitting else None)
+        return members, warnings
+    reason = "its folds put images of one date on both sides, other members keep dates together: its score flatters"
+    return sieve.keep(members, lambda m: reason if m.key in splitting else None), warnings
 
-    if any(m.metadata.get("pseudo_images") for m in members):
-        warnings.append(
-            "some members were trained on pseudo-labels, which know the labels of all folds: every score flatters"
-        )
 
-    truth = truth[truth.index.isin(images)]
-    values = truth[list(TARGETS)].to_numpy(dtype=np.float64)
-    order = list(truth.index)
-    found = []
-    while members:  # each is let go as soon as it is a candidate
-        found.append(members.pop().candidate(order, values))
-    candidates, duplicates = _join_duplicates(found)
-    return Pool(
-        image_ids=list(truth.index),
-        truth=values,
-        dates=truth["date"].to_numpy(dtype=str),
-        fingerprint=fingerprint,
-        candidates=candidates,
-        refused=sorted(refused + duplicates),
-        warnings=warnings,
+def _candidate(member: Member, image_ids: list[str], truth: Array) -> Candidate:
+    rows = member.rows
+    order = [rows[i] for i in image_ids]
+    predictions = member.table.predictions[order, 0]
+    epochs = member.epochs
+    if epochs is not None:  # in place: the epochs of all members are the bulk of what is read
+        epochs[:, : len(order)] = epochs[:, order]
+        epochs = epochs[:, : len(order)]
+    return Candidate(
+        key=member.key,
+        run=member.run,
+        trial=member.trial,
+        recipe=member.metadata["recipe"],
+        recipe_hash=member.metadata["recipe_hash"],
+        backbone_digest=member.metadata.get("backbone_digest", ""),
+        semantic_digest=member.metadata.get("semantic_digest", ""),
+        curve=member.curve,
+        imported=member.imported,
+        score=weighted_r2(truth, predictions),
+        epoch=member.metadata["epoch"],
+        predictions=predictions,
+        epochs=epochs,
+        folds=member.table.folds[order],
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Member:
-    """An OOF file as it was found but for the mean over the TTA; `damage` says why it cannot be used."""
-
-    key: str
-    run: RunFolder
-    trial: str
-    damage: str | None
-    table: OofTable
-    epochs: NDArray[np.float32] | None
-
-    @classmethod
-    def read(cls, elements: tuple[int, ...], key: str, run: RunFolder, trial: str) -> _Member:
-        nothing = OofTable([], np.empty(0, np.int8), np.empty((0, 1, len(TARGETS))), {})
-        try:
-            table = run.read_oof(trial)
-            epochs = run.read_epochs(trial)
-            # All elements of all members are large, and only their mean is needed.
-            averaged = elements if max(elements) < table.predictions.shape[1] else (0,)
-            table = dataclasses.replace(table, predictions=table.mean(averaged)[:, None])
-        except InputError as error:
-            return cls(key, run, trial, str(error), nothing, None)
-        damage = None
-        if absent := [name for name in _METADATA if name not in table.metadata]:
-            damage = f"the metadata of its OOF lack {', '.join(absent)}"
-        elif epochs is not None:
-            expected = (len(table.image_ids), len(TARGETS))
-            if epochs.shape[1:] != expected or not 0 <= table.metadata["epoch"] < len(epochs):
-                damage = f"its epochs {epochs.shape} do not hold epoch {table.metadata['epoch']} of {expected} OOF rows"
-            # A sweep of 2,000 trials keeps some 10^8 numbers here, and they were stored as float32.
-            epochs = epochs.astype(np.float32)
-        return cls(key, run, trial, damage, table, epochs)
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        return self.table.metadata
-
-    @property
-    def imported(self) -> bool:
-        return bool(self.metadata.get("imported"))
-
-    @property
-    def curve(self) -> tuple[float, ...]:
-        reports = self.metadata.get("curve", [])[: self.metadata["epoch"] + 1]
-        return tuple(float(report["epoch_score"]) for report in reports)
-
-    @cached_property
-    def rows(self) -> dict[str, int]:
-        """Row of each image that was held out."""
-        return {i: row for row, i in enumerate(self.table.image_ids) if self.table.folds[row] >= 0}
-
-    @cached_property
-    def images(self) -> frozenset[str]:
-        return frozenset(self.rows)
-
-    def splits_a_date(self, dates: dict[str, Any]) -> bool:
-        """Whether two images of one date lie in different folds, or one of them only ever in the training set."""
-        folds = {i: int(self.table.folds[row]) for i, row in self.rows.items()}
-        pairs = {(date, folds.get(i, -1)) for i, date in dates.items()}
-        return len(pairs) > len(set(dates.values()))
-
-    def candidate(self, image_ids: list[str], truth: Array) -> Candidate:
-        rows = self.rows
-        order = [rows[i] for i in image_ids]
-        predictions = self.table.predictions[order, 0]
-        epochs = self.epochs
-        if epochs is not None:  # in place: the epochs of all members are the bulk of what is read
-            epochs[:, : len(order)] = epochs[:, order]
-            epochs = epochs[:, : len(order)]
-        return Candidate(
-            key=self.key,
-            run=self.run,
-            trial=self.trial,
-            recipe=self.metadata["recipe"],
-            recipe_hash=self.metadata["recipe_hash"],
-            backbone_digest=self.metadata.get("backbone_digest", ""),
-            semantic_digest=self.metadata.get("semantic_digest", ""),
-            curve=self.curve,
-            imported=self.imported,
-            score=weighted_r2(truth, predictions),
-            epoch=self.metadata["epoch"],
-            predictions=predictions,
-            epochs=epochs,
-            folds=self.table.folds[order],
-        )
-
-
-def _common_truth(runs: Sequence[RunFolder]) -> pd.DataFrame:
-    """Truth of all runs, sorted by image id."""
-    first, *others = [run.read_truth().sort_index() for run in runs]
-    columns = ["date", *TARGETS]
-    for run, other in zip(runs[1:], others, strict=True):
-        if not other[columns].equals(first[columns]):
-            raise InputError(
-                f"{runs[0]} and {run} have different images, dates or targets; blend only runs made from the same data"
-            )
-    return first
-
-
-def _oof_files(runs: Sequence[RunFolder]) -> list[tuple[str, RunFolder, str]]:
-    """(key, run, trial) of every OOF file, in the order of the keys."""
-    found: dict[str, tuple[str, RunFolder, str]] = {}
-    for run in runs:
-        for trial in (name.removesuffix(".parquet") for name in run.oof.names(".parquet")):
-            key = f"{run.name}-{trial}"
-            if key in found:
-                raise InputError(f"{found[key][1]} and {run} both have a {key}; give each run once, or rename a folder")
-            found[key] = (key, run, trial)
-    return [found[key] for key in sorted(found)]
 
 
 def _most_common(values: Iterable[_Value]) -> _Value:
