@@ -1,8 +1,8 @@
 """How often the intervals hold what they are to hold, on simulated paddocks whose truth is known.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.coverage [--seeds N] [--kind WORDS]
+    OMP_NUM_THREADS=1 python -m benchmarks.coverage [--seeds N] [--first SEED] [--kind WORDS]
 
-Prints one row a kind of problem, over the seeds 0 to N - 1:
+Prints one row a kind of problem, over N seeds from SEED (0) on:
 
   expected R2        what the blend is to be expected to have on a new set of as many dates and photographs; the nested
                      score less that, with its standard error, and the fitted score less that, which is by how much it
@@ -220,17 +220,17 @@ HEADER = (
 )  # fmt: skip
 
 
-def row(name: str, seeds: int) -> tuple[str, ...]:
+def row(name: str, seeds: range) -> tuple[str, ...]:
     """A kind's figures."""
     kind = KINDS[name]
     fresh = Fresh(kind)
-    expected, many, nested, fitted, low, high, conformal = np.array([simulate(kind, fresh, s) for s in range(seeds)]).T
+    expected, many, nested, fitted, low, high, conformal = np.array([simulate(kind, fresh, s) for s in seeds]).T
     error = np.log1p(-nested) - np.log1p(-expected)
     width = np.log1p(-low) - np.log1p(-high)
     return (
         name,
         f"{expected.mean():.3f}",
-        f"{(nested - expected).mean():+.4f} ± {(nested - expected).std(ddof=1) / seeds**0.5:.4f}",
+        f"{(nested - expected).mean():+.4f} ± {(nested - expected).std(ddof=1) / len(seeds) ** 0.5:.4f}",
         f"{(fitted - expected).mean():+.4f}",
         f"{error.mean():+.3f}, {error.std(ddof=1):.3f}",
         f"{np.median(width) / 3.92:.3f}",
@@ -246,12 +246,14 @@ def main() -> None:
     """Print the table, a row as soon as it is known."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=300)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--kind", default="", help="only the kinds whose name has these words in it")
     arguments = parser.parse_args()
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
     print("| " + " | ".join(HEADER) + " |\n" + "|---" * len(HEADER) + "|")
     for name in KINDS:
         if arguments.kind in name:
-            print("| " + " | ".join(row(name, arguments.seeds)) + " |", flush=True)
+            print("| " + " | ".join(row(name, seeds)) + " |", flush=True)
 
 
 if __name__ == "__main__":
