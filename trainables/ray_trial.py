@@ -62,7 +62,7 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         self.run = RunFolder(config["run"])
         if self.workers is None and len(parts := bundles(config["resources"])) > 1:
             self.workers = FoldWorkers(parts)
-        self.recipe = Recipe.parse(json.loads(config["recipe"]))
+        self.recipe = _recipe(config)
         self.trial: Trial | None = None
         self.curve: list[Report] = []
         self.position = 0
@@ -163,10 +163,14 @@ def folds_of(job: dict[str, Any], folds: Sequence[int], meeting: Meeting | None)
         meeting: where the processes meet that train these folds together; None for one alone.
     """
     check_version(job["forage"])
-    recipe = Recipe.parse(job["recipe"])
+    recipe = _recipe(job)
     dataset, device = _fetched(job, recipe), best_device()
     ranks = join(meeting, device) if meeting else ALONE
     return FoldsHere(recipe, dataset, job["fingerprint"], device, _shared(job), folds, ranks)
+
+
+def _recipe(job: dict[str, Any]) -> Recipe:
+    return Recipe.parse(json.loads(job["recipe"]))
 
 
 def _shared(job: dict[str, Any]) -> Folder | None:

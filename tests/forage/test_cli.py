@@ -207,7 +207,7 @@ def test_a_first_stage_that_was_stopped_is_no_failure(
         record.status = "WAITING"
         ledger.write(record)
     swept.write_sweep(swept.read_sweep() | {"hours": 1.0, "promote": 3})
-    monkeypatch.setattr(tune.sweep, "resume", lambda *_: outcome(swept, "hours"))
+    monkeypatch.setattr(tune.sweep, "resume", lambda *_, **__: outcome(swept, "hours"))
     said = shell("resume", swept)
     assert said.status == 0
     assert "1 failed, 0 running or unfinished, 3 waiting after the first stage; no complete trial yet" in said.err

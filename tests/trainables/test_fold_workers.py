@@ -5,6 +5,7 @@ The devices are CPUs, on which side by side and one after another must be the sa
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -79,7 +80,7 @@ def trainable(config: dict[str, Any]) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def warm(session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[str, Any]], Any]]:
     """`warm(config)`: the one trainable of all tests, begun with another trial."""
-    first: dict[str, Any] = {"resources": TWO, "forage": version("forage"), "recipe": {}, "run": "nowhere"}
+    first: dict[str, Any] = {"resources": TWO, "forage": version("forage"), "recipe": "{}", "run": "nowhere"}
     with trainable(first) as actor:
 
         def begin(config: dict[str, Any]) -> Any:
@@ -96,7 +97,7 @@ def make_config(tmp_path: Path, data_folder: Path, fingerprint: str) -> MakeConf
     def make(name: str, recipe: Recipe, resources: dict[str, float] | None = None) -> dict[str, Any]:
         return {
             "trial": name,
-            "recipe": recipe.to_dict(),
+            "recipe": json.dumps(recipe.to_dict()),
             "data": str(data_folder),
             "fingerprint": fingerprint,
             "run": str(tmp_path / "run"),
@@ -105,6 +106,7 @@ def make_config(tmp_path: Path, data_folder: Path, fingerprint: str) -> MakeConf
             "gpus_per_fold": 1,
             "forage": version("forage"),
             "node": None,
+            "cut": None,
         }
 
     return make
