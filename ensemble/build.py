@@ -178,7 +178,7 @@ def _write_models(folder: Folder, candidate: Candidate, recipe: Recipe) -> int:
         raise InputError(f"{source}: {len(names)} fold weights, expected {len(np.unique(candidate.folds))}")
     for name in names:
         content = source.read(name)
-        unpack(content, source.file(name))
+        unpack(content, str(source / name))
         target.write(name, content)
     target.write("recipe.yaml", recipe.to_yaml().encode())
     _write_backbone(folder, candidate.key, recipe, candidate.backbone_digest)

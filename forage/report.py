@@ -180,4 +180,4 @@ def _text(value: Any) -> str:
 
 def _write(page: Page, folder: Folder) -> str:
     folder.write(NAME, page.html().encode())
-    return folder.file(NAME)
+    return str(folder / NAME)

@@ -75,21 +75,21 @@ class Folder:
 
     def exists(self, name: str = "") -> bool:
         """Whether the folder, or a file in it, exists."""
-        target = self.file(name) if name else self.path
+        target = self / name if name else self
         with _reached(target):
-            return bool(self.filesystem.get_file_info(target).type != pafs.FileType.NotFound)
+            return bool(self.filesystem.get_file_info(target.path).type != pafs.FileType.NotFound)
 
     def names(self, suffix: str = "") -> list[str]:
         """Sorted names of the files directly in this folder that end in `suffix`; empty if there is no folder."""
         selector = pafs.FileSelector(self.path, allow_not_found=True)
-        with _reached(self.path):
+        with _reached(self):
             infos = self.filesystem.get_file_info(selector)
         return sorted(i.base_name for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix))
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file in this folder and below, by its path from here."""
         selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=True)
-        with _reached(self.path):
+        with _reached(self):
             infos = self.filesystem.get_file_info(selector)
         return {i.path[len(self.path) + 1 :]: int(i.size) for i in infos if i.type == pafs.FileType.File}
 
@@ -103,7 +103,7 @@ class Folder:
             with self.filesystem.open_input_stream(self.file(name)) as stream:
                 return bytes(stream.read())
         except OSError as error:
-            raise InputError(f"cannot read {self.file(name)}: {_reason(error)}") from None
+            raise InputError(f"cannot read {self / name}: {_reason(error)}") from None
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file atomically, making folders as needed.
@@ -121,19 +121,19 @@ class Folder:
                     stream.write(content)
         except OSError as error:
             raise StorageError(
-                f"cannot write {target}: {_reason(error)}; make space or choose another folder"
+                f"cannot write {self / name}: {_reason(error)}; make space or choose another folder"
             ) from None
 
     def clear(self) -> None:
         """Delete the folder and all that is in it; no error if it is not there."""
         if self.exists():
-            with _reached(self.path):
+            with _reached(self):
                 self.filesystem.delete_dir(self.path)
 
     def delete(self, name: str) -> None:
         """Delete a file; no error if it is not there."""
         if self.exists(name):
-            with _reached(self.file(name)):
+            with _reached(self / name):
                 self.filesystem.delete_file(self.file(name))
 
 
@@ -151,7 +151,7 @@ def _replace_local(target: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _reached(target: str) -> Iterator[None]:
+def _reached(target: Folder) -> Iterator[None]:
     try:
         yield
     except OSError as error:

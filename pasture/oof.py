@@ -71,7 +71,7 @@ class OofTable:
             InputError: no such file, damaged, other columns, NaN, an image twice or without all its elements,
                 no metadata.
         """
-        source = folder.file(name)
+        source = folder / name
         table = read_parquet(folder, name)
         if not table.schema.equals(_SCHEMA):
             raise InputError(f"{source}: columns {_described(table.schema)}, expected {_described(_SCHEMA)}")

@@ -35,5 +35,5 @@ def read_parquet(folder: Folder, name: str) -> pa.Table:
         table.schema.names, table.schema.pandas_metadata  # noqa: B018  (decoded only when asked for)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise InputError(f"{folder.file(name)}: damaged, not a readable Parquet file ({reason})") from None
+        raise InputError(f"{folder / name}: damaged, not a readable Parquet file ({reason})") from None
     return table

@@ -30,7 +30,7 @@ def load_checkpoint(run: RunFolder, trial: Trial) -> None:
         try:
             content = unseal(run.checkpoints.read(name))
         except ValueError as error:
-            path = run.checkpoints.file(name)
+            path = run.checkpoints / name
             raise StorageError(
                 f"checkpoint of {trial.name} is damaged ({error}); delete {path} and the trial begins anew"
             ) from None

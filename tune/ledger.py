@@ -150,7 +150,7 @@ class Ledger:
             return Record(**content)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(
-                f"{self.run.trials.file(name)}: damaged record ({error}); delete it and the trial is proposed anew"
+                f"{self.run.trials / name}: damaged record ({error}); delete it and the trial is proposed anew"
             ) from None
 
 

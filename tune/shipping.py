@@ -32,5 +32,8 @@ def shipped() -> Iterator[dict[str, Any]]:
             )
         information = Path(scratch, f"forage-{this.version}.dist-info")
         information.mkdir()
-        (information / "METADATA").write_text(this.read_text("METADATA") or "")
+        # The second where the project's folder, and what its build has left there, come before what is installed.
+        description = this.read_text("METADATA") or this.read_text("PKG-INFO")
+        assert description is not None
+        (information / "METADATA").write_text(description)
         yield {"py_modules": [str(path) for path in sorted(Path(scratch).iterdir())]}

@@ -106,6 +106,7 @@ def test_the_lease_of_a_killed_driver_is_taken_over_and_the_sweep_comes_to_its_e
     ledger = Ledger(journey["run"])
     assert result["complete"] + result["pruned"] == len(ledger.records) == len(journey["before"].records) + 1
     assert result["run"] == "s3://paddock/runs/night"
+    assert "report: s3://paddock/runs/night/report.html" in last.stderr
     for record in journey["before"].ended():
         assert ledger.records[record.name] == record
     assert not journey["run"].folder.exists("driver.json")
