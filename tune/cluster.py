@@ -117,9 +117,12 @@ def _check_nodes() -> None:
         if node["Alive"]:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             answer = task.options(scheduling_strategy=there).remote(version("forage"))
-            answers[node["NodeManagerAddress"]] = answer
-    if refusals := [f"node {name} {reason}" for name, answer in answers.items() if (reason := _refusal(answer))]:
-        raise InputError("; ".join(refusals))
+            answers[node["NodeID"]] = answer
+    refusals = {node: reason for node, answer in answers.items() if (reason := _refusal(answer))}
+    # Asked anew: a node that has died is known to only after a while, and what it did not answer is no matter.
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if told := [f"node {nodes[node]} {reason}" for node, reason in refusals.items() if node in nodes]:
+        raise InputError("; ".join(told))
 
 
 def _refusal(answer: ray.ObjectRef) -> str:

@@ -194,9 +194,10 @@ def test_side_by_side_and_at_random(sweep: Callable[..., Any], records: Records)
 
 
 def test_where_every_trial_fails_the_reason_is_said(
-    sweep: Callable[..., Any], records: Records, forage: Forage
+    sweep: Callable[..., Any], records: Records, forage: Forage, tmp_path: Path
 ) -> None:
-    run, said = sweep("doomed", "--trials", 3, FORAGE_CACHE_LIMIT="1e-6")
+    cache = {"FORAGE_CACHE": str(tmp_path), "FORAGE_CACHE_LIMIT": "1e-6"}
+    run, said = sweep("doomed", "--trials", 3, **cache)
     assert said.returncode == 1
     assert [record["status"] for record in records(run).values()] == ["FAILED"] * 3
     last = said.stderr.splitlines()[-1]
@@ -206,6 +207,6 @@ def test_where_every_trial_fails_the_reason_is_said(
     table = pd.read_parquet(run / "trials.parquet")
     assert table["error"].str.contains("FORAGE_CACHE_LIMIT").all()
     assert not (run / "oof").exists()
-    again = forage("resume", run)
+    again = forage("resume", run)  # all trials have ended
     assert again.returncode == 1
     assert again.stderr.splitlines()[-1] == last

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -234,3 +235,15 @@ def test_ray_is_let_go_of_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ZeroDivisionError), cluster.connect("local"):
         _ = 1 / 0
     assert calls == ["init", "shutdown"]
+
+
+def test_a_node_that_dies_while_it_is_asked_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [node(8) | {"NodeID": name * 56, "NodeManagerAddress": f"10.0.0.{name}"} for name in "12"]
+    views = iter([asked, [asked[0], asked[1] | {"Alive": False}]])
+    monkeypatch.setattr("ray.nodes", lambda: next(views))
+    task = SimpleNamespace(options=lambda scheduling_strategy: SimpleNamespace(remote=lambda _: scheduling_strategy))
+    monkeypatch.setattr("ray.remote", lambda **_: lambda _: task)
+    monkeypatch.setattr(cluster, "_refusal", lambda there: f"says {there.node_id[0]}")
+    with pytest.raises(InputError) as caught:
+        cluster._check_nodes()
+    assert str(caught.value) == "node 10.0.0.1 says 1"
