@@ -36,6 +36,7 @@ class Member:
 
     @classmethod
     def read(cls, elements: tuple[int, ...], key: str, run: RunFolder, trial: str) -> Member:
+        """The member, its predictions averaged over `elements` of D4, or the identity alone where it lacks them."""
         nothing = OofTable([], np.empty(0, np.int8), np.empty((0, 1, len(TARGETS))), {})
         try:
             table = run.read_oof(trial)

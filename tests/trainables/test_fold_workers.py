@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from safetensors.torch import load
 
 from pasture.run_folder import RunFolder
-from trainables import artifacts, ray_trial
+from trainables import artifacts
 from trainables.fold_workers import WorkerLostError, bundles
 from trainables.ray_trial import RayTrial
 from trainables.recipe import Recipe
@@ -462,4 +462,3 @@ def test_a_lost_worker_is_left_to_ray(make_config: MakeConfig, frozen_recipe: Re
     monkeypatch.setattr(RayTrial, "_advance", lost)
     with pytest.raises(WorkerLostError):
         RayTrial(config=make_config("t", frozen_recipe)).train()
-    assert ray_trial.CHECKPOINT_SECONDS
