@@ -15,9 +15,9 @@ from torch.func import functional_call, stack_module_state
 
 from benchmarks.table import Options, Row, main
 from benchmarks.timing import pairs
-from trainables.heads import MlpHead
-from trainables.precision import best_device
-from trainables.sections import Head
+from trainables.compute.precision import best_device
+from trainables.network.heads import MlpHead
+from trainables.recipe.sections import Head
 
 FOLDS, ROWS, BATCH = 5, 286, 32
 

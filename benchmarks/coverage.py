@@ -28,11 +28,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.auto import procedure
-from ensemble.conformal import calibrate
-from ensemble.honest import evaluate
-from ensemble.members import Candidate, Pool
-from ensemble.selection import Options
+from ensemble.estimate.conformal import calibrate
+from ensemble.estimate.scores import evaluate
+from ensemble.members.members import Candidate, Pool
+from ensemble.weighting.auto import procedure
+from ensemble.weighting.greedy import Options
 from pasture.metric import weighted_r2
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS, WEIGHTS, Array, from_components

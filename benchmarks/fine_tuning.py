@@ -19,15 +19,15 @@ from benchmarks.timing import pairs, seconds
 from pasture.dataset import Dataset, read_train, verify_pictures
 from pasture.folds import held_out_rows, make_folds, training_rows
 from search_spaces.catalogue import load_recipe
-from trainables.image_cache import cached_views
-from trainables.losses import Truth, loss
-from trainables.model import Batch
-from trainables.nets import create_net, widths
-from trainables.optim import create_optimizer
-from trainables.precision import autocast, best_device, gradient_scaler
-from trainables.recipe import Recipe
-from trainables.trial import Trial
-from trainables.tuning import set_tuning
+from trainables.compute.precision import autocast, best_device, gradient_scaler
+from trainables.images.image_cache import cached_views
+from trainables.network.model import Batch
+from trainables.network.tuning import set_tuning
+from trainables.recipe.recipe import Recipe
+from trainables.training.losses import Truth, loss
+from trainables.training.nets import create_net, widths
+from trainables.training.optimizer import create_optimizer
+from trainables.trial.trial import Trial
 
 RECIPE = {
     "view.size": 128,

@@ -21,11 +21,11 @@ from benchmarks.timing import seconds
 from pasture.dataset import Dataset, read_train, verify_pictures
 from pasture.run_folder import RunFolder
 from search_spaces.catalogue import load_recipe
-from trainables import artifacts
-from trainables.feature_bank import feature_bank
-from trainables.precision import best_device
-from trainables.recipe import Recipe
-from trainables.trial import Trial
+from trainables.compute.precision import best_device
+from trainables.features.feature_bank import feature_bank
+from trainables.recipe.recipe import Recipe
+from trainables.trial import artifacts
+from trainables.trial.trial import Trial
 
 SHARED_BY = (1, 64)
 MEASURED_EPOCHS, MEASURED_TRIALS = 2, 5

@@ -24,16 +24,16 @@ from benchmarks import harness
 from benchmarks.selection import make_members
 from benchmarks.table import Options, Row, main, photographs
 from benchmarks.timing import seconds
-from ensemble.members import load_candidates
-from ensemble.selection import Gram, greedy
-from ensemble.selection import Options as SelectionOptions
+from ensemble.members.members import load_candidates
+from ensemble.weighting.greedy import Gram, greedy
+from ensemble.weighting.greedy import Options as SelectionOptions
 from pasture.dataset import Dataset, read_train, verify_pictures
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS, Array
-from trainables.image_cache import cached_views
-from trainables.recipe import Recipe
-from trainables.sections import View
+from trainables.images.image_cache import cached_views
+from trainables.recipe.recipe import Recipe
+from trainables.recipe.sections import View
 
 PLOT = Path(__file__).parents[1] / "docs" / "growth.svg"
 EPOCHS, DATES = 10, 28

@@ -27,8 +27,8 @@ from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
 from search_spaces.space import Space
 from tune import sweep
-from tune.cluster import connect
-from tune.plan import Limits
+from tune.cluster.connection import connect
+from tune.records.plan import Limits
 
 BASE = {
     "view": {"kind": "whole", "size": 32},
@@ -36,7 +36,7 @@ BASE = {
     "validation": {"folds": 2},
 }
 TURNED_OFF = ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_GLOBAL_CHECKPOINT_S")
-"""What `tune.cluster.connect` sets against Ray's default loggers and snapshots."""
+"""What `tune.cluster.connection.connect` sets against Ray's default loggers and snapshots."""
 RATES = (1e-4, 1e-1)
 
 

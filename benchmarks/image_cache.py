@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks.table import Options, Row, main, photographs
 from benchmarks.timing import pairs, seconds
 from pasture.dataset import read_train, verify_pictures
-from trainables.image_cache import cached_views
-from trainables.sections import View
-from trainables.views import load_views
+from trainables.images.image_cache import cached_views
+from trainables.images.views import load_views
+from trainables.recipe.sections import View
 
 BATCH = 16
 

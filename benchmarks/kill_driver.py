@@ -25,7 +25,7 @@ import yaml
 from benchmarks.program import Program
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
-from trainables.ray_trial import CHECKPOINT_SECONDS
+from tune.cluster.ray_trial import CHECKPOINT_SECONDS
 
 SPACE: dict[str, Any] = {
     "base": {

@@ -6,17 +6,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ensemble.blend import Blend
+from ensemble.blend.blend import Blend
 from pasture.dataset import Dataset
 from pasture.projection import project
 from pasture.targets import TARGETS, Array
-from trainables import d4
-from trainables.backbone import create_backbone
-from trainables.model import Batch
-from trainables.nets import Widths
-from trainables.precision import best_device
-from trainables.trained import trained_net
-from trainables.views import load_views
+from trainables.compute.precision import best_device
+from trainables.images import d4
+from trainables.images.views import load_views
+from trainables.network.backbone import create_backbone
+from trainables.network.model import Batch
+from trainables.training.nets import Widths
+from trainables.trial.trained_net import trained_net
 
 BATCH = 16
 

@@ -2,8 +2,8 @@
 it, runs the backbone over it and trains the head, fold after fold.
 
 Networks, loss, optimiser, schedule and every random draw are forage's own, so that the scores must be the same; only
-nothing is kept from one epoch to the next. The draws are those of `trainables.inputs.FeatureInputs`: a training picture
-is one of the D4 elements or of the augmented copies that the recipe has.
+nothing is kept from one epoch to the next. The draws are those of `trainables.features.inputs.FeatureInputs`: a
+training picture is one of the D4 elements or of the augmented copies that the recipe has.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pasture.dataset import Dataset
 from pasture.folds import held_out_rows, make_folds, training_rows
 from pasture.projection import project
 from pasture.targets import TARGETS, Array
-from trainables import d4
-from trainables.augment import augment, build
-from trainables.backbone import create_backbone
-from trainables.feature_bank import copies, training_elements
-from trainables.losses import Truth, loss
-from trainables.model import Batch, BiomassNet
-from trainables.nets import create_net, widths
-from trainables.optim import create_optimizer, rate_factor, set_learning_rates
-from trainables.recipe import Recipe
-from trainables.seeds import mix, torch_seed
-from trainables.views import load_views
+from trainables.features.feature_bank import copies, training_elements
+from trainables.images import d4
+from trainables.images.augment import augment, build
+from trainables.images.views import load_views
+from trainables.network.backbone import create_backbone
+from trainables.network.model import Batch, BiomassNet
+from trainables.recipe.recipe import Recipe
+from trainables.recipe.seeds import mix, torch_seed
+from trainables.training.losses import Truth, loss
+from trainables.training.nets import create_net, widths
+from trainables.training.optimizer import create_optimizer, rate_factor, set_learning_rates
 
 Rows = np.ndarray
 

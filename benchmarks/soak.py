@@ -25,8 +25,8 @@ import ray.util
 
 from benchmarks import harness
 from tune import sweep
-from tune.ledger import Record
-from tune.progress import Progress
+from tune.records.ledger import Record
+from tune.records.progress import Progress
 
 GROWTH = 1.1
 """The most that the driver may hold after all trials, over what it held after an eighth of them."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import ray.tune
 
-from trainables.ray_trial import RayTrial, result_of
+from tune.cluster.ray_trial import RayTrial, result_of
 
 
 class TrivialTrial(ray.tune.Trainable):  # type: ignore[misc]
-    """Reports a formula `epochs` times, in the words of `trainables.ray_trial.RayTrial`."""
+    """Reports a formula `epochs` times, in the words of `tune.cluster.ray_trial.RayTrial`."""
 
     get_auto_filled_metrics = RayTrial.get_auto_filled_metrics
 

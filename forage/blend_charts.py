@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ensemble.blend import Blend, Evidence
+from ensemble.blend.blend import Blend, Evidence
 from forage.charts import BASELINE_LINE, BEST, DIM, GOOD, framed, label, score_range
 from pasture.targets import TARGETS
 

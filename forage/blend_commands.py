@@ -49,8 +49,8 @@ def ensemble(
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs and say what it is worth on data it has not seen."""
-    from ensemble.build import build
-    from ensemble.selection import Options
+    from ensemble.blend.build import build
+    from ensemble.weighting.greedy import Options
     from forage.report import attempt, write_blend_report
     from forage.tables import blend_table
     from pasture.run_folder import RunFolder
@@ -93,11 +93,11 @@ def predict(
     ] = None,
 ) -> None:
     """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
-    from ensemble.blend import Blend
-    from ensemble.predict import predict as run
-    from ensemble.prediction_file import read_given
-    from ensemble.submission import read_order, write_submission
-    from ensemble.uncertainty import predict_in_detail, write_members, write_uncertainty
+    from ensemble.blend.blend import Blend
+    from ensemble.blend.predict import predict as run
+    from ensemble.blend.submission import read_order, write_submission
+    from ensemble.blend.uncertainty import predict_in_detail, write_members, write_uncertainty
+    from ensemble.members.prediction_file import read_given
     from pasture.dataset import read_test
 
     test = read_test(data)
@@ -138,7 +138,7 @@ def import_(
     are images x 5, or members x images x 5; a .npz may hold its ids and columns. Rows are joined by image id. Files
     whose rows or columns are clearly those of other images or targets are refused.
     """
-    from ensemble.importing import import_members
+    from ensemble.members.external import import_members
 
     run = new_run(runs, name or f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     names = [column.strip() for column in columns.split(",")] if columns else None
@@ -164,8 +164,8 @@ def refit(
     Prediction is then as many times faster as there were folds, and every model has seen every photograph; but nothing
     is left to score them on, and the mean over folds is lost. docs/ensemble.md says which to prefer when.
     """
-    from ensemble.blend import Blend
-    from ensemble.refit import refit as run
+    from ensemble.blend.blend import Blend
+    from ensemble.blend.refit import refit as run
 
     made = run(Blend.read(blend), data, out, say)
     for warning in made.warnings:
@@ -185,7 +185,7 @@ def pseudo(
     blend has seen the labels of all folds, and its predictions carry them into every fold. Compare such models on the
     leaderboard or on a hidden truth.
     """
-    from ensemble.blend import Blend
+    from ensemble.blend.blend import Blend
     from forage.pseudo import LEAK, write_pseudo
 
     count = write_pseudo(Blend.read(blend), data, out, weight)

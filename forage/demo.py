@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from ensemble.build import build
-from ensemble.predict import predict
-from ensemble.submission import read_order, write_submission
+from ensemble.blend.build import build
+from ensemble.blend.predict import predict
+from ensemble.blend.submission import read_order, write_submission
 from forage.report import attempt, write_blend_report, write_run_report
 from forage.tables import blend_table
 from pasture.dataset import Dataset, read_test, read_train
@@ -22,7 +22,7 @@ from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
 from pasture.targets import TARGETS, Array
 from search_spaces.catalogue import load_space
-from tune.plan import Limits
+from tune.records.plan import Limits
 from tune.sweep import launch
 
 IMAGES, TRIALS, SEED = 60, 12, 0

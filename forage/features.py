@@ -16,7 +16,7 @@ from forage.options import CacheLimitOption, DataArgument, JsonOption, SetOption
 from pasture.errors import InputError
 
 if TYPE_CHECKING:
-    from trainables.store import Entry
+    from trainables.images.array_cache import Entry
 
 features = typer.Typer(
     help="Features of frozen backbones: build, list, import.", no_args_is_help=True, rich_markup_mode="markdown"
@@ -40,10 +40,10 @@ def build(
     chosen = load_recipe(recipe).with_overrides(parse_settings(settings or []), "--set")
     dataset = read_train(data)
     fingerprint = verify_pictures(dataset)
-    from trainables.inputs import make_inputs
-    from trainables.precision import best_device
-    from trainables.preflight import check_recipe
-    from trainables.store import cache_root
+    from trainables.compute.precision import best_device
+    from trainables.features.inputs import make_inputs
+    from trainables.images.array_cache import cache_root
+    from trainables.trial.preflight import check_recipe
 
     check_recipe(chosen, dataset.ids)
     with bars() as watch:
@@ -55,8 +55,8 @@ def build(
 @features.command("list", epilog="Example: `forage features list`")
 def list_banks(as_json: JsonOption = False) -> None:
     """What is kept on this machine: features, decoded pictures and imported banks, those used last first."""
-    from trainables import imported
-    from trainables.store import cache_limit, cache_root, entries
+    from trainables.features import embeddings as imported
+    from trainables.images.array_cache import cache_limit, cache_root, entries
 
     banks = {name: imported.read(name).features for name in imported.names()}
     rows = [_row(entry) for entry in entries()]
@@ -93,7 +93,7 @@ def import_bank(
     Give labelled and test photographs in one file: a blend predicts from the bank too. Embeddings without the eight
     elements of D4 stand for all of them, so that test-time augmentation changes nothing.
     """
-    from trainables import imported
+    from trainables.features import embeddings as imported
 
     rows, values = _read_embeddings(file, ids)
     imported.write(name, rows, values)

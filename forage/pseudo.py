@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from ensemble.blend import Blend
-from ensemble.predict import predict
+from ensemble.blend.blend import Blend
+from ensemble.blend.predict import predict
 from pasture.dataset import PSEUDO_WEIGHT, Dataset, read_test, read_train, verify_pictures
 from pasture.errors import InputError
 from pasture.targets import TARGETS, Array

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ensemble.blend import Blend, Member
-from ensemble.tta_worth import ELEMENTS
+from ensemble.blend.blend import Blend, Member
+from ensemble.estimate.tta_scores import ELEMENTS
 from forage import blend_charts, run_charts
 from forage.charts import score_range
 from forage.page import Page
@@ -14,8 +14,8 @@ from pasture.files import Folder
 from pasture.metric import baseline_r2
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
-from trainables.d4 import tta_elements
-from tune.ledger import Ledger, Record, Status
+from trainables.images.d4 import tta_elements
+from tune.records.ledger import Ledger, Record, Status
 
 NAME = "report.html"
 MOST_ROWS = 20

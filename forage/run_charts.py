@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from forage.charts import BEST, DIM, GOOD, WAITS, baseline_line, framed, label, score_range, whole_numbers
 from pasture.targets import TARGETS
-from tune.ledger import Record
+from tune.records.ledger import Record
 
 SCORE = "R² (out of fold)"
 COLUMNS = 3

@@ -63,7 +63,7 @@ def sweep(
 ) -> None:
     """Search for recipes on Ray, pruning with ASHA. Leaves a run directory that can be resumed and blended."""
     from search_spaces.catalogue import load_space
-    from tune.plan import Limits
+    from tune.records.plan import Limits
 
     limits = Limits(
         trials=trials,
@@ -103,7 +103,7 @@ def train(
     """Train one recipe on all its folds, without a search. Leaves a run directory like a sweep's, of one trial."""
     from search_spaces.catalogue import load_recipe
     from search_spaces.space import Space
-    from tune.plan import Limits
+    from tune.records.plan import Limits
 
     limits = Limits(trials=1, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial, gpus_per_fold=gpus_per_fold)
     chosen = override(Space(load_recipe(recipe), (), {}), settings, epochs)
@@ -160,8 +160,8 @@ def resume(
 def status(run: RunArgument, as_json: JsonOption = False) -> None:
     """How far a sweep has come, also while it runs; or what members an import has brought."""
     from pasture.run_folder import RunFolder
-    from tune.ledger import Ledger
-    from tune.plan import Plan
+    from tune.records.ledger import Ledger
+    from tune.records.plan import Plan
 
     folder = RunFolder(run)
     if folder.imported:
@@ -185,7 +185,7 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
 
 
 def _imported_status(run: Any, as_json: bool) -> None:
-    from ensemble.importing import imported_members
+    from ensemble.members.external import imported_members
 
     members = imported_members(run)
     best = max(members, key=lambda member: member.score)
@@ -217,7 +217,7 @@ def override(space: Any, settings: list[str] | None, epochs: int | None) -> Any:
 def conclude(outcome: Any, as_json: bool) -> None:
     """Say how a session of a sweep ended, and exit with what that means."""
     from forage.report import attempt, write_run_report
-    from tune.plan import Plan
+    from tune.records.plan import Plan
 
     plan = Plan.read(outcome.run)
     summary = summarise(outcome.ledger, plan.trials)

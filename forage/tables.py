@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from ensemble.blend import Blend
+from ensemble.blend.blend import Blend
 
 
 def blend_table(blend: Blend) -> Group:

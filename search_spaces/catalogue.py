@@ -11,7 +11,7 @@ import yaml
 
 from pasture.errors import InputError
 from search_spaces.space import Space
-from trainables.recipe import Recipe
+from trainables.recipe.recipe import Recipe
 
 
 def recipe_names() -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pasture.errors import InputError
-from trainables.recipe import Recipe, unknown_field
+from trainables.recipe.recipe import Recipe, unknown_field
 
 Conditions = dict[str, tuple[Any, ...]]
 """Dotted field to the values it may have."""

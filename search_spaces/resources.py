@@ -13,13 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pasture.errors import InputError
 from search_spaces.conditions import Conditions, check_conditions, parse_conditions
-from trainables.recipe import Recipe
+from trainables.recipe.recipe import Recipe
 
 _AMOUNTS: Final = {"cpus", "gpus", "gpus_per_fold"}
+
+
+class Request(NamedTuple):
+    """What a trial asks for.
+
+    Attributes:
+        resources: of Ray, all in all.
+        gpus_per_fold: how many of its GPUs train one fold together.
+    """
+
+    resources: dict[str, float]
+    gpus_per_fold: int = 1
 
 
 @dataclass(frozen=True)

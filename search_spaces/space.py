@@ -31,7 +31,7 @@ from typing import Any, Protocol
 from pasture.errors import InputError
 from search_spaces.conditions import Conditions, check_conditions, hold, parse_conditions
 from search_spaces.resources import Rule, parse_rules
-from trainables.recipe import Recipe
+from trainables.recipe.recipe import Recipe
 
 Label = str | int | float | bool | None
 

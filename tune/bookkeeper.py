@@ -11,12 +11,12 @@ import ray.exceptions
 import ray.tune
 
 from pasture.errors import ForageError, StorageError
-from tune.asha import AshaScheduler
-from tune.disk import Disk
-from tune.ledger import Ledger, Record
-from tune.promotion import Promotion
-from tune.proposer import Proposer
-from tune.stop import Stop
+from tune.records.ledger import Ledger, Record
+from tune.records.retention import Retention
+from tune.records.stop import Stop
+from tune.search.asha import AshaScheduler
+from tune.search.promotion import Promotion
+from tune.search.proposer import Proposer
 
 _TABLE_SECONDS = 10.0
 _TABLE_SHARE = 0.01
@@ -45,7 +45,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         ledger: to write to.
         scheduler: knows which trials it stopped.
         proposer: is told how trials end.
-        disk: is tidied when a trial ends.
+        retention: is tidied when a trial ends.
         stop: is told of what cannot be written, by the driver or by a worker.
         promotion: knows which trials wait in vain.
         watch: called after every event, with the record it was about.
@@ -56,13 +56,13 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         ledger: Ledger,
         scheduler: AshaScheduler,
         proposer: Proposer,
-        disk: Disk,
+        retention: Retention,
         stop: Stop,
         promotion: Promotion,
         watch: Callable[[Record], None],
     ) -> None:
         self.ledger, self.scheduler, self.proposer = ledger, scheduler, proposer
-        self.disk, self.stop, self.promotion, self.watch = disk, stop, promotion, watch
+        self.retention, self.stop, self.promotion, self.watch = retention, stop, promotion, watch
         self.table_written, self.table_cost = time.monotonic(), 0.0
 
     @_closed_by_failure
@@ -109,7 +109,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
     def _end(self, record: Record) -> None:
         self.proposer.tell(record)
         if record.status != "WAITING":
-            self.disk.tidy(record)
+            self.retention.tidy(record)
         settled = self.promotion.settle()
         start = time.monotonic()
         if start - self.table_written > max(_TABLE_SECONDS, self.table_cost / _TABLE_SHARE):

@@ -18,24 +18,25 @@ from pasture.errors import InputError, JobError, StorageError
 from pasture.folds import make_folds
 from pasture.run_folder import RunFolder
 from search_spaces.space import Space
-from trainables import imported
-from trainables.preflight import check_recipe
-from trainables.ray_trial import RayTrial
-from trainables.versions import versions
-from tune.asha import AshaScheduler
+from trainables.features import embeddings as imported
+from trainables.recipe.versions import versions
+from trainables.trial.preflight import check_recipe
 from tune.bookkeeper import Bookkeeper
-from tune.cluster import Placement, connect
-from tune.depot import handing_out
-from tune.disk import Disk
-from tune.ledger import Ledger, Record
-from tune.lifeline import lifeline
-from tune.lock import Hold, alone
-from tune.plan import Limits, Plan, Search
-from tune.progress import Progress
-from tune.promotion import Promotion
-from tune.proposer import Proposer
-from tune.stop import Stop, StopReason, reaches
-from tune.watchdog import Watchdog
+from tune.cluster.connection import connect
+from tune.cluster.data_server import serve_data
+from tune.cluster.placement import Placement
+from tune.cluster.ray_health import watch_ray
+from tune.cluster.ray_trial import RayTrial
+from tune.cluster.trial_timeout import TrialTimeout
+from tune.records.ledger import Ledger, Record
+from tune.records.lock import Hold, exclusive_lock
+from tune.records.plan import Limits, Plan, Search
+from tune.records.progress import Progress
+from tune.records.retention import Retention
+from tune.records.stop import Stop, StopReason, reaches
+from tune.search.asha import AshaScheduler
+from tune.search.promotion import Promotion
+from tune.search.proposer import Proposer
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,12 @@ def launch(
     )
     with _silence(), connect(address, ship_code):
         placement = Placement(space, plan)
-        with alone(run) as hold:
+        with exclusive_lock(run) as hold:
             run.write_truth(dataset)
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
                 imported.publish(bank, run.banks)
             run.write_sweep(asdict(plan))
-            with handing_out(dataset, fingerprint, address) as node:
+            with serve_data(dataset, fingerprint, address) as node:
                 return _run(plan, run, Ledger(run), placement, hold, node)
 
 
@@ -122,7 +123,7 @@ def resume(
     """
     before = Plan.read(run)
     plan = replace(before, **(changes or {}))
-    with alone(run) as hold:
+    with exclusive_lock(run) as hold:
         ledger = Ledger(run)
         if (over := len(ledger.ended()) >= plan.trials) or reaches(ledger.best(), plan.until_score):
             _keep(plan, before, run)
@@ -135,7 +136,7 @@ def resume(
         with _silence(), connect(address, ship_code):
             placement = Placement(Space.parse(plan.space), plan)
             _keep(plan, before, run)
-            with handing_out(dataset, plan.fingerprint, address) as node:
+            with serve_data(dataset, plan.fingerprint, address) as node:
                 return _run(plan, run, ledger, placement, hold, node)
 
 
@@ -151,8 +152,8 @@ def collect(run: RunFolder, keep: int | None = None) -> int:
     """
     plan = Plan.read(run)
     plan = plan if keep is None else replace(plan, keep=keep)
-    with alone(run):
-        return Disk(run, Ledger(run), plan.keep).collect()
+    with exclusive_lock(run):
+        return Retention(run, Ledger(run), plan.keep).collect()
 
 
 def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
@@ -162,8 +163,8 @@ def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
 
 def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold: Hold, node: str | None) -> Outcome:
     space = Space.parse(plan.space)
-    disk = Disk(run, ledger, plan.keep)
-    promotion = Promotion(ledger, disk, plan.trials, plan.promote, space.epochs)
+    retention = Retention(run, ledger, plan.keep)
+    promotion = Promotion(ledger, retention, plan.trials, plan.promote, space.epochs)
     job = {
         "run": str(run.folder),
         "data": plan.data,
@@ -175,7 +176,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
     with (
         Progress(ledger, plan.trials, space.epochs, run.name) as progress,
         Stop(plan.hours, plan.until_score, hold) as stop,
-        lifeline(run),
+        watch_ray(run),
         _resumable(run),
     ):
 
@@ -193,9 +194,9 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
                 progress.say(f"the first stage is over; these go on to the end: {', '.join(promoted)}")
             scheduler = AshaScheduler(space.epochs, ledger, promotion.cut, plan.promote)
             proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.request, promoted)
-            callbacks = [Bookkeeper(ledger, scheduler, proposer, disk, stop, promotion, watch)]
+            callbacks = [Bookkeeper(ledger, scheduler, proposer, retention, stop, promotion, watch)]
             if plan.trial_timeout:
-                callbacks.append(Watchdog(ledger, plan.trial_timeout))
+                callbacks.append(TrialTimeout(ledger, plan.trial_timeout))
             with tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch:
                 # Not Tuner: it pickles all it is given for its own way of resuming, which is not ours.
                 ray.tune.run(

@@ -29,7 +29,7 @@ import yaml
 
 from pasture.dataset import read_train, verify_pictures
 from pasture.seal import unseal
-from trainables.ray_trial import CHECKPOINT_SECONDS
+from tune.cluster.ray_trial import CHECKPOINT_SECONDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

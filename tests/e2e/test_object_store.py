@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from ensemble.members import load_candidates
+from ensemble.members.members import load_candidates
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
-from tune.ledger import Ledger
+from tune.records.ledger import Ledger
 from tune.sweep import collect, resume
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 from pasture.run_folder import RunFolder
-from tune.asha import AshaScheduler, Rungs
-from tune.ledger import Ledger
+from tune.records.ledger import Ledger
+from tune.search.asha import AshaScheduler, Rungs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

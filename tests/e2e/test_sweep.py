@@ -18,8 +18,8 @@ from pasture.metric import weighted_r2
 from pasture.run_folder import RunFolder
 from pasture.targets import balance_gap
 from search_spaces.catalogue import load_space
-from trainables.recipe import Recipe
-from tune.asha import REDUCTION, Rungs
+from trainables.recipe.recipe import Recipe
+from tune.search.asha import REDUCTION, Rungs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.members import Candidate, Pool
+from ensemble.members.members import Candidate, Pool
 from pasture.dataset import Dataset
 from pasture.metric import weighted_r2
 from pasture.oof import OofTable

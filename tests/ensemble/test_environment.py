@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.blend import Blend
-from ensemble.predict import predict
+from ensemble.blend.blend import Blend
+from ensemble.blend.predict import predict
 from pasture.dataset import read_test
 
 ROOT = Path(__file__).parents[2]

@@ -15,9 +15,9 @@ import pytest
 import forage.cli
 from pasture.run_folder import RunFolder
 from search_spaces.catalogue import load_space
-from trainables.recipe import Recipe
-from tune.ledger import Ledger
-from tune.plan import Plan
+from trainables.recipe.recipe import Recipe
+from tune.records.ledger import Ledger
+from tune.records.plan import Plan
 
 
 class Said(NamedTuple):

@@ -14,14 +14,14 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from ensemble.blend import Blend
+from ensemble.blend.blend import Blend
 from forage.cli import app
 from forage.options import parse_settings
 from pasture.dataset import read_train
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
-from tune.ledger import Ledger
+from tune.records.ledger import Ledger
 
 STATUS_KEYS = {"trials", "complete", "pruned", "failed", "running", "waiting", "best_score", "best_trial"}
 ENSEMBLE_KEYS = {
@@ -171,7 +171,7 @@ def test_a_sweep_that_has_used_its_budget_says_how_to_go_on(
     stopped_by: str, words: Any, message: str, shell: Any, swept: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tune.sweep
-    from tune.plan import Plan
+    from tune.records.plan import Plan
 
     def resume(run: RunFolder, address: str, changes: Any, ship_code: bool) -> Any:
         run.write_sweep(asdict(replace(Plan.read(run), **changes)))
@@ -349,9 +349,9 @@ def test_wrong_usage_is_status_2_without_a_traceback(words: list[str], shell: An
 def test_a_submission_that_cannot_be_met_is_refused_before_predicting(
     shell: Any, blend: Any, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ensemble.predict
+    import ensemble.blend.predict
 
-    monkeypatch.setattr(ensemble.predict, "predict", lambda *_: pytest.fail("predicted all the same"))
+    monkeypatch.setattr(ensemble.blend.predict, "predict", lambda *_: pytest.fail("predicted all the same"))
     data = shutil.copytree(paddocks, tmp_path / "data")
     (data / "sample_submission.csv").write_text("sample_id,target\nID9__GDM_g,0\n")
     assert shell("predict", blend.folder, data, "--out", tmp_path / "s.csv").status == 2

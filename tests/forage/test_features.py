@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables import imported
-from trainables.store import entries
+from trainables.features import embeddings as imported
+from trainables.images.array_cache import entries
 
 TINY = ("--set", "backbone.name=test_resnet", "--set", "backbone.weights=none", "--set", "view.size=32")
 

@@ -15,17 +15,17 @@ import pytest
 import torch
 
 import forage.pseudo
-from ensemble.blend import Blend
-from ensemble.build import build
-from ensemble.predict import predict
+from ensemble.blend.blend import Blend
+from ensemble.blend.build import build
+from ensemble.blend.predict import predict
 from forage.pseudo import write_pseudo
 from pasture.dataset import Dataset, read_test, read_train, verify_pictures
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from pasture.targets import balance_gap
-from trainables.artifacts import write_finished
-from trainables.recipe import Recipe
-from trainables.trial import Trial
+from trainables.recipe.recipe import Recipe
+from trainables.trial.artifacts import write_finished
+from trainables.trial.trial import Trial
 
 METADATA = ["Sampling_Date", "State", "Species", "Pre_GSHH_NDVI", "Height_Ave_cm"]
 RECIPE = Recipe.parse(
@@ -185,7 +185,7 @@ def test_a_trial_on_it_is_judged_on_measured_images_and_can_be_blended(
         trial = Trial.here(f"t{seed}", recipe, dataset, verify_pictures(dataset), torch.device("cpu"))
         while not trial.done:
             trial.step()
-        for learner in trial.crew.learners.values():
+        for learner in trial.executor.learners.values():
             assert set(np.flatnonzero(~dataset.measured)) <= set(learner.rows)
         write_finished(run, trial)
         assert sorted(run.read_oof(trial.name).image_ids) == measured.ids

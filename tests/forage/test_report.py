@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.blend import Blend
-from ensemble.build import build
+from ensemble.blend.blend import Blend
+from ensemble.blend.build import build
 from forage import run_charts
 from forage.charts import score_range
 from forage.report import attempt, write_blend_report, write_run_report
 from pasture.metric import baseline_r2
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
-from tune.ledger import Ledger, Record
+from tune.records.ledger import Ledger, Record
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from rich.console import Console
 
-from ensemble.blend import Blend
+from ensemble.blend.blend import Blend
 from forage.tables import blend_table
 
 

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from search_spaces.space import Label, Space
-from trainables.recipe import Recipe
+from trainables.recipe.recipe import Recipe
 
 Draws = list[tuple[dict[str, Label], Recipe]]
 

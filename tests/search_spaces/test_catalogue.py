@@ -12,7 +12,7 @@ import yaml
 from pasture.errors import InputError
 from search_spaces.catalogue import load_recipe, load_space, recipe_names, space_names
 from search_spaces.space import Space
-from trainables.recipe import Recipe
+from trainables.recipe.recipe import Recipe
 
 
 def fields(space: Space) -> set[str]:

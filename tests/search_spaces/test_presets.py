@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import load
 from torch import nn
 
-from ensemble.build import build
-from ensemble.predict import predict
+from ensemble.blend.build import build
+from ensemble.blend.predict import predict
 from pasture.dataset import Dataset, read_train, verify_pictures
 from pasture.folds import held_out_rows
 from pasture.projection import project
@@ -24,19 +24,19 @@ from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
 from pasture.targets import TOTAL, balance_gap
 from search_spaces.catalogue import describe_recipe, load_recipe, recipe_names
-from trainables import d4
-from trainables.artifacts import write_finished
-from trainables.backbone import check_backbone, create_backbone
-from trainables.fitted_learner import FittedNet
-from trainables.inputs import make_inputs
-from trainables.model import Batch, BiomassNet
-from trainables.nets import Widths, widths
-from trainables.pooling import AttentionPool
-from trainables.preflight import check_recipe
-from trainables.recipe import Recipe
-from trainables.trained import trained_net
-from trainables.trial import Trial
-from trainables.views import view_count
+from trainables.features.inputs import make_inputs
+from trainables.fitted.learner import FittedNet
+from trainables.images import d4
+from trainables.images.views import view_count
+from trainables.network.backbone import check_backbone, create_backbone
+from trainables.network.model import Batch, BiomassNet
+from trainables.network.pooling import AttentionPool
+from trainables.recipe.recipe import Recipe
+from trainables.training.nets import Widths, widths
+from trainables.trial.artifacts import write_finished
+from trainables.trial.preflight import check_recipe
+from trainables.trial.trained_net import trained_net
+from trainables.trial.trial import Trial
 
 
 class Expected(NamedTuple):
@@ -44,7 +44,7 @@ class Expected(NamedTuple):
 
     Attributes:
         width: of a token or of the pooled features of the backbone.
-        view: length of a view's vector, after taps and pool.
+        view: length of a view's vector, after out_indices and pool.
         head: parameters of the head.
         shape: (vectors, encoded targets) of a picture.
         fusion: parameters of the fusion.
@@ -100,7 +100,7 @@ NARROW: dict[str, dict[str, Any]] = {
     "convnext_large.fb_in22k_ft_in1k": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
     "convnext_tiny": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
 }
-"""The same architectures, narrower: every block that a preset taps or trains is there."""
+"""The same architectures, narrower: every block that a preset out_indices or trains is there."""
 
 SMALL = {"tf_efficientnetv2_m": "test_efficientnet", "efficientnet_b4.ra2_in1k": "test_efficientnet"}
 """Whose width cannot be given: a small one of the family instead."""
@@ -237,7 +237,7 @@ def test_what_is_no_network_has_its_shape_too(name: str) -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_the_width_of_a_view_is_the_real_one(name: str) -> None:
-    # On the narrow backbone, in multiples of its tokens: taps and pool are those of the preset.
+    # On the narrow backbone, in multiples of its tokens: out_indices and pool are those of the preset.
     recipe = small(name)
     backbone = create_backbone(recipe.backbone, recipe.view.size)
     expected = NETWORKS.get(name)
@@ -259,8 +259,8 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: Dataset, finger
         restored = make_trial(recipe)
         restored.load_state(checkpoint)
         restored.step()
-        for fold, learner in trial.crew.learners.items():
-            weights = restored.crew.learners[fold].weights()
+        for fold, learner in trial.executor.learners.items():
+            weights = restored.executor.learners[fold].weights()
             assert all(torch.equal(tensor, weights[part]) for part, tensor in learner.weights().items())
         assert np.array_equal(trial.epochs[-1], restored.epochs[-1])
 
@@ -281,7 +281,7 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: Dataset, finger
     net = trained_net(recipe, widths(recipe), weights, pretrained)
     with torch.inference_mode():
         predicted = torch.stack([net.grams(inputs.element(rows, e)) for e in d4.ALL], dim=1)
-    learned = trial.crew.learners[0].predict(rows, d4.ALL)
+    learned = trial.executor.learners[0].predict(rows, d4.ALL)
     assert project(predicted.double().numpy()) == pytest.approx(learned, rel=1e-4, abs=1e-3)
 
     blend = build([run], tmp_path / "blend", recipe.inference.tta)
@@ -299,7 +299,7 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: Dataset, finger
         ("two_stream", {"target": {"kind": "five", "transform": "log1p_z"}, "head.output": "linear"}),
         ("multi_tile_siglip", {"fusion.kind": "late", "loss.auxiliary": 0.1, "loss.proportions": 0.5}),
         ("lightning_halves", {"fusion.kind": "attention", "schedule": {"kind": "restarts"}, "target.kind": "four"}),
-        ("feature_ridge", {"view": {"kind": "corners"}, "backbone.taps": (1, 3)}),
+        ("feature_ridge", {"view": {"kind": "corners"}, "backbone.out_indices": (1, 3)}),
     ],
     ids=lambda value: value if isinstance(value, str) else "+".join(value),
 )
@@ -307,13 +307,13 @@ def test_a_new_combination_needs_no_new_code(name: str, changes: dict[str, Any],
     recipe = small(name, **changes, **{"validation.splitter": "group"})
     check_recipe(recipe, [])
     trial = make_trial(recipe)
-    before = [learner.weights() for learner in trial.crew.learners.values()]
+    before = [learner.weights() for learner in trial.executor.learners.values()]
     while not trial.done:
         trial.step()
     oof = trial.finish()
     assert np.isfinite(oof.predictions).all()
     assert balance_gap(oof.predictions).max() < 1e-6
-    for start, learner in zip(before, trial.crew.learners.values(), strict=True):
+    for start, learner in zip(before, trial.executor.learners.values(), strict=True):
         weights = learner.weights()
         moved = [n for n in start if not torch.equal(start[n], weights[n])]
         assert any(part.startswith(("head.", "model.")) for part in moved)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pasture.errors import InputError
 from search_spaces.space import Label, Space
-from trainables.recipe import Recipe
+from trainables.recipe.recipe import Recipe
 
 SEARCH: dict[str, Any] = {
     "head.dropout": {"uniform": [0.1, 0.5]},

@@ -10,8 +10,8 @@ import torch
 
 from pasture.dataset import Dataset, read_train, verify_pictures
 from pasture.synthetic import make_data
-from trainables.recipe import Recipe
-from trainables.trial import Trial
+from trainables.recipe.recipe import Recipe
+from trainables.trial.trial import Trial
 
 
 @pytest.fixture(scope="session", autouse=True)

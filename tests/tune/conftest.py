@@ -13,16 +13,16 @@ import pytest
 
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
+from search_spaces.resources import Request
 from search_spaces.space import Space
-from trainables.ray_trial import result_of
-from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
-from tune.cluster import Request
-from tune.disk import Disk
-from tune.ledger import Ledger, Record
-from tune.promotion import Promotion
-from tune.proposer import Proposer
-from tune.stop import Stop
+from tune.cluster.ray_trial import result_of
+from tune.records.ledger import Ledger, Record
+from tune.records.retention import Retention
+from tune.records.stop import Stop
+from tune.search.asha import AshaScheduler
+from tune.search.promotion import Promotion
+from tune.search.proposer import Proposer
 
 EPOCHS = 9
 SPACE: dict[str, Any] = {
@@ -124,7 +124,7 @@ def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
                 raise Killed
 
         def promotion(ledger: Ledger) -> Promotion:
-            return Promotion(ledger, Disk(run, ledger, None), trials, promote, EPOCHS)
+            return Promotion(ledger, Retention(run, ledger, None), trials, promote, EPOCHS)
 
         while True:
             ledger = Ledger(run)
@@ -137,7 +137,7 @@ def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
     def stage(proposer: Proposer, promotion: Promotion, event: Callable[[], None]) -> None:
         ledger = proposer.ledger
         scheduler = AshaScheduler(EPOCHS, ledger, promotion.cut, promotion.count)
-        keeper = Bookkeeper(ledger, scheduler, proposer, promotion.disk, Stop(), promotion, lambda _: None)
+        keeper = Bookkeeper(ledger, scheduler, proposer, promotion.retention, Stop(), promotion, lambda _: None)
         while (config := proposer.suggest("ray's id")) != "FINISHED":
             event()
             assert isinstance(config, dict)

@@ -10,14 +10,14 @@ import ray.exceptions
 from pasture.errors import StorageError
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
-from trainables.recipe import Recipe
+from trainables.recipe.recipe import Recipe
 from tune import bookkeeper
-from tune.asha import AshaScheduler
 from tune.bookkeeper import Bookkeeper
-from tune.disk import Disk
-from tune.ledger import Ledger, Record
-from tune.promotion import Promotion
-from tune.stop import Stop
+from tune.records.ledger import Ledger, Record
+from tune.records.retention import Retention
+from tune.records.stop import Stop
+from tune.search.asha import AshaScheduler
+from tune.search.promotion import Promotion
 
 
 class Told:
@@ -37,10 +37,10 @@ class House:
         self.run, self.ledger, self.told = run, Ledger(run), Told()
         self.watched: list[tuple[str, str, int]] = []
         self.stop = Stop()
-        disk = Disk(run, self.ledger, None)
-        promotion = Promotion(self.ledger, disk, trials=2, count=promote, epochs=9)
+        retention = Retention(run, self.ledger, None)
+        promotion = Promotion(self.ledger, retention, trials=2, count=promote, epochs=9)
         self.scheduler = AshaScheduler(9, self.ledger, promotion.cut)
-        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, disk, self.stop, promotion, self.watch)  # type: ignore[arg-type]
+        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, retention, self.stop, promotion, self.watch)  # type: ignore[arg-type]
         self.record = self.ledger.propose({}, Recipe())
         error = RuntimeError("the worker\ndied")
         config = {"trial": self.record.name}

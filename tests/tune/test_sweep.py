@@ -19,10 +19,10 @@ from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
 from pasture.seal import seal
 from search_spaces.space import Space
-from trainables.recipe import Recipe
+from trainables.recipe.recipe import Recipe
 from tune import sweep
-from tune.ledger import Ledger
-from tune.plan import Limits, Plan
+from tune.records.ledger import Ledger
+from tune.records.plan import Limits, Plan
 from tune.sweep import launch, resume
 
 

@@ -96,11 +96,13 @@ def eager(module: Any) -> None:
 
 PATCHES: dict[str, Callable[[Any], None]] = {
     "pasture.files": files,
-    "trainables.store": before("_build", "cache", lambda *_: True),
-    "trainables.image_cache": before("load_views", "image cache", at_call(7)),
-    "trainables.feature_bank": before("extract", "feature bank", at_call(2)),
-    "trainables.learner": before("FoldLearner.train_epoch", "epoch", lambda it, epoch, _: (it.fold, epoch) == (1, 2)),
-    "trainables.ray_trial": eager,
+    "trainables.images.array_cache": before("_build", "cache", lambda *_: True),
+    "trainables.images.image_cache": before("load_views", "image cache", at_call(7)),
+    "trainables.features.feature_bank": before("extract", "feature bank", at_call(2)),
+    "trainables.training.learner": before(
+        "FoldLearner.train_epoch", "epoch", lambda it, epoch, _: (it.fold, epoch) == (1, 2)
+    ),
+    "tune.cluster.ray_trial": eager,
 }
 
 

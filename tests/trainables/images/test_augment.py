@@ -1,0 +1,86 @@
+"""What each strength may do to a picture, and that a seed says what it did."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.images import d4
+from trainables.images.augment import augment, build
+from trainables.recipe.sections import Strength
+
+STRENGTHS: tuple[Strength, ...] = tuple(s for s in get_args(Strength) if s != "none")
+
+
+@pytest.fixture
+def views() -> np.ndarray:
+    """Two equal views, so that any difference between the results comes from the augmentation."""
+    view = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    return np.stack([view, view])
+
+
+def _flips(view: np.ndarray) -> list[bytes]:
+    return [np.ascontiguousarray(f).tobytes() for f in (view, view[::-1], view[:, ::-1], view[::-1, ::-1])]
+
+
+def test_none_is_nothing() -> None:
+    assert build("none") is None
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_a_seed_decides(views: np.ndarray, strength: Strength) -> None:
+    pipeline = build(strength)
+    once = [augment(pipeline, views, seed) for seed in range(6)]
+    # In another order, by a pipeline of its own, and with the global generator elsewhere.
+    np.random.seed(99)
+    another = build(strength)
+    again = [augment(another, views, seed) for seed in reversed(range(6))][::-1]
+    assert np.array_equal(once, again)
+    assert len({o.tobytes() for o in once}) > 1
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_shape_and_type_stay_and_the_input_is_left_alone(views: np.ndarray, strength: Strength) -> None:
+    before = views.copy()
+    for seed in range(10):
+        result = augment(build(strength), views, seed)
+        assert result.shape == views.shape
+        assert result.dtype == np.uint8
+    assert np.array_equal(views, before)
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_each_view_is_augmented_on_its_own(views: np.ndarray, strength: Strength) -> None:
+    pipeline = build(strength)
+    results = [augment(pipeline, views, seed) for seed in range(20)]
+    assert any(not np.array_equal(left, right) for left, right in results)
+
+
+def test_light_only_flips_and_gives_all_four(views: np.ndarray) -> None:
+    pipeline = build("light")
+    seen = [view.tobytes() for seed in range(40) for view in augment(pipeline, views, seed)]
+    assert set(seen) == set(_flips(views[0]))
+
+
+@pytest.mark.parametrize("strength", ["medium", "heavy"])
+def test_stronger_ones_change_pixels(views: np.ndarray, strength: Strength) -> None:
+    pipeline = build(strength)
+    laid_down = {np.ascontiguousarray(d4.apply(torch.from_numpy(views[0]), e).numpy()).tobytes() for e in d4.ALL}
+    seen = {view.tobytes() for seed in range(20) for view in augment(pipeline, views, seed)}
+    assert len(seen - laid_down) > 10
+
+
+def test_heavy_moves_pixels_further_than_medium() -> None:
+    # A sharp edge through the middle: only affine and blur make values between its two sides.
+    edge = np.full((2, 32, 32, 3), 60, dtype=np.uint8)
+    edge[:, :, 16:] = 180
+    shades = {}
+    for strength in ("medium", "heavy"):
+        pipeline = build(strength)  # type: ignore[arg-type]
+        results = [view for seed in range(20) for view in augment(pipeline, edge, seed)]
+        shades[strength] = max(len(np.unique(view.reshape(-1, 3), axis=0)) for view in results)
+    assert shades["medium"] <= 3  # two sides and a hole
+    assert shades["heavy"] > 3

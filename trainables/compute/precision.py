@@ -1,0 +1,36 @@
+"""Which device, and in what precision it computes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from trainables.compute.allocator import keep_freed_memory
+from trainables.recipe.sections import Precision
+
+
+def best_device() -> torch.device:
+    """The first visible GPU; else the CPU, on which this process then keeps the memory that it frees."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    keep_freed_memory()
+    return torch.device("cpu")
+
+
+def arithmetic(device: torch.device, precision: Precision = "auto") -> torch.dtype:
+    """The type that matrix products are computed in."""
+    if device.type != "cuda" or precision == "float32":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[object]:
+    """Mixed precision on a GPU where the recipe allows it; float32 otherwise."""
+    dtype = arithmetic(device, precision)
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+
+
+def gradient_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
+    """Loss scaling for float16, whose gradients underflow without it; does nothing for bfloat16 and float32."""
+    return torch.amp.GradScaler(device.type, enabled=arithmetic(device, precision) == torch.float16)

@@ -1,0 +1,148 @@
+"""Features of a frozen backbone, computed once for every image, view and D4 element and kept on disk.
+
+A frozen backbone is a fixed function of the pixels. What it sees in training is a fixed set too: the D4 elements and,
+where augmentation goes beyond flips, a few augmented copies of each photograph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pasture.dataset import Dataset
+from pasture.files import Folder
+from trainables.compute.memory import with_smaller_batches
+from trainables.compute.precision import autocast
+from trainables.features import embeddings as imported
+from trainables.features.shared_array import shared_array
+from trainables.images import d4
+from trainables.images.augment import augment, build
+from trainables.images.image_cache import Watch, cached_views, silent
+from trainables.images.views import view_count
+from trainables.network.backbone import Backbone, check_backbone, create_backbone
+from trainables.recipe.recipe import Recipe
+from trainables.recipe.seeds import mix
+
+_PIXELS: Final = {"cuda": 256 * 256**2, "cpu": 32 * 256**2}
+"""Pixels in a batch of pictures: enough to keep a device busy, few enough for its memory."""
+
+Draw = Callable[[Tensor, int], Tensor]
+"""Views (views, size, size, 3) of one photograph and its row to (width, views, size, size, 3)."""
+
+
+@dataclass(frozen=True)
+class FeatureBank:
+    """Features of a dataset under one frozen backbone.
+
+    Attributes:
+        elements: (images, 8, views, features) float16: the eight D4 elements.
+        replicas: (images, copies, views, features) float16: augmented copies; no copies where the recipe has none.
+    """
+
+    elements: np.ndarray
+    replicas: np.ndarray
+
+
+def training_elements(recipe: Recipe) -> tuple[int, ...]:
+    """The D4 elements that a frozen recipe is trained on."""
+    return {"none": (d4.IDENTITY,), "light": d4.FLIPS}.get(recipe.augment.strength, d4.ALL)
+
+
+def copies(recipe: Recipe) -> int:
+    """How many augmented copies of a photograph a frozen recipe is trained on."""
+    return recipe.augment.replicas if recipe.augment.strength in ("medium", "heavy") else 0
+
+
+def feature_bank(
+    recipe: Recipe,
+    dataset: Dataset,
+    fingerprint: str,
+    device: torch.device,
+    shared: Folder | None = None,
+    watch: Watch = silent,
+) -> FeatureBank:
+    """The bank of a frozen recipe, computed by all who need it together; or one that was imported.
+
+    Args:
+        recipe: its view, backbone and augmentation say what is needed.
+        dataset: the photographs.
+        fingerprint: of the dataset.
+        device: where the backbone runs. Not part of a bank's name: features of one device serve on any other.
+        shared: folder that all nodes of a cluster see; where there is one node, none is needed.
+        watch: told of progress.
+
+    Raises:
+        InputError: a picture cannot be read, or has no features in an imported bank.
+    """
+    if name := recipe.backbone.bank:
+        elements = imported.read(name).rows(dataset.ids, name)
+        return FeatureBank(elements, elements[:, :0])
+    facts = check_backbone(recipe.backbone, recipe.view.size)
+    key = {
+        "dataset": fingerprint,
+        "view": recipe.view.model_dump(mode="json"),
+        "backbone": recipe.backbone.name,
+        "weights": facts.digest,
+        "out_indices": list(recipe.backbone.out_indices),
+        "pool": recipe.backbone.pool,
+    }
+
+    @cache
+    def backbone() -> Backbone:
+        return create_backbone(recipe.backbone, recipe.view.size).to(device).eval()
+
+    @cache
+    def views() -> np.ndarray:
+        return cached_views(dataset, fingerprint, recipe.view, watch)
+
+    def built(width: int, draws: Draw, **more: object) -> np.ndarray:
+        shape = (len(dataset), width, view_count(recipe.view), facts.features)
+
+        def compute(rows: range) -> np.ndarray:
+            at_once = max(1, batch_size(recipe.view.size, device) // (width * shape[2]))
+            parts = []
+            for start in range(0, len(rows), at_once):
+                drawn = [
+                    draws(torch.from_numpy(np.array(views()[row])).to(device), row)
+                    for row in rows[start : start + at_once]
+                ]
+                pictures = torch.stack(drawn).to(device)
+                features = extract(backbone(), pictures.flatten(0, 2), device).half().cpu().numpy()
+                parts.append(features.reshape(len(drawn), *shape[1:]))
+            return np.concatenate(parts)
+
+        return shared_array("features", key | more, shape, np.float16, compute, shared, watch)
+
+    elements = built(len(d4.ALL), lambda views, _: torch.stack([d4.apply(views, e) for e in d4.ALL]), draw="d4")
+    count = copies(recipe)
+    if not count:
+        return FeatureBank(elements, elements[:, :0])
+    pipeline = build(recipe.augment.strength)
+
+    def augmented(views: Tensor, row: int) -> Tensor:
+        pictures = views.cpu().numpy()
+        return torch.from_numpy(np.stack([augment(pipeline, pictures, mix(row, copy)) for copy in range(count)]))
+
+    return FeatureBank(elements, built(count, augmented, draw=recipe.augment.strength, copies=count))
+
+
+@torch.inference_mode()
+def extract(backbone: Backbone, pictures: Tensor, device: torch.device) -> Tensor:
+    """Features (b, features), float32, of pictures (b, size, size, 3), in batches that fit the device."""
+
+    def features(batch: int) -> Tensor:
+        with autocast(device):
+            return torch.cat([backbone(part.to(device)).float() for part in torch.split(pictures, batch)])
+
+    return with_smaller_batches(batch_size(pictures.shape[1], device), features)[0]
+
+
+def batch_size(size: int, device: torch.device) -> int:
+    """How many pictures of a side are computed at a time."""
+    return max(1, _PIXELS[device.type] // size**2)

@@ -1,0 +1,86 @@
+"""An array of the cache that several processes compute together, block by block."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from pasture.errors import InputError
+from pasture.files import Folder
+from trainables.images.array_cache import array_path, cached_array
+from trainables.images.image_cache import Watch, silent
+
+_ROWS: Final = 16
+_LEAST_PATIENCE: Final = 2.0
+_POLL_SECONDS: Final = 0.1
+
+
+def shared_array(
+    kind: str,
+    key: dict[str, Any],
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    compute: Callable[[range], np.ndarray],
+    shared: Folder | None = None,
+    watch: Watch = silent,
+) -> np.ndarray:
+    """Like `array_cache.cached_array`, for an array whose rows are computed independently of one another.
+
+    Whoever needs the array claims a block that nobody has claimed, computes it and leaves it for the others, in an
+    order of his own: any number of processes, on any number of nodes, share the work. Who is killed loses one block: it
+    is computed by another, who has waited for it in vain. Two may compute the same block; both write the same.
+
+    Args:
+        kind, key, shape, dtype: as there.
+        compute: some rows of the array.
+        shared: folder that all nodes see, for the blocks; by default beside the array, for the processes of this node.
+        watch: told of progress.
+    """
+    path = array_path(kind, key)
+    blocks = shared / path.stem if shared else Folder.at(path.with_suffix(".blocks"))
+    spans = [range(start, min(start + _ROWS, shape[0])) for start in range(0, shape[0], _ROWS)]
+
+    def block(span: range) -> np.ndarray:
+        if blocks.exists(_file(span)):
+            try:
+                return np.asarray(np.load(io.BytesIO(blocks.read(_file(span))), allow_pickle=False))
+            except (InputError, ValueError, EOFError):
+                pass  # deleted by whoever has just put the array together, or damaged
+        values = compute(span).astype(dtype)
+        content = io.BytesIO()
+        np.save(content, values)
+        blocks.write(_file(span), content.getvalue())
+        return values
+
+    def fill(array: np.ndarray) -> None:
+        for span in spans:
+            array[span.start : span.stop] = block(span)
+
+    patience = _LEAST_PATIENCE
+    for done, i in enumerate(np.random.default_rng().permutation(len(spans)), start=1):
+        if path.exists():
+            break
+        claim = f"{spans[i].start:08d}.claim"
+        if not blocks.exists(claim):
+            blocks.write(claim, b"")
+            start = time.monotonic()
+            block(spans[i])
+            patience = max(patience, 3 * (time.monotonic() - start))
+        watch("features", min(done * _ROWS, shape[0]), shape[0])
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and not (path.exists() or all(blocks.exists(_file(span)) for span in spans)):
+        time.sleep(_POLL_SECONDS)
+    array = cached_array(kind, key, shape, dtype, fill)
+    if shared is None:
+        shutil.rmtree(blocks.path, ignore_errors=True)
+    return array
+
+
+def _file(span: range) -> str:
+    return f"{span.start:08d}.npy"

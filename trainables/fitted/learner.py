@@ -1,0 +1,101 @@
+"""One fold of a recipe that is no network: a model fitted once to the features of a frozen backbone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pasture.dataset import Dataset
+from pasture.projection import project
+from pasture.targets import TOTAL, Array
+from trainables.features.inputs import Inputs, Rows
+from trainables.fitted.model import FittedModel
+from trainables.images import d4
+from trainables.images.views import view_groups
+from trainables.network.fusion import Fuse
+from trainables.network.model import Batch
+from trainables.recipe.recipe import Recipe
+from trainables.recipe.seeds import mix
+from trainables.training.lds import image_weights
+from trainables.training.losses import regression
+from trainables.training.nets import Widths
+
+
+class FittedNet(nn.Module):
+    """A fitted model behind the same fusion of views as a network's; takes batches of features."""
+
+    def __init__(self, recipe: Recipe, sizes: Widths) -> None:
+        super().__init__()
+        self.fuse = Fuse(recipe.fusion, view_groups(recipe.view), sizes.features)
+        self.model = FittedModel(recipe, self.fuse.width + sizes.semantic)
+
+    def features(self, batch: Batch) -> Tensor:
+        """(n, d) fused features."""
+        fused: Tensor = self.fuse(batch.views)[:, 0]
+        return fused if batch.semantic is None else torch.cat([fused, batch.semantic], dim=1)
+
+    def grams(self, batch: Batch) -> Tensor:
+        """(n, 5) predictions in grams, not yet projected onto the mass balance."""
+        grams: Tensor = self.model.grams(self.features(batch))
+        return grams
+
+
+class FittedLearner:
+    """The same face as `FoldLearner`; all of its training is one epoch.
+
+    It is fitted to the photographs as they are, one row an image: copies of an image under D4 would make a
+    leave-one-out choice of the ridge's penalty see the image it leaves out.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        fold: int,
+        sizes: Widths,
+        inputs: Inputs,
+        dataset: Dataset,
+        rows: Rows,
+        device: torch.device,
+    ) -> None:
+        self.recipe, self.fold, self.inputs, self.rows = recipe, fold, inputs, rows
+        self.truth = dataset.targets[rows]
+        self.image_weights = image_weights(self.truth[:, TOTAL], dataset.pseudo_weights[rows], recipe.loss.lds)
+        self.net = FittedNet(recipe, sizes)
+        self.micro_batch = len(rows)
+
+    def train_epoch(self, epoch: int, scores: list[float]) -> float:
+        """Fit to the training rows; the training loss, as the recipe's loss measures it in grams."""
+        features = self._features(self.rows, d4.IDENTITY)
+        self.net.model.fit(features.double().numpy(), self.truth, self.image_weights, mix(self.recipe.seed, self.fold))
+        fitted = self.net.model.grams(features)
+        return float(regression(self.recipe.loss, fitted.float(), torch.from_numpy(self.truth).float()).mean())
+
+    def predict(self, rows: Rows, elements: tuple[int, ...]) -> Array:
+        """(rows, elements, 5) in grams, projected onto the mass balance."""
+        grams = [self.net.model.grams(self._features(rows, element)) for element in elements]
+        return project(torch.stack(grams, dim=1).double().numpy())
+
+    def weights(self) -> dict[str, Tensor]:
+        """The fitted model as tensors."""
+        return {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take over what `weights` gave."""
+        self.net.load_state_dict(weights)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that continuing needs."""
+        return self.weights()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.load_weights(state)
+
+    def learning_rates(self) -> dict[str, float]:
+        """There are none."""
+        return {}
+
+    def _features(self, rows: Rows, element: int) -> Tensor:
+        return self.net.features(self.inputs.element(rows, element)).cpu()

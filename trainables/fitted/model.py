@@ -1,0 +1,115 @@
+"""Models that are no networks, fitted once to the features of a frozen backbone: `head.kind` ridge, lightgbm, catboost.
+
+All that is fitted lies in buffers: `state_dict`, safetensors and `load_state_dict` carry it, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pasture.errors import InputError, JobError
+from pasture.targets import TARGETS, Array
+from trainables.fitted.boosting import Boosting, boosting_library
+from trainables.fitted.ridge import Ridge
+from trainables.network.target_codec import TargetCodec
+from trainables.recipe.recipe import Recipe
+
+_KINDS: Final = ("five", "primary")
+_FARTHEST: Final = 5.0
+"""Standard deviations at which a standardised feature is clipped."""
+
+
+def check_fitted(recipe: Recipe) -> None:
+    """Whether a recipe whose head is no network can be fitted here.
+
+    Raises:
+        InputError: `target.kind` does not go with the head, or the head's package is not installed.
+    """
+    if recipe.target.kind not in _KINDS:
+        raise InputError(
+            f"target.kind={recipe.target.kind} does not go with head.kind={recipe.head.kind}; "
+            f"give one of {', '.join(_KINDS)}"
+        )
+    if recipe.head.kind != "ridge":
+        boosting_library(recipe.head.kind)
+
+
+class FittedModel(nn.Module):
+    """Fused features (n, d) to five weights in grams.
+
+    Features are standardised, optionally turned to their `head.components` principal components, and given to one
+    model a target. With `target.kind` primary, Dead and Clover are differences of what the three models say. Boosting
+    fits `target.transform`; ridge blends raw and log targets whatever the transform.
+
+    Args:
+        recipe: its `head` and `target`.
+        inputs: length d of the fused vector.
+
+    Raises:
+        InputError: as `check_fitted`.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, recipe: Recipe, inputs: int) -> None:
+        super().__init__()
+        check_fitted(recipe)
+        self.components = recipe.head.components
+        ridge = recipe.head.kind == "ridge"
+        self.codec = TargetCodec(recipe.target.model_copy(update={"transform": "none"}) if ridge else recipe.target)
+        self.register_buffer("mean", torch.zeros(inputs, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(inputs, dtype=torch.float64))
+        names = [TARGETS[column] for column in self.codec.columns]
+        self.model = Ridge(inputs, len(names)) if ridge else Boosting(recipe.head.kind, inputs, names)
+
+    def fit(self, features: Array, grams: Array, image_weights: Array, seed: int) -> None:
+        """Fit to the training rows of a fold; every statistic is theirs.
+
+        Args:
+            features: (n, d).
+            grams: (n, 5).
+            image_weights: (n,) above 0; only their ratios count.
+            seed: of boosting's draws; ridge has none.
+
+        Raises:
+            JobError: a feature is not finite.
+        """
+        if not np.isfinite(features).all():
+            raise JobError("a feature of the backbone is not finite; no model can be fitted to it")
+        weights = image_weights / image_weights.mean()
+        mean, scale = standardisation(features, weights)
+        self.mean, self.scale = torch.from_numpy(mean), torch.from_numpy(scale)
+        standardised = self._standardised(torch.from_numpy(features)).numpy()
+        axes = principal_axes(standardised, weights, self.components) if self.components else None
+        truth = torch.from_numpy(grams)
+        self.codec.fit(truth)
+        self.model.fit(standardised, axes, self.codec.encode(truth).numpy(), weights, seed)
+
+    def grams(self, features: Tensor) -> Tensor:
+        """(n, 5) in grams, float64, not yet projected onto the mass balance."""
+        # In double precision also under autocast: standardising and summing thousands of features would lose digits.
+        return self.codec.decode(self.model(self._standardised(features.double())))
+
+    def _standardised(self, features: Tensor) -> Tensor:
+        # A feature that hardly varies in the training fold may be hundreds of its deviations away outside of it.
+        return ((features - self.mean) / self.scale).clamp(-_FARTHEST, _FARTHEST)
+
+
+def standardisation(features: Array, weights: Array) -> tuple[Array, Array]:
+    """Weighted mean (d,) and standard deviation (d,) of features (n, d); 1 for a feature that does not vary."""
+    mean = np.average(features, axis=0, weights=weights)
+    scale = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
+    # Not `scale == 0`: the mean of equal numbers may differ from them by a rounding error.
+    return mean, np.where(np.ptp(features, axis=0) > 0, scale, 1.0)
+
+
+def principal_axes(centred: Array, weights: Array, components: int) -> Array:
+    """(d, k) leading principal axes of centred features (n, d), weighted by row; k is `components`, or their rank."""
+    _, lengths, axes = np.linalg.svd(centred * np.sqrt(weights)[:, None], full_matrices=False)
+    rank = int((lengths > lengths[0] * max(centred.shape) * np.finfo(np.float64).eps).sum())
+    return np.ascontiguousarray(axes[: max(1, min(components, rank))].T)

@@ -1,0 +1,56 @@
+"""Training augmentation of one square view, by albumentations."""
+
+from __future__ import annotations
+
+import os
+import random
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for its newest version
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from trainables.images.views import Picture
+from trainables.recipe.sections import Strength
+
+
+def build(strength: Strength) -> A.Compose | None:
+    """Pipeline of a strength for uint8 pictures (size, size, 3); None where nothing is done.
+
+    `light` flips; `medium` adds the rest of D4, colour jitter and coarse dropout; `heavy` makes those stronger and
+    adds an affine and a blur. The size stays.
+    """
+    if strength == "none":
+        return None
+    if strength == "light":
+        steps = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
+    else:
+        heavy = strength == "heavy"
+        jitter = 0.2 if heavy else 0.1
+        hole = (0.1, 0.25) if heavy else (0.05, 0.15)
+        steps = [A.D4(p=1.0)]
+        if heavy:
+            steps.append(
+                A.Affine(
+                    rotate=(-15, 15),
+                    translate_percent=(-0.1, 0.1),
+                    scale=(0.9, 1.1),
+                    border_mode=cv2.BORDER_REFLECT_101,
+                    p=0.7,
+                )
+            )
+        steps.append(A.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter, hue=jitter / 4, p=0.8))
+        if heavy:
+            steps.append(A.GaussianBlur(blur_limit=(3, 5), p=0.3))
+        steps.append(
+            A.CoarseDropout(num_holes_range=(1, 4), hole_height_range=hole, hole_width_range=hole, fill=0, p=0.5)
+        )
+    return A.Compose(steps)
+
+
+def augment(pipeline: A.Compose, views: Picture, seed: int) -> Picture:
+    """Augment the views (views, size, size, 3) of one photograph, each on its own, determined by `seed`."""
+    # One stream for all steps: `set_random_seed` gives each step the same draws, so that two flips would always agree.
+    pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    return np.stack([pipeline(image=view)["image"] for view in views])

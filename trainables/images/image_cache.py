@@ -1,0 +1,45 @@
+"""Every photograph decoded, cut and resized once: uint8 views of a whole dataset, memory-mapped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from pasture.dataset import Dataset
+from trainables.images.array_cache import cached_array
+from trainables.images.views import load_views, view_count
+from trainables.recipe.sections import View
+
+Watch = Callable[[str, int, int], None]
+"""Told of progress: what is being done, how many photographs are done, of how many."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+def cached_views(dataset: Dataset, fingerprint: str, view: View, watch: Watch = silent) -> np.ndarray:
+    """(images, views, size, size, 3) uint8 RGB, read-only.
+
+    Args:
+        dataset: the photographs.
+        fingerprint: of the dataset (`pasture.dataset.verify_pictures`): the same pictures give the same array.
+        view: how to cut them.
+        watch: told of progress.
+    """
+
+    def fill(array: np.ndarray) -> None:
+        def load(row: int) -> None:
+            array[row] = load_views(paths[row], view)
+
+        paths = dataset.paths
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for done, _ in enumerate(pool.map(load, range(len(paths))), start=1):
+                watch("decoding", done, len(paths))
+
+    key = {"dataset": fingerprint, "view": view.model_dump(mode="json")}
+    shape = (len(dataset), view_count(view), view.size, view.size, 3)
+    return cached_array("views", key, shape, np.uint8, fill)

@@ -1,0 +1,86 @@
+"""The network: backbone, pool, fusion of views, head. Composed from a recipe, never subclassed for one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trainables.images.views import view_groups
+from trainables.network.backbone import Backbone
+from trainables.network.fusion import Fuse
+from trainables.network.heads import MlpHead
+from trainables.network.pooling import AttentionPool
+from trainables.network.target_codec import TargetCodec
+from trainables.recipe.recipe import Recipe
+
+AUXILIARY = ("ndvi", "height_cm")
+"""What an auxiliary head predicts beside the weights."""
+
+
+class Batch(NamedTuple):
+    """What a network is fed.
+
+    Attributes:
+        views: pictures (n, views, size, size, 3) uint8, or the features (n, views, d) that a frozen backbone made.
+        semantic: features (n, s) of the second backbone, where the recipe has one.
+    """
+
+    views: Tensor
+    semantic: Tensor | None = None
+
+    def part(self, start: int, stop: int, device: torch.device) -> Batch:
+        """Some of its images, on a device."""
+        views, semantic = (None if whole is None else whole[start:stop].to(device, non_blocking=True) for whole in self)
+        assert views is not None
+        return Batch(views, semantic)
+
+
+class BiomassNet(nn.Module):
+    """From views to encoded targets, in two halves between which features can be mixed.
+
+    Args:
+        recipe: what to build.
+        features: length of a view's feature vector.
+        backbone: where it is trained; None where the features of a frozen one come in.
+        semantic: length of the second backbone's vector; 0 for none.
+    """
+
+    def __init__(self, recipe: Recipe, features: int, backbone: Backbone | None = None, semantic: int = 0) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pool = AttentionPool(backbone.width) if backbone and recipe.backbone.pool == "cls_attention" else None
+        self.fuse = Fuse(recipe.fusion, view_groups(recipe.view), features)
+        self.codec = TargetCodec(recipe.target)
+        self.head = MlpHead(recipe.head, self.fuse.width + semantic, self.codec.outputs)
+        self.auxiliary = nn.Linear(self.fuse.width + semantic, len(AUXILIARY)) if recipe.loss.auxiliary else None
+
+    def embed(self, batch: Batch) -> Tensor:
+        """(n, vectors, width): one fused vector an image, or one a group with late fusion."""
+        views = batch.views
+        if self.backbone is not None:
+            n, count = views.shape[:2]
+            views = self.backbone(views.flatten(0, 1))
+            if self.pool is not None:
+                views = self.pool(views)
+            views = views.view(n, count, -1)
+        fused: Tensor = self.fuse(views)
+        if batch.semantic is None:
+            return fused
+        return torch.cat([fused, batch.semantic.unsqueeze(1).expand(-1, fused.shape[1], -1)], dim=2)
+
+    def encoded(self, fused: Tensor) -> Tensor:
+        """(n, vectors, width) to encoded predictions (n, vectors, c)."""
+        encoded: Tensor = self.codec.expand(self.head(fused.flatten(0, 1)))
+        return encoded.view(*fused.shape[:2], -1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(n, vectors, c) encoded predictions."""
+        return self.encoded(self.embed(batch))
+
+    def grams(self, batch: Batch) -> Tensor:
+        """(n, 5) predictions in grams, not yet projected onto the mass balance."""
+        encoded = self(batch).float()
+        grams: Tensor = self.codec.decode(encoded.flatten(0, 1))
+        return grams.view(*encoded.shape[:2], -1).mean(dim=1)

@@ -1,0 +1,102 @@
+"""Between five weights in grams and what the head predicts: which targets, and on what scale.
+
+A head's raw outputs (n, k) are expanded to encoded targets (n, c), on which losses are taken, and those are decoded to
+grams (n, 5).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pasture.targets import BALANCE, CLOVER, COMPONENTS, GDM, GREEN, TARGETS, TOTAL
+from trainables.recipe.sections import Target
+
+COLUMNS: Final = {
+    "five": tuple(range(len(TARGETS))),
+    "primary": (TOTAL, GDM, GREEN),
+    "four": (TOTAL, GDM, GREEN, CLOVER),
+    "ratios": tuple(range(len(TARGETS))),
+    "scalar": tuple(range(len(TARGETS))),
+}
+"""Targets that a loss is taken on, for each kind."""
+
+_OUTPUTS: Final = {"ratios": 1 + len(COMPONENTS), "scalar": 1}
+_LARGEST_LOG: Final = 8.0  # expm1(8) is 2,980 g, far above any paddock: a wild prediction must not become infinite
+_SMALLEST_SHARE: Final = 1e-3
+
+
+class TargetCodec(nn.Module):
+    """Encodes (n, 5) grams as training targets (n, c), and turns raw outputs into those and into grams.
+
+    The statistics of `log1p_z` are buffers, fitted on the training fold only and saved with the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+    balance: Tensor
+
+    def __init__(self, config: Target) -> None:
+        super().__init__()
+        self.kind = config.kind
+        self.transform = config.transform
+        self.columns = list(COLUMNS[config.kind])
+        self.register_buffer("mean", torch.zeros(len(self.columns)))
+        self.register_buffer("std", torch.ones(len(self.columns)))
+        self.register_buffer("balance", torch.tensor(BALANCE, dtype=torch.float32), persistent=False)
+
+    @property
+    def outputs(self) -> int:
+        """Number k of values that the head predicts."""
+        return _OUTPUTS.get(self.kind, len(self.columns))
+
+    def fit(self, grams: Tensor) -> None:
+        """Take the z-score's statistics from the training fold's (n, 5) grams."""
+        if self.transform == "log1p_z":
+            logs = torch.log1p(grams[:, self.columns])
+            self.mean.copy_(logs.mean(dim=0))
+            self.std.copy_(logs.std(dim=0, correction=0).clamp(min=1e-3))
+
+    def start(self, grams: Tensor) -> Tensor:
+        """(k,) raw outputs that predict the mean of the training fold's (n, 5) grams."""
+        if self.kind == "ratios":
+            parts = grams[:, list(COMPONENTS)].mean(dim=0)
+            shares = (parts / parts.sum().clamp(min=_SMALLEST_SHARE)).clamp(min=_SMALLEST_SHARE)
+            return torch.cat([inverse_softplus(parts.sum()).view(1), shares.log()])
+        mean = self.encode(grams).mean(dim=0)
+        return mean.mean().view(1) if self.kind == "scalar" else mean
+
+    def encode(self, grams: Tensor) -> Tensor:
+        """(n, 5) grams to (n, c) training targets."""
+        chosen = grams[:, self.columns]
+        if self.transform == "none":
+            return chosen
+        return (torch.log1p(chosen) - self.mean) / self.std
+
+    def expand(self, raw: Tensor) -> Tensor:
+        """(n, k) raw outputs to (n, c) encoded predictions, differentiable."""
+        if self.kind == "scalar":
+            return raw.expand(-1, len(self.columns))
+        if self.kind == "ratios":
+            return self.encode(F.softplus(raw[:, :1]) * raw[:, 1:].softmax(dim=1) @ self.balance.T)
+        return raw
+
+    def decode(self, encoded: Tensor) -> Tensor:
+        """(n, c) encoded predictions to (n, 5) grams; differentiable, not yet projected onto the mass balance."""
+        grams = encoded
+        if self.transform != "none":
+            grams = torch.expm1((encoded * self.std + self.mean).clamp(max=_LARGEST_LOG))
+        if len(self.columns) == len(TARGETS):
+            return grams
+        total, gdm, green = grams[:, :3].unbind(dim=1)
+        clover = grams[:, 3] if self.kind == "four" else gdm - green
+        return torch.stack([green, total - gdm, clover, gdm, total], dim=1)
+
+
+def inverse_softplus(value: Tensor) -> Tensor:
+    """The x whose softplus is `value`, for values above 0 (smaller ones are taken as .001)."""
+    value = value.clamp(min=1e-3)
+    return value + torch.log(-torch.expm1(-value))

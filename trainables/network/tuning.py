@@ -1,0 +1,73 @@
+"""What of a backbone is trained: nothing, the last blocks, low-rank adapters or everything."""
+
+from __future__ import annotations
+
+from timm.models import group_parameters
+
+from pasture.errors import InputError
+from trainables.network.backbone import Backbone
+from trainables.recipe import sections
+
+
+def layers(backbone: Backbone) -> list[list[str]]:
+    """Names of the parameters of each layer, from the stem to the last block, as timm groups them."""
+    matcher = backbone.model.group_matcher(coarse=False)  # type: ignore[operator]
+    return list(group_parameters(backbone.model, matcher).values())
+
+
+def set_tuning(backbone: Backbone, config: sections.Backbone, tuning: sections.Tuning) -> None:
+    """Mark which parameters are trained (`requires_grad`): adapters, or the last of the layers.
+
+    Raises:
+        InputError: more blocks than there are.
+    """
+    backbone.requires_grad_(False)
+    if tuning == "lora":
+        for name, parameter in backbone.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+        return
+    groups = layers(backbone)
+    if tuning == "last_blocks" and config.blocks >= len(groups):
+        raise InputError(
+            f"backbone.blocks={config.blocks}: {config.name} has {len(groups) - 1} blocks behind its stem; give fewer, "
+            "or backbone.tuning=full"
+        )
+    tuned = {"frozen": 0, "last_blocks": config.blocks, "full": len(groups)}[tuning]
+    parameters = dict(backbone.model.named_parameters())
+    for layer in groups[len(groups) - tuned :]:
+        for name in layer:
+            if name in parameters:
+                parameters[name].requires_grad_(True)
+
+
+def add_lora(backbone: Backbone, config: sections.Backbone) -> None:
+    """Put low-rank adapters beside the qkv matrices; they change nothing until they are trained.
+
+    Raises:
+        InputError: the model has no qkv matrices.
+    """
+    from peft import LoraConfig, inject_adapter_in_model  # takes as long to import as torch: for those who use it
+
+    lora = config.lora
+    adapters = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=["qkv"])
+    try:
+        inject_adapter_in_model(adapters, backbone.model)
+    except ValueError:
+        raise InputError(f"backbone.tuning=lora: {config.name} has no qkv matrices; use last_blocks or full") from None
+
+
+def merge_lora(backbone: Backbone) -> None:
+    """Add trained adapters into the matrices they stand beside: the same predictions at the plain model's cost."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in backbone.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+
+
+def train_mode(backbone: Backbone) -> None:
+    """Put the trained modules into training mode and the frozen ones (their dropout, their batch norms) not."""
+    for module in backbone.modules():
+        parameters = list(module.parameters(recurse=False)) or list(module.parameters())
+        if parameters:  # what has none, as a dropout, goes with the module it is part of
+            module.train(any(p.requires_grad for p in parameters))

@@ -1,0 +1,230 @@
+"""The recipe: everything that defines one model, as one typed, bounded, frozen object.
+
+A recipe is a composition of parts. It reads and writes YAML without loss, has a stable hash and takes dotted overrides
+(`backbone.name=...`). No torch in here: a recipe is checked before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from pasture.errors import InputError
+from trainables.recipe.sections import (
+    Augment,
+    Backbone,
+    Fusion,
+    Head,
+    Inference,
+    Loss,
+    Optimizer,
+    Schedule,
+    Section,
+    Stage,
+    Target,
+    Validation,
+    View,
+)
+
+
+class Recipe(Section):
+    """Everything that defines one model."""
+
+    view: View = View()
+    backbone: Backbone = Backbone()
+    fusion: Fusion = Fusion()
+    head: Head = Head()
+    target: Target = Target()
+    loss: Loss = Loss()
+    augment: Augment = Augment()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    validation: Validation = Validation()
+    inference: Inference = Inference()
+    seed: int = Field(0, ge=0, le=2**31)
+    """Seed of initial weights, batches, dropout and augmentation."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.view.kind == "corners" and self.view.tiles > 1:
+            raise ValueError("view.tiles goes with view.kind whole or halves; corners are crops already")
+        if self.backbone.bank and not self.banked:
+            raise ValueError("backbone.name=bank:... has no network to train; schedule.stages must all be frozen")
+        if not self.neural and not self.banked:
+            raise ValueError(f"head.kind={self.head.kind} needs backbone.tuning=frozen and a fixed backbone.pool")
+        if not self.neural and self.fusion.kind not in ("mean", "concat"):
+            raise ValueError(f"head.kind={self.head.kind} goes with fusion.kind mean or concat")
+        if not self.neural and self.fusion.within != "mean":
+            raise ValueError(f"head.kind={self.head.kind} goes with fusion.within=mean")
+        if self.target.kind in ("ratios", "scalar") and self.target.transform == "log1p_z":
+            raise ValueError(f"target.kind={self.target.kind} goes with target.transform none or log1p")
+        if self.target.kind == "ratios" and self.head.output != "linear":
+            raise ValueError("target.kind=ratios keeps its values positive itself; head.output must be linear")
+        return self
+
+    @property
+    def neural(self) -> bool:
+        """Whether the head is a network, trained epoch by epoch."""
+        return self.head.kind in ("mlp", "mlp_per_target")
+
+    @property
+    def semantic(self) -> Recipe | None:
+        """The second backbone as a recipe of its own: frozen, on the halves; None where there is none."""
+        second = self.backbone.semantic
+        if not second.name:
+            return None
+        return Recipe(
+            view=View(kind="halves", size=second.size),
+            backbone=Backbone(name=second.name, weights=second.weights),
+            augment=self.augment,
+        )
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a whole trial; what is no network is fitted in one."""
+        return self.schedule.epochs if self.neural else 1
+
+    @property
+    def folds(self) -> int:
+        """How many folds are trained."""
+        return 1 if self.validation.splitter == "holdout" else self.validation.folds
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The parts of the training, with every rate filled in."""
+        stages = self.schedule.stages or (Stage(share=1.0, tuning=self.backbone.tuning),)
+        rates = {"backbone_lr": self.optimizer.backbone_lr, "head_lr": self.optimizer.head_lr}
+        return tuple(
+            stage.model_copy(update={name: getattr(stage, name) or rate for name, rate in rates.items()})
+            for stage in stages
+        )
+
+    @property
+    def banks(self) -> list[str]:
+        """Names of the imported banks that stand for its backbones."""
+        return [part.backbone.bank for part in (self, self.semantic) if part and part.backbone.bank]
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether any of its backbones is a network; imported banks stand for all of them otherwise."""
+        return any(not part.backbone.bank for part in (self, self.semantic) if part)
+
+    @property
+    def adapted(self) -> bool:
+        """Whether any stage trains low-rank adapters."""
+        return any(stage.tuning == "lora" for stage in self.stages)
+
+    @property
+    def banked(self) -> bool:
+        """Whether the backbone is a fixed function of the pixels, so that its features can be kept."""
+        return all(stage.tuning == "frozen" for stage in self.stages) and self.backbone.pool != "cls_attention"
+
+    @classmethod
+    def parse(cls, content: Any, source: str = "recipe") -> Recipe:
+        """Recipe from nested plain values.
+
+        Raises:
+            InputError: naming the field, what it got and what is allowed.
+        """
+        if not isinstance(content, Mapping):
+            raise InputError(f"{source}: expected a mapping of recipe sections, got {type(content).__name__}")
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise InputError(f"{source}: {_first_complaint(error)}") from None
+
+    @classmethod
+    def from_yaml(cls, text: str, source: str = "recipe") -> Recipe:
+        """Recipe from YAML.
+
+        Raises:
+            InputError: not YAML, or not a recipe.
+        """
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"{source}: not YAML ({' '.join(str(error).split())})") from None
+        return cls.parse({} if content is None else content, source)
+
+    def to_yaml(self) -> str:
+        """All fields, defaults too, as YAML."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as nested plain values."""
+        return self.model_dump(mode="json")
+
+    def with_overrides(self, overrides: Mapping[str, Any], source: str = "recipe") -> Recipe:
+        """A new recipe with dotted fields replaced; a value that is a mapping is merged into its section.
+
+        Raises:
+            InputError: unknown field, or a value out of range.
+        """
+        content = self.to_dict()
+        for field, value in overrides.items():
+            _merge(content, field.split("."), value, source)
+        return Recipe.parse(content, source)
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted field to value, in the order of the sections."""
+        return dict(_flatten(self.to_dict()))
+
+    @property
+    def hash(self) -> str:
+        """12 hex digits of a SHA-256 over every field that differs from its default.
+
+        Fields at their default are left out, so that a later field with a default changes no hash.
+        """
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def field_names() -> list[str]:
+    """Every dotted field of a recipe."""
+    return [*Recipe().flat()]
+
+
+def unknown_field(field: str) -> str:
+    """Half a line that says a field is unknown and names the nearest that exist."""
+    near = difflib.get_close_matches(field, field_names(), n=3, cutoff=0.5)
+    return f"unknown recipe field {field!r}; " + (f"did you mean {' or '.join(near)}?" if near else "see the README")
+
+
+def _merge(content: dict[str, Any], path: list[str], value: Any, source: str) -> None:
+    node = content
+    for part in path[:-1]:
+        node = node.get(part, None)  # type: ignore[assignment]
+        if not isinstance(node, dict):
+            raise InputError(f"{source}: {unknown_field('.'.join(path))}")
+    if path[-1] not in node:
+        raise InputError(f"{source}: {unknown_field('.'.join(path))}")
+    if isinstance(node[path[-1]], dict):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{source}: {'.'.join(path)} is a section; give one of its fields, or a mapping")
+        for key, part in value.items():
+            _merge(content, [*path, *str(key).split(".")], part, source)
+    else:
+        node[path[-1]] = value
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _first_complaint(error: ValidationError) -> str:
+    complaint = error.errors()[0]
+    field = ".".join(str(part) for part in complaint["loc"])
+    if complaint["type"] == "extra_forbidden":
+        return unknown_field(field)
+    message = complaint["msg"].removeprefix("Value error, ")
+    return f"{field}={complaint['input']!r}: {message}" if field not in message or not field else message

@@ -1,0 +1,300 @@
+"""The sections of a recipe: every field with its meaning, its bounds and its default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Strength = Literal["none", "light", "medium", "heavy"]
+TtaName = Literal["none", "flips", "d4"]
+Precision = Literal["auto", "float32"]
+Tuning = Literal["frozen", "last_blocks", "lora", "full"]
+Pool = Literal["default", "cls", "mean", "cls_mean", "cls_attention"]
+_BANK: Final = "bank:"
+
+
+class Section(BaseModel):
+    """A frozen, closed group of fields; an attribute's docstring is its description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class View(Section):
+    """How a photograph is cut into square pictures."""
+
+    kind: Literal["whole", "halves", "corners"] = "halves"
+    """`whole`: the photograph squeezed into one square; `halves`: its left and its right half; `corners`: the whole and
+    its four quarters."""
+    tiles: int = Field(1, ge=1, le=8)
+    """With `whole` and `halves`: each is cut into tiles x tiles squares of `size` pixels, a group for fusion."""
+    size: int = Field(256, ge=32, le=1536)
+    """Side of each square, in pixels."""
+
+
+class Lora(Section):
+    """Low-rank adapters on a transformer's qkv matrices (Hu et al., ICLR 2022), used with `backbone.tuning` lora."""
+
+    rank: int = Field(8, ge=1, le=256)
+    """Rank of the update of a matrix."""
+    alpha: float = Field(16.0, gt=0, le=1024)
+    """The update is scaled by alpha over rank."""
+    dropout: float = Field(0.05, ge=0, lt=1)
+    """Dropout before the adapters."""
+
+
+class Semantic(Section):
+    """A second, frozen backbone whose features of the two halves, averaged, join the fused vector."""
+
+    name: str = ""
+    """Any model name that timm knows; empty for none."""
+    weights: str = "hub"
+    """As `backbone.weights`."""
+    size: int = Field(384, ge=32, le=1536)
+    """Side of the halves it sees, in pixels."""
+
+
+class Backbone(Section):
+    """The network that turns a view into a feature vector."""
+
+    name: str = "tf_efficientnet_lite0"
+    """Any model name that timm knows, or `bank:<name>` for embeddings that `forage features import` brought in."""
+    weights: str = "hub"
+    """`hub` (timm's pretrained weights, from the local cache where they are there), `none` (random), `package:<name>`
+    (shipped inside an installed Python package) or a file (.safetensors, or .pth read with weights_only)."""
+    tuning: Tuning = "frozen"
+    """What is trained. A frozen backbone runs once over every picture; its features are kept."""
+    blocks: int = Field(4, ge=1, le=200)
+    """With `last_blocks`: how many of the last blocks are trained."""
+    out_indices: tuple[Annotated[int, Field(ge=0, le=500)], ...] = ()
+    """Blocks (of a convolutional network: stages), counted from 0, whose pooled outputs are concatenated; empty for the
+    model's own output."""
+    pool: Pool = "default"
+    """How tokens become a vector: `default` (as the model was trained), the class token, the mean of the patches, both
+    (`cls_mean`), or the class token beside a trained attention over the patches (`cls_attention`, no out_indices)."""
+    lora: Lora = Lora()
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, about a third more time."""
+    compile: bool = False
+    """Compile a trained backbone (torch.compile): slow to start, faster after; worth it for many epochs on a GPU."""
+    semantic: Semantic = Semantic()
+
+    @property
+    def bank(self) -> str:
+        """Name of the imported bank that stands for the network; empty where there is a network."""
+        return self.name.removeprefix(_BANK) if self.name.startswith(_BANK) else ""
+
+    @model_validator(mode="after")
+    def _embeddings_are_fixed(self) -> Self:
+        if self.bank and (self.tuning != "frozen" or self.out_indices or self.pool != "default"):
+            raise ValueError(
+                "backbone.name=bank:... goes with backbone.tuning=frozen, no out_indices and backbone.pool=default"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _attention_without_taps(self) -> Self:
+        if self.out_indices and self.pool == "cls_attention":
+            raise ValueError(
+                "backbone.pool=cls_attention looks at the last block; it goes with no backbone.out_indices"
+            )
+        return self
+
+
+class Fusion(Section):
+    """How the features of several views become one vector: first within a group (the tiles of a half, the whole and
+    its corners), then across groups."""
+
+    within: Literal["mean", "film", "attention"] = "mean"
+    """`film`: each view is modulated by the mean of its group; `attention`: a weighted mean."""
+    kind: Literal["mean", "concat", "attention", "late"] = "mean"
+    """`mean`: averaged over the groups; `concat`: one behind the other, so that left and right stay apart;
+    `attention`: a weighted mean; `late`: a prediction for each group, averaged, where in training each group must meet
+    the targets by itself."""
+
+
+class Head(Section):
+    """What turns the fused features into targets."""
+
+    kind: Literal["mlp", "mlp_per_target", "ridge", "lightgbm", "catboost"] = "mlp"
+    """A network for all targets, one network for each, or, on a frozen backbone, a model of another kind."""
+    hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = (512, 256)
+    """Widths of the hidden layers; empty for a linear head."""
+    hidden_share: float = Field(0.0, ge=0, le=4)
+    """If above 0: instead of `hidden`, one hidden layer of this share of the input's width, at least 8."""
+    dropout: float = Field(0.3, ge=0.0, lt=1.0)
+    """Dropout before the first layer; those after the hidden layers are .5 and then .3 times as large."""
+    input_dropout: bool = True
+    """Whether there is a dropout before the first layer; without it, the first hidden layer is followed by a whole
+    `dropout`."""
+    norm: bool = True
+    """Whether a LayerNorm comes first."""
+    activation: Literal["gelu", "relu"] = "gelu"
+    """Between the layers."""
+    output: Literal["linear", "softplus"] = "linear"
+    """`softplus` keeps predicted values positive."""
+    components: int = Field(0, ge=0, le=1024)
+    """For ridge, lightgbm and catboost: principal components kept of the features; 0 for all features."""
+
+
+class Target(Section):
+    """What the head predicts."""
+
+    kind: Literal["five", "primary", "four", "ratios", "scalar"] = "five"
+    """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow; `four`: those and
+    Clover; `ratios`: Total and the proportions of Green, Dead and Clover (softmax), always in balance; `scalar`: one
+    number for all five."""
+    transform: Literal["none", "log1p", "log1p_z"] = "log1p"
+    """`log1p_z` is log1p, then a z-score with the statistics of the training fold."""
+
+
+class LabelSmoothing(Section):
+    """Label-distribution smoothing (LDS) of Dry_Total_g: rare weights count more (Yang et al., ICML 2021)."""
+
+    enabled: bool = False
+    """Whether images are weighted at all; the fields below count only then."""
+    kernel: Literal["gaussian", "triangular", "laplace"] = "gaussian"
+    """What the label histogram is smoothed with."""
+    size: int = Field(5, ge=1, le=51)
+    """Width of the kernel in histogram bins, odd."""
+    sigma: float = Field(2.0, gt=0, le=20)
+    """Spread of the gaussian and the laplace kernel, in bins."""
+    bin_g: float = Field(5.0, ge=0.1, le=100)
+    """Width of a histogram bin, in grams."""
+    reweighting: Literal["inverse", "sqrt_inverse"] = "sqrt_inverse"
+    """Weight of an image: one over the smoothed density of its label, or the square root of that."""
+
+    @model_validator(mode="after")
+    def _odd(self) -> Self:
+        if self.size % 2 == 0:
+            raise ValueError(f"loss.lds.size={self.size} is even; a kernel has a middle, give an odd number of bins")
+        return self
+
+
+class Loss(Section):
+    """What training minimises."""
+
+    kind: Literal["smooth_l1", "huber", "mse"] = "smooth_l1"
+    """Loss of one predicted value."""
+    beta: float = Field(1.0, gt=0, le=1000)
+    """Where smooth_l1 (its beta) and huber (its delta) turn from quadratic to linear, in units of the transformed
+    target."""
+    mse_share: float = Field(0.0, ge=0, le=1)
+    """Share of a squared error mixed in: (1 - share) * kind + share * MSE."""
+    weights: Literal["competition", "equal", "total"] = "competition"
+    """Weight of each target; `total`: three times as much for Dry_Total_g as for each other."""
+    consistency: float = Field(0.0, ge=0, le=100)
+    """Weight of SmoothL1(Total, Green + Dead + Clover) + SmoothL1(GDM, Green + Clover), in grams after the inverse
+    transform. Always 0 by construction where `target.kind` is primary."""
+    proportions: float = Field(0.0, ge=0, le=100)
+    """Weight of the Kullback-Leibler divergence of predicted from true proportions of Green, Dead and Clover."""
+    distillation: float = Field(0.0, ge=0, le=100)
+    """Weight of the same loss against a teacher that sees NDVI, height, month and species of the training fold."""
+    auxiliary: float = Field(0.0, ge=0, le=100)
+    """Weight of predicting NDVI and height (standardised, squared error) from the fused features."""
+    lds: LabelSmoothing = LabelSmoothing()
+
+
+class Mixup(Section):
+    """Mixing of the features of two images and of their weights in grams (Zhang et al., ICLR 2018)."""
+
+    probability: float = Field(0.0, ge=0, le=1)
+    """Share of batches that are mixed."""
+    alpha: float = Field(0.4, gt=0, le=10)
+    """The share of the first image is max(b, 1 - b) with b from Beta(alpha, alpha)."""
+
+
+class Augment(Section):
+    """What is done to a training picture."""
+
+    strength: Strength = "light"
+    """`light`: flips; `medium`: D4, colour jitter, coarse dropout; `heavy`: those stronger, affine and blur."""
+    replicas: int = Field(4, ge=1, le=64)
+    """For a frozen backbone with `medium` or `heavy`: how many augmented copies of each photograph are kept as
+    features beside its D4 elements."""
+    mixup: Mixup = Mixup()
+
+
+class Optimizer(Section):
+    """How weights are moved."""
+
+    kind: Literal["adamw", "adam", "sgd"] = "adamw"
+    """`adamw` is Adam with decoupled weight decay; `sgd` has momentum .9."""
+    backbone_lr: float = Field(3e-5, gt=0, le=1)
+    """Learning rate of the backbone; unused while it is frozen."""
+    head_lr: float = Field(1e-3, gt=0, le=1)
+    """Learning rate of everything behind the backbone."""
+    weight_decay: float = Field(1e-2, ge=0, le=10)
+    """Decay of matrices; biases and norms are not decayed."""
+    precision: Precision = "auto"
+    """`auto`: mixed precision on a GPU (bfloat16 where it has it, else float16), float32 elsewhere."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """The learning rate of a backbone's layer is this to the power of its distance from the last."""
+    grad_accum_steps: int = Field(1, ge=1, le=256)
+    """Batches whose gradients are added up for one step."""
+    clip_grad: float = Field(0.0, ge=0, le=1000)
+    """Largest norm of the gradient; 0 for no clipping."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of an exponential moving average of the weights, which is then what is evaluated and saved; 0 for none."""
+
+
+class Stage(Section):
+    """A part of the training with its own tuning and rates, its own warm-up and its own optimiser."""
+
+    share: float = Field(gt=0, le=1)
+    """Of all epochs; the shares of all stages sum to 1."""
+    tuning: Tuning = "frozen"
+    """As `backbone.tuning`."""
+    backbone_lr: float | None = Field(None, gt=0, le=1)
+    """Learning rate; the optimiser section's by default."""
+    head_lr: float | None = Field(None, gt=0, le=1)
+    """Learning rate; the optimiser section's by default."""
+
+
+class Schedule(Section):
+    """How long, and how learning rates change."""
+
+    kind: Literal["cosine", "restarts", "plateau"] = "cosine"
+    """`restarts`: the cosine starts anew after each of `cycles`; `plateau`: a tenth after `patience` epochs without a
+    better score."""
+    cycles: int = Field(3, ge=1, le=100)
+    """With `restarts`: how many cosines there are."""
+    patience: int = Field(3, ge=1, le=1000)
+    """With `plateau`: epochs without a better score before the rates fall."""
+    early_stopping: int = Field(0, ge=0, le=10_000)
+    """The trial ends after this many epochs without a better score; 0 for never."""
+    stages: tuple[Stage, ...] = ()
+    """Parts of the training; empty for one with `backbone.tuning`."""
+
+    epochs: int = Field(30, ge=1, le=10_000)
+    """Passes over the training rows; the cosine is stretched over them."""
+    batch_size: int = Field(32, ge=1, le=4096)
+    """Images in a step."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of all steps in which learning rates rise linearly; then they fall along a cosine."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """Where the cosine ends, as a share of the learning rate."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.stages and abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
+            raise ValueError("schedule.stages: the shares must sum to 1")
+        return self
+
+
+class Validation(Section):
+    """Which images are held out together."""
+
+    splitter: Literal["stratified_group", "group", "image", "holdout"] = "stratified_group"
+    """By date with alike distributions of Total, by date, by image (flatters), or one random fifth (one fold)."""
+    folds: int = Field(5, ge=2, le=50)
+    """Number of folds; `holdout` has one, whatever this says."""
+    seed: int = Field(42, ge=0, le=2**31)
+    """Seed of the split; the same for all trials of a sweep, so that their folds agree."""
+
+
+class Inference(Section):
+    """How a finished model predicts."""
+
+    tta: TtaName = "d4"
+    """Test-time augmentation: the mean over `none` (one element), `flips` (four) or `d4` (all eight)."""

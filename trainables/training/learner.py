@@ -1,0 +1,291 @@
+"""One fold: a network, its optimiser and the rows it may see."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from pasture.dataset import Dataset
+from pasture.errors import JobError
+from pasture.projection import project
+from pasture.targets import TOTAL, Array
+from trainables.compute.memory import with_smaller_batches
+from trainables.compute.precision import autocast, gradient_scaler
+from trainables.compute.ranks import ALONE, Ranks
+from trainables.features.inputs import Inputs, Rows
+from trainables.network.model import Batch, BiomassNet
+from trainables.network.tuning import set_tuning, train_mode
+from trainables.recipe.recipe import Recipe
+from trainables.recipe.seeds import mix, torch_seed
+from trainables.training.ema import averaged
+from trainables.training.lds import image_weights
+from trainables.training.losses import Truth, auxiliary, loss
+from trainables.training.metadata import auxiliary_targets, standardise
+from trainables.training.nets import Widths, create_net, load_weights, trained_names
+from trainables.training.optimizer import create_optimizer, rate_factor, set_learning_rates
+from trainables.training.teacher import teach
+
+_PREDICT_BATCH = 64
+
+
+class FoldLearner:
+    """Trains one fold epoch by epoch and predicts.
+
+    Everything that is fitted to data (target statistics, label density, teacher, starting bias) is fitted to the
+    training rows. Every random draw is seeded by (recipe seed, fold, epoch).
+
+    Args:
+        recipe: what to train.
+        fold: number of the fold.
+        sizes: lengths of the backbones' feature vectors.
+        inputs: the photographs.
+        dataset: the truth; only `rows` of it are looked at.
+        rows: the training rows.
+        device: where to compute.
+        ranks: the processes that train this fold together; each has a share of every batch.
+
+    Attributes:
+        micro_batch: images in memory at a time: this process's share of the recipe's batch, or what of it a GPU's
+            memory allowed.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        fold: int,
+        sizes: Widths,
+        inputs: Inputs,
+        dataset: Dataset,
+        rows: Rows,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.recipe, self.fold, self.inputs, self.rows, self.device = recipe, fold, inputs, rows, device
+        self.ranks = ranks
+        self.truth = _truth(recipe, fold, dataset, rows, device)
+        with torch_seed(mix(recipe.seed, fold), device):
+            # Channels-last is what pictures come as and what convolutions are fastest on.
+            self.net = create_net(recipe, sizes).to(device).to(memory_format=torch.channels_last)
+        if recipe.backbone.compile and self.net.backbone is not None:
+            self.net.backbone.compile()
+        self.net.codec.fit(self.truth.grams)
+        self.net.head.start_at(self.net.codec.start(self.truth.grams))
+        self.names = trained_names(self.net, recipe)
+        self.ema = averaged(self.net, recipe.optimizer.ema) if recipe.optimizer.ema else None
+        self.batches = math.ceil(len(rows) / recipe.schedule.batch_size)
+        self.steps_an_epoch = math.ceil(self.batches / recipe.optimizer.grad_accum_steps)
+        self.scaler = gradient_scaler(device, recipe.optimizer.precision)
+        self.micro_batch = math.ceil(recipe.schedule.batch_size / ranks.size)
+        self._enter(0)
+
+    def train_epoch(self, epoch: int, scores: list[float]) -> float:
+        """One pass over the training rows; the mean loss.
+
+        Args:
+            epoch: 0-based.
+            scores: the trial's, of the epochs before.
+
+        Raises:
+            JobError: the loss is not finite.
+        """
+        stage, first, last = stage_of(self.recipe, epoch)
+        if stage != self.stage:
+            self._enter(stage)
+        seed = mix(self.recipe.seed, self.fold, epoch + 1)
+        generator = np.random.default_rng(seed)
+        self.net.train()
+        if self.net.backbone is not None:
+            train_mode(self.net.backbone)
+        total = torch.zeros((), device=self.device)
+        # Batches of nearly equal size: a last batch of one image would break a batch norm.
+        batches = np.array_split(generator.permutation(len(self.rows)), self.batches)
+        fed = self.inputs.training([self.rows[chosen] for chosen in batches], generator, self.ranks)
+        every = self.recipe.optimizer.grad_accum_steps
+        steps = (last - first) * self.steps_an_epoch
+        # Dropout must not be the same in every share of a batch.
+        with torch_seed(seed + self.ranks.rank, self.device):
+            for i in range(0, len(batches), every):
+                step = (epoch - first) * self.steps_an_epoch + i // every
+                set_learning_rates(self.optimizer, rate_factor(self.recipe.schedule, step, steps, scores[first:]))
+                chosen = batches[i : i + every]
+                total += self._step(list(zip(chosen, itertools.islice(fed, len(chosen)), strict=True)), generator)
+        self.ranks.copy_buffers(self.net)
+        if self.ema is not None:
+            self.ranks.copy_buffers(self._evaluated())
+        mean = float(self.ranks.sum(total)) / len(self.rows)
+        if not math.isfinite(mean):
+            raise JobError(f"fold {self.fold}, epoch {epoch + 1}: the loss is {mean}; lower the learning rates")
+        return mean
+
+    def predict(self, rows: Rows, elements: tuple[int, ...]) -> Array:
+        """(rows, elements, 5) in grams, projected onto the mass balance.
+
+        Raises:
+            JobError: a prediction is not finite.
+        """
+        grams, _ = with_smaller_batches(_PREDICT_BATCH, lambda size: self._grams(rows, elements, size))
+        if not np.isfinite(grams).all():
+            raise JobError(f"fold {self.fold}: a prediction is not finite; lower the learning rates")
+        return project(grams)
+
+    def weights(self) -> dict[str, Tensor]:
+        """What differs from the pretrained backbone, on the CPU: what is evaluated, and what a finished fold is saved
+        as. With an EMA these are the averaged weights."""
+        return self._trained(self._evaluated())
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take over what `weights` gave, to predict with it."""
+        load_weights(self._evaluated(), weights, self.names)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that continuing needs, on the CPU."""
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {
+            index: {name: value.cpu() if isinstance(value, Tensor) else value for name, value in moments.items()}
+            for index, moments in optimizer["state"].items()
+        }
+        return {
+            "stage": self.stage,
+            "net": self._trained(self.net),
+            "ema": (self._trained(self._evaluated()), int(self.ema.n_averaged)) if self.ema else None,
+            "optimizer": optimizer,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self._enter(state["stage"])
+        load_weights(self.net, state["net"], self.names)
+        if self.ema is not None:
+            weights, updates = state["ema"]
+            load_weights(self._evaluated(), weights, self.names)
+            self.ema.n_averaged.fill_(updates)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def learning_rates(self) -> dict[str, float]:
+        """Learning rates of the last step."""
+        groups = self.optimizer.param_groups
+        rates = {"head_lr": float(groups[0]["lr"])}
+        if self.net.backbone is not None and any(p.requires_grad for p in self.net.backbone.parameters()):
+            rates["backbone_lr"] = float(groups[-1]["lr"])
+        return rates
+
+    def _enter(self, stage: int) -> None:
+        """Begin a stage: what it trains, under an optimiser made for just that."""
+        self.stage = stage
+        settings = self.recipe.stages[stage]
+        if self.net.backbone is not None:
+            set_tuning(self.net.backbone, self.recipe.backbone, settings.tuning)
+        self.optimizer = create_optimizer(self.recipe.optimizer, settings, self.net)
+
+    def _evaluated(self) -> BiomassNet:
+        if self.ema is None:
+            return self.net
+        return cast(BiomassNet, self.ema.module)
+
+    def _trained(self, net: BiomassNet) -> dict[str, Tensor]:
+        state = net.state_dict()
+        return {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in state.items()
+            if name in self.names
+        }
+
+    @torch.inference_mode()
+    def _grams(self, rows: Rows, elements: tuple[int, ...], batch: int) -> Array:
+        net = self._evaluated()
+        net.eval()
+        parts = []
+        for chosen in np.array_split(rows, math.ceil(len(rows) / batch)):
+            with autocast(self.device, self.recipe.optimizer.precision):
+                predicted = [net.grams(self.inputs.element(chosen, e)) for e in elements]
+            parts.append(torch.stack(predicted, dim=1).double().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _step(self, batches: Sequence[tuple[Rows, Batch]], generator: np.random.Generator) -> Tensor:
+        """One step of the optimiser over a few batches; the sum of their losses over this process's images."""
+        total, self.micro_batch = with_smaller_batches(
+            self.micro_batch, lambda size: self._gradients(batches, size, generator), self.ranks.any
+        )
+        self.ranks.sum_gradients(p for group in self.optimizer.param_groups for p in group["params"])
+        if self.recipe.optimizer.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.net.parameters(), self.recipe.optimizer.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.ema is not None:
+            self.ema.update_parameters(self.net)
+        return total
+
+    def _gradients(
+        self, batches: Sequence[tuple[Rows, Batch]], micro_batch: int, generator: np.random.Generator
+    ) -> Tensor:
+        """Add up the gradients of this process's share of a few batches, at most `micro_batch` images in memory at a
+        time."""
+        total = torch.zeros((), device=self.device)
+        images = sum(len(chosen) for chosen, _ in batches)
+        self.optimizer.zero_grad(set_to_none=True)
+        for whole, batch in batches:
+            chosen = whole[self.ranks.part(len(whole))]
+            if not len(chosen):
+                continue
+            for part in np.array_split(np.arange(len(chosen)), math.ceil(len(chosen) / micro_batch)):
+                rows = chosen[part]
+                value = self._loss(rows, batch.part(part[0], part[-1] + 1, self.device), generator)
+                self.scaler.scale(value * (len(rows) / images)).backward()  # type: ignore[no-untyped-call]
+                total += value.detach() * len(rows)
+        return total
+
+    def _loss(self, chosen: Rows, batch: Batch, generator: np.random.Generator) -> Tensor:
+        truth = self.truth.rows(torch.from_numpy(chosen).to(self.device))
+        mixup = self.recipe.augment.mixup
+        with autocast(self.device, self.recipe.optimizer.precision):
+            fused = self.net.embed(batch)
+            if generator.random() < mixup.probability:
+                share = generator.beta(mixup.alpha, mixup.alpha)
+                share = max(share, 1 - share)
+                order = torch.from_numpy(generator.permutation(len(chosen))).to(self.device)
+                fused = share * fused + (1 - share) * fused[order]
+                truth = truth.mixed(order, share)
+            encoded = self.net.encoded(fused)
+        value = loss(self.recipe.loss, self.net.codec, encoded.float(), truth)
+        if self.net.auxiliary is not None:
+            assert truth.metadata is not None
+            measured = self.net.auxiliary(fused.float().mean(dim=1))
+            value = value + self.recipe.loss.auxiliary * auxiliary(measured, truth.metadata)
+        return value
+
+
+def stage_of(recipe: Recipe, epoch: int) -> tuple[int, int, int]:
+    """Number of the stage an epoch lies in, with the stage's first epoch and the one after its last."""
+    ends = np.round(np.cumsum([stage.share for stage in recipe.stages]) * recipe.epochs).astype(int).tolist()
+    stage = next(i for i, end in enumerate(ends) if epoch < end)
+    return stage, ends[stage - 1] if stage else 0, ends[stage]
+
+
+def _truth(recipe: Recipe, fold: int, dataset: Dataset, rows: Rows, device: torch.device) -> Truth:
+    grams = dataset.targets
+    weights = image_weights(grams[rows, TOTAL], dataset.pseudo_weights[rows], recipe.loss.lds)
+    taught = metadata = None
+    if recipe.loss.distillation:
+        # A pseudo-label has no metadata to teach from: the teacher repeats it.
+        taught, measured = torch.from_numpy(grams[rows]).float(), dataset.measured[rows]
+        taught[measured] = teach(dataset.images, grams, rows[measured], mix(recipe.seed, fold))
+        taught = taught.to(device)
+    if recipe.loss.auxiliary:
+        known = standardise(auxiliary_targets(dataset.images), rows)[rows]
+        metadata = torch.from_numpy(known).float().to(device)
+    return Truth(
+        torch.from_numpy(grams[rows]).float().to(device),
+        torch.from_numpy(weights).float().to(device),
+        taught,
+        metadata,
+    )

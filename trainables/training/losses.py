@@ -1,0 +1,118 @@
+"""What training minimises: a regression loss on encoded targets, and terms on masses in grams and on metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pasture.targets import CLOVER, COMPONENTS, DEAD, GDM, GREEN, TOTAL, WEIGHTS
+from trainables.network.target_codec import TargetCodec
+from trainables.recipe import sections
+
+_TOTAL_WEIGHT: Final = 3.0
+_LEAST_G: Final = 1e-3  # keeps a proportion away from 0, whose logarithm has no gradient
+
+
+class Truth(NamedTuple):
+    """What a batch is held against. The first axis is the image.
+
+    Attributes:
+        grams: (n, 5) weights.
+        image_weights: (n,) how much each image counts (LDS, pseudo-labels); mean 1 over the training fold.
+        taught: (n, 5) the teacher's weights in grams, where the recipe has one.
+        metadata: (n, 2) standardised NDVI and height, NaN where missing, where the recipe predicts them.
+    """
+
+    grams: Tensor
+    image_weights: Tensor
+    taught: Tensor | None = None
+    metadata: Tensor | None = None
+
+    def rows(self, index: Tensor) -> Truth:
+        """Some images."""
+        return self._map(lambda part: part[index])
+
+    def mixed(self, order: Tensor, share: float) -> Truth:
+        """Each image mixed with another: `share` of itself."""
+        return self._map(lambda part: share * part + (1 - share) * part[order])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Truth:
+        taught, metadata = (None if part is None else change(part) for part in (self.taught, self.metadata))
+        return Truth(change(self.grams), change(self.image_weights), taught, metadata)
+
+
+def loss(config: sections.Loss, codec: TargetCodec, encoded: Tensor, truth: Truth) -> Tensor:
+    """Scalar loss of encoded predictions (n, vectors, c).
+
+    Each vector of an image, where there are several (late fusion), must meet its targets by itself.
+    """
+    vectors = encoded.shape[1]
+    flat = encoded.flatten(0, 1)
+    image_weights = truth.image_weights.repeat_interleave(vectors)
+
+    def against(grams: Tensor) -> Tensor:
+        errors = regression(config, flat, codec.encode(grams).repeat_interleave(vectors, dim=0))
+        return ((errors * target_weights(config, codec).to(errors)).sum(dim=1) * image_weights).mean()
+
+    total = against(truth.grams)
+    if config.distillation and truth.taught is not None:
+        total = total + config.distillation * against(truth.taught)
+    if config.consistency and codec.kind != "scalar":
+        total = total + config.consistency * consistency(codec.decode(flat))
+    if config.proportions and codec.kind != "scalar":
+        grams = truth.grams.repeat_interleave(vectors, dim=0)
+        total = total + config.proportions * proportions(codec.decode(flat), grams, image_weights)
+    return total
+
+
+def target_weights(config: sections.Loss, codec: TargetCodec) -> Tensor:
+    """(c,) weight of each encoded target, with sum 1."""
+    weights = torch.ones(len(codec.columns))
+    if config.weights == "competition":
+        weights = torch.tensor(WEIGHTS[codec.columns], dtype=torch.float32)
+    elif config.weights == "total":
+        weights[codec.columns.index(TOTAL)] = _TOTAL_WEIGHT
+    return weights / weights.sum()
+
+
+def regression(config: sections.Loss, predicted: Tensor, truth: Tensor) -> Tensor:
+    """Elementwise loss, the shape of its arguments."""
+    squared = F.mse_loss(predicted, truth, reduction="none")
+    if config.kind == "mse":
+        return squared
+    if config.kind == "smooth_l1":
+        robust = F.smooth_l1_loss(predicted, truth, beta=config.beta, reduction="none")
+    else:
+        robust = F.huber_loss(predicted, truth, delta=config.beta, reduction="none")
+    return (1 - config.mse_share) * robust + config.mse_share * squared
+
+
+def consistency(grams: Tensor) -> Tensor:
+    """How far (n, 5) predictions in grams are from balance: SmoothL1 of both sums, mean over images.
+
+    In grams, because the sum of logarithms means nothing.
+    """
+    total = F.smooth_l1_loss(grams[:, TOTAL], grams[:, GREEN] + grams[:, DEAD] + grams[:, CLOVER])
+    return total + F.smooth_l1_loss(grams[:, GDM], grams[:, GREEN] + grams[:, CLOVER])
+
+
+def proportions(predicted: Tensor, truth: Tensor, image_weights: Tensor | float = 1.0) -> Tensor:
+    """Kullback-Leibler divergence of predicted from true proportions of green, dead and clover, mean over images.
+
+    Args:
+        predicted, truth: (n, 5) in grams.
+        image_weights: (n,) how much each image counts.
+    """
+    p, q = (grams[:, list(COMPONENTS)].clamp(min=_LEAST_G) for grams in (truth, predicted))
+    p, q = p / p.sum(dim=1, keepdim=True), q / q.sum(dim=1, keepdim=True)
+    return ((p * (p / q).log()).sum(dim=1) * image_weights).mean()
+
+
+def auxiliary(predicted: Tensor, metadata: Tensor) -> Tensor:
+    """Squared error of predicted NDVI and height, (n, 2) standardised, over those that were measured."""
+    known = metadata.isfinite()
+    return F.mse_loss(predicted[known], metadata[known]) if known.any() else predicted.sum() * 0

@@ -1,0 +1,101 @@
+"""Building the network of a recipe, and telling which part of it training changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from pasture.errors import JobError
+from trainables.features import embeddings as imported
+from trainables.network.backbone import BackboneFacts, check_backbone, create_backbone
+from trainables.network.model import BiomassNet
+from trainables.network.tuning import add_lora, set_tuning
+from trainables.recipe.recipe import Recipe
+
+
+class Widths(NamedTuple):
+    """Lengths of the vectors that backbones make of a picture.
+
+    Attributes:
+        features: of the backbone.
+        semantic: of the second backbone; 0 where there is none.
+    """
+
+    features: int
+    semantic: int = 0
+
+
+def widths(recipe: Recipe) -> Widths:
+    """The lengths for a recipe, by building its backbones once."""
+    second = recipe.semantic
+    return Widths(backbone_facts(recipe).features, backbone_facts(second).features if second else 0)
+
+
+def backbone_digests(recipe: Recipe) -> dict[str, str]:
+    """Hashes of the pretrained weights that a recipe stands on: `backbone_digest`, and `semantic_digest` or nothing."""
+    second = recipe.semantic
+    return {
+        "backbone_digest": backbone_facts(recipe).digest,
+        "semantic_digest": backbone_facts(second).digest if second else "",
+    }
+
+
+def backbone_facts(recipe: Recipe) -> BackboneFacts:
+    """Digest and width of a recipe's backbone, or of the imported bank that stands for one."""
+    if name := recipe.backbone.bank:
+        bank = imported.read(name)
+        return BackboneFacts(imported.digest(name, bank), bank.features.shape[-1])
+    return check_backbone(recipe.backbone, recipe.view.size)
+
+
+def create_net(recipe: Recipe, sizes: Widths, backbone_state: Mapping[str, Tensor] | None = None) -> BiomassNet:
+    """The network of a recipe; with a backbone inside unless its features are kept in a bank.
+
+    Args:
+        recipe: what to build.
+        sizes: lengths of the backbones' vectors.
+        backbone_state: pretrained weights to use instead of the recipe's source.
+    """
+    backbone = None
+    if not recipe.banked:
+        backbone = create_backbone(recipe.backbone, recipe.view.size, backbone_state)
+        if recipe.adapted:
+            add_lora(backbone, recipe.backbone)
+    return BiomassNet(recipe, sizes.features, backbone, sizes.semantic)
+
+
+def trained_names(net: BiomassNet, recipe: Recipe) -> set[str]:
+    """Names in the state dict that any stage of the training changes: what differs from the pretrained backbone."""
+    names = {name for name in net.state_dict() if not name.startswith("backbone.")}
+    if net.backbone is None:
+        return names
+    for stage in recipe.stages:
+        set_tuning(net.backbone, recipe.backbone, stage.tuning)
+        for prefix, module in net.backbone.named_modules(prefix="backbone"):
+            trained = [name for name, p in module.named_parameters(recurse=False) if p.requires_grad]
+            names |= {f"{prefix}.{name}" for name in trained}
+            if trained:  # running statistics move with the module that has them
+                names |= {f"{prefix}.{name}" for name, _ in module.named_buffers(recurse=False)}
+    return names & set(net.state_dict())
+
+
+def load_weights(net: nn.Module, weights: Mapping[str, Tensor], names: set[str]) -> None:
+    """Load trained weights into a network that holds the same pretrained backbone.
+
+    Args:
+        net: the network.
+        weights: as a learner's `weights` gave them.
+        names: what they must be, from `trained_names`.
+
+    Raises:
+        JobError: tensors are missing, too many or of other shapes.
+    """
+    if names != set(weights):
+        lost, extra = sorted(names - set(weights)), sorted(set(weights) - names)
+        raise JobError(f"weights do not fit the recipe: missing {lost[:3]}, unexpected {extra[:3]}")
+    try:
+        net.load_state_dict(dict(weights), strict=False)
+    except RuntimeError as error:
+        raise JobError(f"weights do not fit the recipe: {' '.join(str(error).split())[:200]}") from None

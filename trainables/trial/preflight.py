@@ -1,0 +1,50 @@
+"""Whether a recipe can be built, before any picture is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pasture.errors import InputError
+from trainables.features import embeddings as imported
+from trainables.fitted.model import check_fitted
+from trainables.images.views import view_count
+from trainables.network.backbone import create_backbone
+from trainables.network.tuning import add_lora, set_tuning
+from trainables.recipe.recipe import Recipe
+from trainables.training.nets import backbone_facts
+
+
+def check_recipe(recipe: Recipe, ids: Sequence[str]) -> None:
+    """Build what depends on the backbone once: weights, out_indices, pool, tuning of every stage, second backbone.
+
+    Args:
+        recipe: to check.
+        ids: of the images that it is to be trained on; an imported bank must have them.
+
+    Raises:
+        InputError: naming the field that does not fit and what would.
+    """
+    if not recipe.neural:
+        check_fitted(recipe)
+    for part in filter(None, (recipe, recipe.semantic)):
+        backbone_facts(part)
+        if name := part.backbone.bank:
+            _check_bank(name, part, ids)
+    tunings = {stage.tuning for stage in recipe.stages} - {"frozen", "full"}
+    if tunings:
+        backbone = create_backbone(recipe.backbone, recipe.view.size)
+        if "lora" in tunings:
+            add_lora(backbone, recipe.backbone)
+        for tuning in tunings:
+            set_tuning(backbone, recipe.backbone, tuning)
+
+
+def _check_bank(name: str, recipe: Recipe, ids: Sequence[str]) -> None:
+    views = imported.read(name).rows(ids, name).shape[2]
+    if views != (expected := view_count(recipe.view)):
+        kinds = {1: "whole", 2: "halves", 5: "corners"}
+        raise InputError(
+            f"backbone.name=bank:{name} has {views} view(s) of a photograph, view.kind={recipe.view.kind} with "
+            f"view.tiles={recipe.view.tiles} has {expected}; set view.kind"
+            + (f"={kinds[views]}" if views in kinds else " and view.tiles to what the embeddings were made of")
+        )

@@ -1,0 +1,158 @@
+"""The ledger: one small JSON file a trial, written by the driver alone, before the trial starts and at every report.
+
+It is the whole state of a search. Proposals, curves and outcomes are facts that can be told again to a new scheduler
+and a new sampler, so that resuming needs no pickle, no snapshot of Ray's and not the same version of either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+
+from pasture.errors import InputError
+from pasture.parquet import write_parquet
+from pasture.run_folder import RunFolder
+from trainables.recipe.recipe import Recipe
+
+Status = Literal["PENDING", "RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAILED"]
+
+
+@dataclass
+class Record:
+    """What is known of one trial.
+
+    Attributes:
+        number: 0-based, in the order of proposal.
+        params: labels drawn from the search space, by field.
+        recipe: the whole recipe, as nested plain values.
+        status: PENDING until it has a worker, then RUNNING until something ends it; WAITING between its first stage and
+            its promotion, where a sweep has such stages.
+        curve: one report an epoch.
+        error: why it failed.
+    """
+
+    number: int
+    params: dict[str, Any]
+    recipe: dict[str, Any]
+    status: Status = "PENDING"
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        """The trial's name in every file."""
+        return trial_name(self.number)
+
+    @property
+    def score(self) -> float | None:
+        """Score of its best epoch so far."""
+        return float(self.curve[-1]["score"]) if self.curve else None
+
+    def report(self, result: dict[str, Any]) -> None:
+        """Note an epoch; told twice, it counts once."""
+        epoch = int(result["epoch"])
+        self.curve[epoch - 1 :] = [result]
+
+
+def trial_name(number: int) -> str:
+    """t0000, t0001, ..."""
+    return f"t{number:04d}"
+
+
+class Ledger:
+    """All records of a run, in memory and on disk.
+
+    Raises:
+        InputError: a record is damaged: guessing would tell the sampler a falsehood.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        names = run.trials.names(".json")
+        with ThreadPoolExecutor(16) as pool:
+            records = list(pool.map(self._read, names))
+        self.records: dict[str, Record] = {r.name: r for r in sorted(records, key=lambda r: r.number)}
+        self._free = 0
+
+    @property
+    def next_number(self) -> int:
+        """The lowest free number: the next one, or that of a record that somebody deleted."""
+        while trial_name(self._free) in self.records:  # no record ever goes: what was taken stays so
+            self._free += 1
+        return self._free
+
+    def propose(self, params: dict[str, Any], recipe: Recipe | None, error: str = "") -> Record:
+        """Write a new trial down before it runs; without a recipe, one that could not be made."""
+        content = recipe.to_dict() if recipe else {}
+        record = Record(self.next_number, params, content, "PENDING" if recipe else "FAILED", error=error)
+        self.records[record.name] = record
+        self.write(record)
+        return record
+
+    def write(self, record: Record) -> None:
+        """Write a record, atomically."""
+        # Not `asdict`, which copies the whole curve value by value, and one serialisation: this runs at every report.
+        content = json.dumps(vars(record))
+        self.run.trials.write(f"{record.name}.json", f'{content[:-1]}, "sha256": "{_digest(content)}"}}'.encode())
+
+    def with_status(self, *status: Status) -> list[Record]:
+        """Records in one of some states."""
+        return [r for r in self.records.values() if r.status in status]
+
+    def ended(self) -> list[Record]:
+        """Records of trials that will not run again."""
+        return self.with_status("COMPLETE", "PRUNED", "FAILED")
+
+    def left(self, trials: int) -> int:
+        """How many of so many trials are under way or not yet proposed."""
+        return len(self.with_status("PENDING", "RUNNING")) + max(0, trials - len(self.records))
+
+    def best(self) -> Record | None:
+        """The complete trial with the best score; the earlier of equals."""
+        complete = self.with_status("COMPLETE")
+        return max(complete, key=lambda r: -math.inf if r.score is None else r.score) if complete else None
+
+    def table(self) -> pd.DataFrame:
+        """One row a trial: name, status, score, epochs, seconds, error and the flattened recipe."""
+        rows = []
+        for record in self.records.values():
+            flat = Recipe.parse(record.recipe).flat() if record.recipe else {}
+            rows.append(
+                {
+                    "trial": record.name,
+                    "status": record.status,
+                    "score": record.score,
+                    "epochs": len(record.curve),
+                    "best_epoch": record.curve[-1]["best_epoch"] if record.curve else None,
+                    "seconds": sum(report["seconds"] for report in record.curve),
+                    "error": record.error,
+                    **{k: json.dumps(v) if isinstance(v, list) else v for k, v in flat.items()},
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def write_table(self) -> None:
+        """Write trials.parquet."""
+        write_parquet(self.run.folder, "trials.parquet", pa.Table.from_pandas(self.table(), preserve_index=False))
+
+    def _read(self, name: str) -> Record:
+        try:
+            content = json.loads(self.run.trials.read(name))
+            if content.pop("sha256") != _digest(json.dumps(content)):
+                raise ValueError("its content does not fit its sha256")
+            return Record(**content)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise InputError(
+                f"{self.run.trials / name}: damaged record ({error}); delete it and the trial is proposed anew"
+            ) from None
+
+
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,142 @@
+"""One driver at a time in a run directory: two would propose the same trials and write over each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pasture.errors import ForageError, InputError, StorageError
+from pasture.run_folder import RunFolder
+
+BEAT_SECONDS = 5.0
+"""How often the holder of a lease shows that it lives."""
+
+STALE_SECONDS = 20.0
+"""A lease that has not changed for so long belonged to a driver that died."""
+
+_LEASE = "driver.json"
+
+
+@dataclass
+class Hold:
+    """A run directory that is held.
+
+    Attributes:
+        lost: somebody else has taken it over, as may happen to a process that was suspended for longer than a lease
+            lasts: it must write no more.
+    """
+
+    lost: bool = False
+
+
+@contextmanager
+def exclusive_lock(run: RunFolder) -> Iterator[Hold]:
+    """Hold the run directory.
+
+    On a file system, network mounts included, the kernel keeps the lock and lets go of it when this process dies,
+    however it dies. An object store has no locks: there a lease is kept, a small file that its holder rewrites every
+    few seconds.
+
+    Raises:
+        InputError: another driver is at work there.
+        StorageError: the folder cannot be written to.
+    """
+    with _locked(run) if run.folder.is_local else _leased(run) as hold:
+        yield hold
+
+
+@contextmanager
+def _locked(run: RunFolder) -> Iterator[Hold]:
+    lock = FileLock(run.folder.file(".driver.lock"))
+    try:
+        Path(run.folder.path).mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{run}: another forage is at work in this run directory; wait for it or stop it") from None
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {run}: {error.strerror or error}; make space or choose another folder"
+        ) from None
+    try:
+        yield Hold()
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _leased(run: RunFolder) -> Iterator[Hold]:
+    """Watch the lease of another for as long as there is one, then write ours and see whether it stays.
+
+    No clock is compared with another machine's: a lease is stale once it has been *seen* not to change for long
+    enough. Of several that write at once the last one stays, and the others see that.
+    """
+    lease = _Lease(run)
+    over, hold = threading.Event(), Hold()
+    before = lease.read()
+    stale = time.monotonic() + STALE_SECONDS
+    while before and time.monotonic() < stale:
+        over.wait(BEAT_SECONDS / 5)
+        now = lease.read()
+        if now and now != before:
+            raise lease.refusal(now)
+        before = now
+    lease.write()
+    over.wait(BEAT_SECONDS / 2)
+    if (now := lease.read()).get("driver") != lease.driver:
+        raise lease.refusal(now)
+
+    def beat() -> None:
+        while not over.wait(BEAT_SECONDS):
+            try:
+                if lease.read().get("driver") != lease.driver:
+                    hold.lost = True
+                    return
+                lease.write()
+            except ForageError:
+                continue  # the store is out of reach for now; what matters now is what comes back
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield hold
+    finally:
+        over.set()
+        thread.join()
+        if lease.read().get("driver") == lease.driver:
+            run.folder.delete(_LEASE)
+
+
+class _Lease:
+    def __init__(self, run: RunFolder) -> None:
+        self.run, self.driver, self.beats = run, uuid.uuid4().hex, 0
+
+    def read(self) -> dict[str, str]:
+        """What the lease says; empty where there is none, or a damaged one."""
+        if not self.run.folder.exists(_LEASE):
+            return {}
+        try:
+            return dict(json.loads(self.run.folder.read(_LEASE)))
+        except (ValueError, TypeError):
+            return {}
+
+    def write(self) -> None:
+        """Show that we live."""
+        self.beats += 1
+        where = {"host": socket.gethostname(), "pid": str(os.getpid())}
+        content = {"driver": self.driver, "beat": str(self.beats), **where}
+        self.run.folder.write(_LEASE, json.dumps(content).encode())
+
+    def refusal(self, now: dict[str, str]) -> InputError:
+        """Why we may not."""
+        who = f"process {now.get('pid')} on {now.get('host')}"
+        return InputError(f"{self.run}: another forage is at work there ({who}); wait for it or stop it")
