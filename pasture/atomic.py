@@ -13,17 +13,17 @@ from pasture.errors import InputError, StorageError, read_error, reason
 
 
 @contextmanager
-def atomic_file(path: Path, *, locked: bool = False) -> Iterator[Path]:
+def atomic_file(path: Path, *, fixed_name: bool = False) -> Iterator[Path]:
     """Temporary path beside `path` for the body to write; flushed to disk and renamed to `path` if the body succeeds.
 
     If the body fails, the temporary file is deleted and what was at `path` stays.
 
     Args:
         path: the file to write.
-        locked: the caller holds a lock, so that nobody else writes this file. Then the temporary name is always the
-            same, and a file left by a killed process is overwritten.
+        fixed_name: always use the same temporary name, so that what a killed process left is overwritten. Only where
+            no two processes write `path` at once, such as under a lock.
     """
-    temporary = _temporary(path, locked)
+    temporary = _temporary(path, fixed_name)
     temporary.unlink(missing_ok=True)
     try:
         yield temporary
@@ -35,19 +35,19 @@ def atomic_file(path: Path, *, locked: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, locked: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, fixed_name: bool = False) -> Iterator[Path]:
     """New folder beside `path` for the body to fill; renamed to `path` if the body succeeds, deleted if it fails.
 
     Args:
         path: the folder to make. It may exist if it is empty.
-        locked: as for `atomic_file`.
+        fixed_name: as for `atomic_file`.
 
     Raises:
         InputError: `path` is not empty or cannot be created; or the body cannot open a file outside the new folder.
         StorageError: the body cannot write into the new folder, or cannot read from a disk that fails.
     """
     path = path.resolve()
-    temporary = _temporary(path, locked)
+    temporary = _temporary(path, fixed_name)
     try:
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise InputError(f"{path} exists: a new or empty folder expected; choose another or remove it")
@@ -66,7 +66,7 @@ def atomic_folder(path: Path, *, locked: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _temporary(path: Path, locked: bool) -> Path:
+def _temporary(path: Path, fixed_name: bool) -> Path:
     # The leading dot keeps half-written files out of every listing by suffix and prefix.
-    unique = "" if locked else f".{uuid.uuid4().hex[:8]}"
+    unique = "" if fixed_name else f".{uuid.uuid4().hex[:8]}"
     return path.with_name(f".{path.name}{unique}.partial")

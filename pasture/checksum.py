@@ -15,7 +15,7 @@ FIELD: Final = "sha256"
 """Name of the field that holds the checksum in JSON objects and in the metadata of safetensors files."""
 
 
-def checksum(*parts: bytes | str) -> str:
+def checksum(*parts: bytes | memoryview | str) -> str:
     """SHA-256 of some parts as 64 hexadecimal digits. The length of each part counts: "ab", "c" is not "a", "bc"."""
     total = hashlib.sha256()
     for part in parts:

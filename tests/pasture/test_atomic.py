@@ -12,13 +12,13 @@ from pasture.atomic import atomic_file, atomic_folder
 from pasture.errors import InputError, StorageError
 
 
-@pytest.mark.parametrize("locked", [False, True])
-def test_a_file_replaces_the_one_before_only_when_complete(tmp_path: Path, locked: bool) -> None:
+@pytest.mark.parametrize("fixed_name", [False, True])
+def test_a_file_replaces_the_one_before_only_when_complete(tmp_path: Path, fixed_name: bool) -> None:
     path = tmp_path / "a.npy"
     path.write_bytes(b"old")
 
     def write(fails: bool) -> None:
-        with atomic_file(path, locked=locked) as temporary:
+        with atomic_file(path, fixed_name=fixed_name) as temporary:
             temporary.write_bytes(b"new")
             assert path.read_bytes() == b"old"
             if fails:
@@ -31,23 +31,23 @@ def test_a_file_replaces_the_one_before_only_when_complete(tmp_path: Path, locke
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a.npy": b"new"}
 
 
-def test_under_a_lock_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
-    with atomic_file(tmp_path / "a", locked=True) as left:
+def test_with_a_fixed_name_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "a", fixed_name=True) as left:
         left.write_bytes(b"old")
     left.write_bytes(b"left by a killed process")
-    with atomic_file(tmp_path / "a", locked=True) as temporary:
+    with atomic_file(tmp_path / "a", fixed_name=True) as temporary:
         assert temporary == left
         assert not left.exists()
         temporary.write_bytes(b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("locked", [False, True])
-def test_a_folder_appears_only_when_complete(tmp_path: Path, locked: bool) -> None:
+@pytest.mark.parametrize("fixed_name", [False, True])
+def test_a_folder_appears_only_when_complete(tmp_path: Path, fixed_name: bool) -> None:
     out = tmp_path / "new" / "data"
 
     def fill(fails: bool) -> None:
-        with atomic_folder(out, locked=locked) as temporary:
+        with atomic_folder(out, fixed_name=fixed_name) as temporary:
             (temporary / "a").write_text("x")
             assert not out.exists()
             if fails:

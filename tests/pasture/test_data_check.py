@@ -90,3 +90,18 @@ def test_other_rows_in_sample_submission_are_refused(data: Path, samples: list[s
         with pytest.raises(InputError, match=re.escape(message)) as caught:
             read()
         assert str(data / "sample_submission.csv") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,target\nT1__GDM_g,0\n", "column(s) sample_id missing"),
+        ("", "not a CSV file"),
+        ('sample_id\n"T1', "not a CSV"),
+    ],
+)
+def test_a_sample_submission_that_is_no_table_is_refused(data: Path, content: str, message: str) -> None:
+    (data / "sample_submission.csv").write_text(content)
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        read_sample_submission(data, ["T1"])
+    assert "\n" not in str(caught.value)
