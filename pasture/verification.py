@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,9 +40,7 @@ class VerifiedDataset(Dataset):
 
         Every OOF file and every blend carries it, so that trials that held out different dates are never blended.
         """
-        if not self.outer_dates:
-            return self.content
-        return hashlib.sha256(json.dumps([self.content, *sorted(self.outer_dates)]).encode()).hexdigest()
+        return fingerprint_without(self.content, self.outer_dates)
 
 
 def verify(dataset: Dataset, needs_pictures: bool = True) -> VerifiedDataset:
@@ -84,6 +82,13 @@ def check_pictures(dataset: Dataset, findings: Findings) -> list[PictureFacts]:
 def with_fingerprint(dataset: Dataset, content: str) -> VerifiedDataset:
     """`dataset` with its content's fingerprint, computed elsewhere, such as by the process that started a sweep."""
     return VerifiedDataset(dataset.root, dataset.images, content, outer_dates=dataset.outer_dates)
+
+
+def fingerprint_without(content: str, outer_dates: Collection[str]) -> str:
+    """Fingerprint of data with some dates held out, from that of their content."""
+    if not outer_dates:
+        return content
+    return hashlib.sha256(json.dumps([content, *sorted(set(outer_dates))]).encode()).hexdigest()
 
 
 def fingerprint_of(dataset: Dataset, picture_digests: Sequence[bytes] = ()) -> str:
