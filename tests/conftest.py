@@ -13,9 +13,10 @@ import torch
 import ensemble.blend.build
 from ensemble.blend.blend import Blend
 from ensemble.members.members import Pool
-from pasture.dataset import read_train, verify_pictures
+from pasture.dataset import read_train
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
+from pasture.verification import verify
 from trainables.recipe.recipe import Recipe
 from trainables.trial.artifacts import write_finished
 from trainables.trial.trial import Trial
@@ -61,13 +62,12 @@ def paddocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_run(paddocks: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """What three finished trials leave behind (t0000 and t0001 frozen, t0002 tuned). Not to be changed: copy it."""
     run = RunFolder(tmp_path_factory.mktemp("runs") / "run")
-    dataset = read_train(paddocks)
-    fingerprint = verify_pictures(dataset)
+    dataset = verify(read_train(paddocks))
     run.write_truth(dataset)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FORAGE_CACHE", str(tmp_path_factory.mktemp("cache")))
         for number, recipe in enumerate(recipes()):
-            trial = Trial.here(f"t{number:04d}", recipe, dataset, fingerprint, torch.device("cpu"))
+            trial = Trial.here(f"t{number:04d}", recipe, dataset, torch.device("cpu"))
             while not trial.done:
                 trial.step()
             write_finished(run, trial)

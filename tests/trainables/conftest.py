@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pasture.dataset import Dataset, read_train, verify_pictures
+from pasture.dataset import read_train
 from pasture.synthetic import make_data
+from pasture.verification import VerifiedDataset, verify
 from trainables.recipe.recipe import Recipe
 from trainables.trial.trial import Trial
 
@@ -40,15 +41,9 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dataset(data_folder: Path) -> Dataset:
+def dataset(data_folder: Path) -> VerifiedDataset:
     """The labelled photographs of `data_folder`."""
-    return read_train(data_folder)
-
-
-@pytest.fixture(scope="session")
-def fingerprint(dataset: Dataset) -> str:
-    """Fingerprint of `dataset`."""
-    return verify_pictures(dataset)
+    return verify(read_train(data_folder))
 
 
 @pytest.fixture(scope="session")
@@ -94,11 +89,11 @@ def either_recipe(request: pytest.FixtureRequest, frozen_recipe: Recipe, tuned_r
 
 
 @pytest.fixture(scope="session")
-def make_trial(dataset: Dataset, fingerprint: str, cpu: torch.device) -> Callable[..., Trial]:
+def make_trial(dataset: VerifiedDataset, cpu: torch.device) -> Callable[..., Trial]:
     """`make_trial(recipe, data=dataset, epochs=0)`: a trial after some epochs."""
 
-    def make(recipe: Recipe, data: Dataset = dataset, epochs: int = 0) -> Trial:
-        trial = Trial.here("trial", recipe, data, fingerprint, cpu)
+    def make(recipe: Recipe, data: VerifiedDataset = dataset, epochs: int = 0) -> Trial:
+        trial = Trial.here("trial", recipe, data, cpu)
         for _ in range(epochs):
             trial.step()
         return trial
