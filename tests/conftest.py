@@ -13,9 +13,10 @@ import torch
 import ensemble.blend.build
 from ensemble.blend.blend import Blend
 from ensemble.members.members import Pool
-from pasture.dataset import Dataset, read_train, verify_pictures
+from pasture.dataset import read_train
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
+from pasture.verification import VerifiedDataset, verify
 from trainables.recipe.recipe import Recipe
 from trainables.trial.artifacts import write_finished
 from trainables.trial.trial import Trial
@@ -66,15 +67,9 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dataset(data_folder: Path) -> Dataset:
+def dataset(data_folder: Path) -> VerifiedDataset:
     """The labelled photographs of `data_folder`."""
-    return read_train(data_folder)
-
-
-@pytest.fixture(scope="session")
-def fingerprint(dataset: Dataset) -> str:
-    """Fingerprint of `dataset`."""
-    return verify_pictures(dataset)
+    return verify(read_train(data_folder))
 
 
 @pytest.fixture(scope="session")
@@ -120,11 +115,11 @@ def either_recipe(request: pytest.FixtureRequest, frozen_recipe: Recipe, tuned_r
 
 
 @pytest.fixture(scope="session")
-def make_trial(dataset: Dataset, fingerprint: str, cpu: torch.device) -> Callable[..., Trial]:
+def make_trial(dataset: VerifiedDataset, cpu: torch.device) -> Callable[..., Trial]:
     """`make_trial(recipe, data=dataset, epochs=0)`: a trial after some epochs."""
 
-    def make(recipe: Recipe, data: Dataset = dataset, epochs: int = 0) -> Trial:
-        trial = Trial.here("trial", recipe, data, fingerprint, cpu)
+    def make(recipe: Recipe, data: VerifiedDataset = dataset, epochs: int = 0) -> Trial:
+        trial = Trial.here("trial", recipe, data, cpu)
         for _ in range(epochs):
             trial.step()
         return trial
@@ -144,13 +139,12 @@ def paddocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_run(paddocks: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """What three finished trials leave behind (t0000 and t0001 frozen, t0002 tuned). Not to be changed: copy it."""
     run = RunFolder(tmp_path_factory.mktemp("runs") / "run")
-    dataset = read_train(paddocks)
-    fingerprint = verify_pictures(dataset)
+    dataset = verify(read_train(paddocks))
     run.write_truth(dataset)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FORAGE_CACHE", str(tmp_path_factory.mktemp("cache")))
         for number, recipe in enumerate(recipes()):
-            trial = Trial.here(f"t{number:04d}", recipe, dataset, fingerprint, torch.device("cpu"))
+            trial = Trial.here(f"t{number:04d}", recipe, dataset, torch.device("cpu"))
             while not trial.done:
                 trial.step()
             write_finished(run, trial)

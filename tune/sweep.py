@@ -13,10 +13,10 @@ from typing import Any, TextIO
 
 import ray.tune
 
-from pasture.dataset import read_train, verify_pictures
+from pasture.dataset import read_train
 from pasture.errors import InputError, JobError, StorageError
-from pasture.folds import make_folds
 from pasture.run_folder import RunFolder
+from pasture.verification import verify
 from search_spaces.space import Space
 from trainables.features import embeddings as imported
 from trainables.recipe.versions import versions
@@ -78,11 +78,10 @@ def launch(
     if run.folder.is_local and any(_foreign(Path(run.folder.path))):
         raise InputError(f"{run}: the folder is not empty and not a run directory; choose another --name")
     _check_writable(run)
-    dataset = read_train(data)
+    table = read_train(data)
     for recipe in space.variants("validation"):
-        v = recipe.validation
-        make_folds(dataset, v.splitter, v.folds, v.seed)
-    fingerprint = verify_pictures(dataset, _needs_pictures(space))
+        recipe.validation.assign(table)
+    dataset = verify(table, _needs_pictures(space))
     for recipe in space.variants("backbone", "view"):
         check_recipe(recipe, dataset.ids)
     plan = Plan(
@@ -91,7 +90,7 @@ def launch(
         space=space.to_dict(),
         search=search,
         seed=seed,
-        fingerprint=fingerprint,
+        fingerprint=dataset.fingerprint,
         versions=versions(),
     )
     with _silence(), connect(address, ship_code):
@@ -101,7 +100,7 @@ def launch(
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
                 imported.publish(bank, run.banks)
             run.write_sweep(asdict(plan))
-            with serve_data(dataset, fingerprint, address) as node:
+            with serve_data(dataset, address) as node:
                 return _run(plan, run, Ledger(run), placement, hold, node)
 
 
@@ -129,14 +128,14 @@ def resume(
             _keep(plan, before, run)
             ledger.write_table()
             return Outcome(run, ledger, None if over else "score")
-        dataset = read_train(plan.data)
-        if verify_pictures(dataset, _needs_pictures(Space.parse(plan.space))) != plan.fingerprint:
+        dataset = verify(read_train(plan.data), _needs_pictures(Space.parse(plan.space)))
+        if dataset.fingerprint != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
         plan = replace(plan, data=str(dataset.root))
         with _silence(), connect(address, ship_code):
             placement = Placement(Space.parse(plan.space), plan)
             _keep(plan, before, run)
-            with serve_data(dataset, plan.fingerprint, address) as node:
+            with serve_data(dataset, address) as node:
                 return _run(plan, run, ledger, placement, hold, node)
 
 

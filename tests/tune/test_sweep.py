@@ -13,11 +13,12 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from pasture.dataset import read_train, verify_pictures
+from pasture.checksum import add_checksum
+from pasture.dataset import read_train
 from pasture.errors import InputError, JobError, StorageError
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
-from pasture.seal import seal
+from pasture.verification import verify
 from search_spaces.space import Space
 from trainables.recipe.recipe import Recipe
 from tune import sweep
@@ -63,7 +64,7 @@ def plan(data: Path, space: Space) -> dict[str, Any]:
         "seed": 0,
         "cpus_per_trial": 1.0,
         "gpus_per_trial": None,
-        "fingerprint": verify_pictures(read_train(data)),
+        "fingerprint": verify(read_train(data)).fingerprint,
         "versions": {},
     }
 
@@ -157,11 +158,11 @@ def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
         (None, "not a run directory"),
         (b"", "damaged"),
         (b"trials: 3", "damaged, or edited by hand"),
-        (seal(b"trials: 3")[:-1], "damaged, or edited by hand"),
-        (seal(b"trials: ["), "damaged"),
-        (seal(b"\xff\xfe\xff"), "damaged"),
-        (seal(b"- a"), "damaged"),
-        (seal(b"trials: 3"), r"damaged, or of another version \(keys \['data', 'fingerprint'"),
+        (add_checksum(b"trials: 3")[:-1], "damaged, or edited by hand"),
+        (add_checksum(b"trials: ["), "damaged"),
+        (add_checksum(b"\xff\xfe\xff"), "damaged"),
+        (add_checksum(b"- a"), "damaged"),
+        (add_checksum(b"trials: 3"), r"damaged, or of another version \(keys \['data', 'fingerprint'"),
     ],
 )
 def test_a_damaged_plan(run: RunFolder, content: bytes | None, message: str) -> None:
