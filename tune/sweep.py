@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from pasture.run_folder import RunFolder
 from pasture.verification import verify
 from search_spaces.space import Space
 from trainables.features import embeddings as imported
+from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import versions
 from trainables.trial.preflight import check_recipe
 from tune.bookkeeper import Bookkeeper
@@ -27,6 +29,7 @@ from tune.cluster.data_server import serve_data
 from tune.cluster.placement import Placement
 from tune.cluster.ray_health import watch_ray
 from tune.cluster.ray_trial import RayTrial
+from tune.cluster.trial_job import TrialJob
 from tune.cluster.trial_timeout import TrialTimeout
 from tune.records.ledger import Ledger, Record
 from tune.records.lock import Hold, exclusive_lock
@@ -164,14 +167,22 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
     space = Space.parse(plan.space)
     retention = Retention(run, ledger, plan.keep)
     promotion = Promotion(ledger, retention, plan.trials, plan.promote, space.epochs)
-    job = {
-        "run": str(run.folder),
-        "data": plan.data,
-        "fingerprint": plan.fingerprint,
-        "forage": versions()["forage"],
-        "node": node,
-        "cut": promotion.cut,
-    }
+
+    def configure(record: Record) -> dict[str, Any]:
+        job = TrialJob(
+            run=str(run.folder),
+            data=plan.data,
+            fingerprint=plan.fingerprint,
+            forage=versions()["forage"],
+            trial=record.name,
+            recipe=json.dumps(record.recipe),
+            reported=len(record.curve),
+            node=node,
+            cut=promotion.cut,
+            **placement.request(Recipe.parse(record.recipe))._asdict(),
+        )
+        return job.to_config()
+
     with (
         Progress(ledger, plan.trials, space.epochs, run.name) as progress,
         Stop(plan.hours, plan.until_score, hold) as stop,
@@ -192,7 +203,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
             if promoted:
                 progress.say(f"the first stage is over; these go on to the end: {', '.join(promoted)}")
             scheduler = AshaScheduler(space.epochs, ledger, promotion.cut, plan.promote)
-            proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.request, promoted)
+            proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, configure, promoted)
             callbacks = [Bookkeeper(ledger, scheduler, proposer, retention, stop, promotion, watch)]
             if plan.trial_timeout:
                 callbacks.append(TrialTimeout(ledger, plan.trial_timeout))
