@@ -18,7 +18,7 @@ from pasture.errors import InputError, JobError, StorageError
 from pasture.folds import make_folds
 from pasture.run_folder import RunFolder
 from search_spaces.space import Space
-from trainables.features import embeddings as imported
+from trainables.features import embeddings
 from trainables.recipe.versions import versions
 from trainables.trial.preflight import check_recipe
 from tune.bookkeeper import Bookkeeper
@@ -99,7 +99,7 @@ def launch(
         with exclusive_lock(run) as hold:
             run.write_truth(dataset)
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
-                imported.publish(bank, run.banks)
+                embeddings.publish(bank, run.banks)
             run.write_sweep(asdict(plan))
             with serve_data(dataset, fingerprint, address) as node:
                 return _run(plan, run, Ledger(run), placement, hold, node)

@@ -18,8 +18,8 @@ from pasture.errors import InputError, JobError
 from pasture.projection import project
 from pasture.targets import TARGETS, Array
 from trainables.compute.precision import autocast, best_device
-from trainables.features import embeddings as imported
-from trainables.features.feature_bank import extract
+from trainables.features import embeddings
+from trainables.features.feature_bank import bank_dtype, extract
 from trainables.fitted.learner import FittedNet
 from trainables.images import d4
 from trainables.images.image_cache import Watch, silent
@@ -42,6 +42,7 @@ class _Source(NamedTuple):
     view: View
     out_indices: tuple[int, ...]
     pool: str
+    precision: Precision
 
 
 class _Model(NamedTuple):
@@ -160,7 +161,7 @@ def model_predictions(
 def _predict(loaded: _Loaded, pictures: dict[View, Tensor], rows: slice, element: int, device: torch.device) -> Array:
     """(models, n, 5) in grams, of the photographs of some rows laid down one way."""
     features = {
-        source: _features(pictures[source.view], backbone, device)
+        source: _features(pictures[source.view], backbone, source.precision, device)
         if isinstance(backbone, Backbone)
         else torch.from_numpy(np.array(backbone[rows, element])).float().to(device)
         for source, backbone in loaded.frozen.items()
@@ -177,11 +178,12 @@ def _predict(loaded: _Loaded, pictures: dict[View, Tensor], rows: slice, element
     return np.stack(predictions)
 
 
-def _features(pictures: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
+def _features(pictures: Tensor, backbone: Backbone, precision: Precision, device: torch.device) -> Tensor:
     """(n, views, d) of pictures (n, views, size, size, 3)."""
-    features = extract(backbone, pictures.flatten(0, 1), device)
-    # Heads were trained on features kept in half precision; they are given the same here.
-    return features.half().float().view(*pictures.shape[:2], -1)
+    features = extract(backbone, pictures.flatten(0, 1), device, precision)
+    if bank_dtype(precision) == np.float16:
+        features = features.half().float()  # as the bank keeps them, on which heads were trained
+    return features.view(*pictures.shape[:2], -1)
 
 
 def _load(blend: Blend, ids: Sequence[str], device: torch.device) -> _Loaded:
@@ -189,11 +191,11 @@ def _load(blend: Blend, ids: Sequence[str], device: torch.device) -> _Loaded:
     frozen: dict[_Source, Backbone | np.ndarray] = {}
 
     def add(part: Recipe, key: str, digest: str) -> _Source:
-        source = _Source(digest, part.view, part.backbone.out_indices, part.backbone.pool)
+        source = _Source(digest, part.view, part.backbone.out_indices, part.backbone.pool, part.optimizer.precision)
         if source not in frozen:
             bank = part.backbone.bank
             frozen[source] = (
-                imported.read(bank).rows(ids, bank) if bank else _backbone(blend, key, part, digest).to(device)
+                embeddings.read(bank).rows(ids, bank) if bank else _backbone(blend, key, part, digest).to(device)
             )
         return source
 
