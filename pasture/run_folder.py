@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 
+from pasture.checksum import add_checksum, remove_checksum
 from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.oof import OofTable
 from pasture.parquet import read_parquet, write_parquet
-from pasture.seal import seal, unseal
 from pasture.targets import TARGETS
 
 
@@ -106,7 +106,7 @@ class RunFolder:
         if not self.folder.exists("sweep.yaml"):
             raise InputError(f"{self}: not a run directory (no sweep.yaml); give a folder that `forage sweep` wrote")
         try:
-            content = yaml.safe_load(unseal(self.folder.read("sweep.yaml")))
+            content = yaml.safe_load(remove_checksum(self.folder.read("sweep.yaml")))
         except (ValueError, yaml.YAMLError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
@@ -118,7 +118,9 @@ class RunFolder:
 
     def write_sweep(self, content: dict[str, Any]) -> None:
         """Write sweep.yaml."""
-        self.folder.write("sweep.yaml", seal(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()))
+        self.folder.write(
+            "sweep.yaml", add_checksum(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+        )
 
     def write_truth(self, dataset: Dataset) -> None:
         """Write truth.parquet from the measured images."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from ensemble.blend.blend import Blend, Member
 from pasture.dataset import Dataset
 from pasture.errors import InputError, JobError
+from pasture.pictures import read_pixels
 from pasture.projection import project
 from pasture.targets import TARGETS, Array
 from trainables.compute.precision import autocast, best_device
@@ -23,7 +24,7 @@ from trainables.features.feature_bank import bank_dtype, extract
 from trainables.fitted.learner import FittedNet
 from trainables.images import d4
 from trainables.images.image_cache import Watch, silent
-from trainables.images.views import cut, decode
+from trainables.images.views import cut
 from trainables.network.backbone import Backbone, create_backbone
 from trainables.network.model import Batch, BiomassNet
 from trainables.recipe.recipe import Recipe
@@ -195,7 +196,7 @@ def _load(blend: Blend, ids: Sequence[str], device: torch.device) -> _Loaded:
         if source not in frozen:
             bank = part.backbone.bank
             frozen[source] = (
-                embeddings.read(bank).rows(ids, bank) if bank else _backbone(blend, key, part, digest).to(device)
+                _embeddings(blend, key, bank, ids, digest) if bank else _backbone(blend, key, part, digest).to(device)
             )
         return source
 
@@ -218,6 +219,16 @@ def _load(blend: Blend, ids: Sequence[str], device: torch.device) -> _Loaded:
 
 def _width(features: Backbone | np.ndarray) -> int:
     return features.features if isinstance(features, Backbone) else features.shape[-1]
+
+
+def _embeddings(blend: Blend, key: str, bank: str, ids: Sequence[str], digest: str) -> np.ndarray:
+    """(n, 8, views, d) stored embeddings, after checking that those of the training images are unchanged."""
+    stored = embeddings.read(bank)
+    if stored.digest(bank, blend.image_ids()) != digest:
+        raise InputError(
+            f"bank:{bank} has other embeddings than {key} was trained on; import the one used for training again"
+        )
+    return stored.rows(ids, bank)
 
 
 def _backbone(blend: Blend, key: str, recipe: Recipe, digest: str) -> Backbone:
@@ -243,7 +254,7 @@ def _chunks(dataset: Dataset, views: set[View]) -> Iterator[tuple[slice, dict[Vi
     def load(path: Path) -> dict[View, np.ndarray]:
         if not views:  # all features were made elsewhere: there may be no pictures
             return {}
-        pixels = decode(path)
+        pixels = read_pixels(path)
         return {view: cut(pixels, view) for view in views}
 
     def submit(start: int) -> list[Future[dict[View, np.ndarray]]]:

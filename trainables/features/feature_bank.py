@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pasture.dataset import Dataset
 from pasture.errors import JobError
 from pasture.files import Folder
+from pasture.verification import VerifiedDataset
 from trainables.compute.memory import with_smaller_batches
 from trainables.compute.precision import autocast
 from trainables.features import embeddings
@@ -63,8 +63,7 @@ def copies(recipe: Recipe) -> int:
 
 def feature_bank(
     recipe: Recipe,
-    dataset: Dataset,
-    fingerprint: str,
+    dataset: VerifiedDataset,
     device: torch.device,
     shared: Folder | None = None,
     watch: Watch = silent,
@@ -74,7 +73,6 @@ def feature_bank(
     Args:
         recipe: its view, backbone and augmentation say what is needed.
         dataset: the photographs.
-        fingerprint: of the dataset.
         device: where the backbone runs. Not part of a bank's name: features of one device serve on any other.
         shared: folder that all nodes of a cluster see; where there is one node, none is needed.
         watch: told of progress.
@@ -88,7 +86,7 @@ def feature_bank(
     facts = check_backbone(recipe.backbone, recipe.view.size)
     precision = recipe.optimizer.precision
     key = {
-        "dataset": fingerprint,
+        "dataset": dataset.fingerprint,
         "view": recipe.view.model_dump(mode="json"),
         "backbone": recipe.backbone.name,
         "weights": facts.digest,
@@ -104,7 +102,7 @@ def feature_bank(
 
     @cache
     def views() -> np.ndarray:
-        return cached_views(dataset, fingerprint, recipe.view, watch)
+        return cached_views(dataset, recipe.view, watch)
 
     def built(width: int, draws: Draw, **more: object) -> np.ndarray:
         shape = (len(dataset), width, view_count(recipe.view), facts.features)

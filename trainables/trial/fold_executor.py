@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.files import Folder
-from pasture.folds import held_out_rows, make_folds, training_rows
+from pasture.folds import held_out_rows, training_rows
 from pasture.targets import TARGETS, Array
+from pasture.verification import VerifiedDataset
 from trainables.compute.ranks import ALONE, Ranks
 from trainables.features.inputs import make_inputs
 from trainables.fitted.learner import FittedLearner
@@ -97,7 +97,6 @@ class SequentialFolds:
     Args:
         recipe: what to train.
         dataset: labelled images.
-        fingerprint: of the dataset.
         device: where to compute.
         shared: folder that all nodes of a cluster see, for feature banks under way; none is needed on one node.
         folds: which of the recipe's folds; all by default.
@@ -110,8 +109,7 @@ class SequentialFolds:
     def __init__(
         self,
         recipe: Recipe,
-        dataset: Dataset,
-        fingerprint: str,
+        dataset: VerifiedDataset,
         device: torch.device,
         shared: Folder | None = None,
         folds: Sequence[int] | None = None,
@@ -119,10 +117,9 @@ class SequentialFolds:
     ) -> None:
         if ranks.size > 1:
             check_splittable(recipe)
-        v = recipe.validation
-        assigned = make_folds(dataset, v.splitter, v.folds, v.seed)
+        assigned = recipe.validation.assign(dataset)
         numbers = range(int(assigned.max()) + 1) if folds is None else folds
-        inputs = make_inputs(recipe, dataset, fingerprint, device, shared)
+        inputs = make_inputs(recipe, dataset, device, shared)
         sizes = widths(recipe)
 
         def learner(fold: int) -> FoldLearner | FittedLearner:

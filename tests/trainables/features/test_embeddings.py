@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.files import Folder
+from pasture.verification import VerifiedDataset
 from trainables.features import embeddings
 from trainables.features.feature_bank import feature_bank
+from trainables.features.inputs import make_inputs
 from trainables.images import d4
 from trainables.recipe.recipe import Recipe
 from trainables.trial.preflight import check_recipe
@@ -35,14 +37,14 @@ def _recipe(name: str = "b", kind: str = "whole") -> Recipe:
 @pytest.mark.parametrize(
     ("shape", "kind"), [((5,), "whole"), ((1, 5), "whole"), ((2, 5), "halves"), ((8, 2, 5), "halves")]
 )
-def test_rows_are_joined_by_id(dataset: Dataset, cpu: torch.device, shape: tuple[int, ...], kind: str) -> None:
+def test_rows_are_joined_by_id(dataset: VerifiedDataset, cpu: torch.device, shape: tuple[int, ...], kind: str) -> None:
     values = RANDOM.normal(size=(len(dataset) + 2, *shape))
     ids = [*dataset.ids, "another", "a_test_photograph"]
     order = RANDOM.permutation(len(ids))
     embeddings.write("b", [ids[i] for i in order], values[order])
     recipe = _recipe(kind=kind)
     check_recipe(recipe, dataset.ids)
-    bank = feature_bank(recipe, dataset, "any", cpu)
+    bank = feature_bank(recipe, dataset, cpu)
     views = 2 if kind == "halves" else 1
     expected = values[: len(dataset)].astype(np.float16).reshape(len(dataset), -1, views, 5)
     assert bank.elements.shape == (len(dataset), 8, views, 5)
@@ -51,19 +53,21 @@ def test_rows_are_joined_by_id(dataset: Dataset, cpu: torch.device, shape: tuple
     assert bank.replicas.shape[1] == 0
 
 
-def test_a_trial_learns_from_it_and_needs_no_picture(dataset: Dataset, cpu: torch.device, tmp_path: Path) -> None:
-    nowhere = Dataset(tmp_path / "nowhere", dataset.images)
+def test_a_trial_learns_from_it_and_needs_no_picture(
+    dataset: VerifiedDataset, cpu: torch.device, tmp_path: Path
+) -> None:
+    nowhere = replace(dataset, root=tmp_path / "nowhere")
     noise = RANDOM.normal(size=(len(dataset), 5))
     scores = []
     for name, values in (("b", np.log1p(dataset.targets)), ("noise", noise)):
         embeddings.write(name, dataset.ids, values)
         recipe = _recipe(name).with_overrides({"head.kind": "ridge"})
-        trial = Trial.here("t", recipe, nowhere, "any", cpu)
+        trial = Trial.here("t", recipe, nowhere, cpu)
         while not trial.done:
             trial.step()
         table = trial.finish()
         scores.append(table.metadata["score"])
-        assert table.metadata["backbone_digest"] == embeddings.digest(name, embeddings.read(name))
+        assert table.metadata["backbone_digest"] == embeddings.read(name).digest(name, dataset.ids)
     assert scores[0] > 0.5 > scores[1] + 0.2
 
 
@@ -102,7 +106,7 @@ def test_a_name_is_no_path(name: str, tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_does_not_fit_is_refused_before_any_trial(dataset: Dataset) -> None:
+def test_what_does_not_fit_is_refused_before_any_trial(dataset: VerifiedDataset) -> None:
     with pytest.raises(InputError, match=r"bank:b: no such bank \(none was imported\); run `forage features import`"):
         check_recipe(_recipe(), dataset.ids)
     embeddings.write("b", dataset.ids[1:], np.zeros((len(dataset) - 1, 4)))
@@ -156,3 +160,39 @@ def test_another_node_takes_it_from_the_run(tmp_path: Path, monkeypatch: pytest.
 def test_pictures_are_needed_unless_banks_stand_for_all_backbones(backbone: str, second: str, needs: bool) -> None:
     fields = {"backbone.name": backbone, "backbone.semantic.name": second}
     assert Recipe().with_overrides(fields).needs_pictures == needs
+
+
+@pytest.mark.parametrize("strength", ["light", "medium", "heavy"])
+def test_a_second_backbone_may_be_imported_under_any_augmentation(
+    dataset: VerifiedDataset, cpu: torch.device, frozen_recipe: Recipe, strength: str
+) -> None:
+    values = RANDOM.normal(size=(len(dataset), 8, 2, 5))
+    embeddings.write("second", dataset.ids, values)
+    fields = {"backbone.semantic.name": "bank:second", "augment.strength": strength, "augment.replicas": 3}
+    recipe = frozen_recipe.with_overrides(fields)
+    check_recipe(recipe, dataset.ids)
+    inputs = make_inputs(recipe, dataset, cpu)
+    rows = np.arange(len(dataset))
+    generator = np.random.default_rng(0)
+    seen = {
+        tuple(batch.semantic[0].tolist())
+        for _ in range(200)
+        for batch in inputs.training([rows], generator)
+        if batch.semantic is not None
+    }
+    elements = {"light": d4.FLIPS}.get(strength, d4.ALL)
+    means = torch.from_numpy(values[0].astype(np.float16)).float().mean(dim=1)
+    # Augmented copies of the first backbone are paired with the unaugmented photograph of the second.
+    assert seen == {tuple(means[e].tolist()) for e in elements}
+
+
+def test_the_digest_covers_the_values_of_the_images_it_is_asked_for() -> None:
+    values = RANDOM.normal(size=(3, 4))
+    embeddings.write("b", ["a", "b", "c"], values)
+    before = embeddings.read("b").digest("b", ["a", "b"])
+    reordered = np.vstack([values[2] + 1, values[1], values[0], np.zeros(4)])
+    embeddings.write("b", ["c", "b", "a", "test"], reordered)
+    assert embeddings.read("b").digest("b", ["b", "a"]) == before
+    values[1, 2] += 0.01
+    embeddings.write("b", ["a", "b", "c"], values)
+    assert embeddings.read("b").digest("b", ["a", "b"]) != before

@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from safetensors.torch import load
 
 from pasture.run_folder import RunFolder
+from pasture.verification import VerifiedDataset
 from trainables.recipe.recipe import Recipe
 from trainables.trial import artifacts
 from tune.cluster.parallel_folds import WorkerLostError, bundles
@@ -91,7 +92,7 @@ def warm(session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 
 
 @pytest.fixture
-def make_config(tmp_path: Path, data_folder: Path, fingerprint: str) -> MakeConfig:
+def make_config(tmp_path: Path, data_folder: Path, dataset: VerifiedDataset) -> MakeConfig:
     """`make_config(name, recipe, resources={"CPU": 1})`: what the driver sends to a trainable."""
 
     def make(name: str, recipe: Recipe, resources: dict[str, float] | None = None) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def make_config(tmp_path: Path, data_folder: Path, fingerprint: str) -> MakeConf
             "trial": name,
             "recipe": json.dumps(recipe.to_dict()),
             "data": str(data_folder),
-            "fingerprint": fingerprint,
+            "fingerprint": dataset.fingerprint,
             "run": str(tmp_path / "run"),
             "reported": 0,
             "resources": resources or {"CPU": 1.0},

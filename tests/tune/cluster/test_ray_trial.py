@@ -17,6 +17,7 @@ import torch
 
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
+from pasture.verification import VerifiedDataset
 from trainables.recipe.recipe import Recipe
 from trainables.trial import artifacts
 from trainables.trial.trial import Report, Trial
@@ -45,7 +46,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
-def make_config(run: RunFolder, data_folder: Path, fingerprint: str, frozen_recipe: Recipe) -> MakeConfig:
+def make_config(run: RunFolder, data_folder: Path, dataset: VerifiedDataset, frozen_recipe: Recipe) -> MakeConfig:
     """`make_config(trial="t0", reported=0, **fields of the recipe)`: what the driver sends to a trainable."""
 
     def make(trial: str = "t0", reported: int = 0, **fields: object) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def make_config(run: RunFolder, data_folder: Path, fingerprint: str, frozen_reci
             "trial": trial,
             "recipe": json.dumps(frozen_recipe.with_overrides(fields).to_dict()),
             "data": str(data_folder),
-            "fingerprint": fingerprint,
+            "fingerprint": dataset.fingerprint,
             "run": str(run),
             "reported": reported,
             "resources": {"CPU": 1},
