@@ -34,12 +34,12 @@ def build(
 
     A sweep does so by itself. What is built lies in $FORAGE_CACHE (else ~/.cache/forage), for all sweeps that follow.
     """
-    from pasture.dataset import read_train, verify_pictures
+    from pasture.dataset import read_train
+    from pasture.verification import verify
     from search_spaces.catalogue import load_recipe
 
     chosen = load_recipe(recipe).with_overrides(parse_settings(settings or []), "--set")
-    dataset = read_train(data)
-    fingerprint = verify_pictures(dataset)
+    dataset = verify(read_train(data))
     from trainables.compute.precision import best_device
     from trainables.features.inputs import make_inputs
     from trainables.images.array_cache import cache_root
@@ -47,7 +47,7 @@ def build(
 
     check_recipe(chosen, dataset.ids)
     with bars() as watch:
-        make_inputs(chosen, dataset, fingerprint, best_device(), watch=watch)
+        make_inputs(chosen, dataset, best_device(), watch=watch)
     what = "features" if chosen.banked else "decoded pictures (the backbone is trained)"
     say(f"{what} of {len(dataset)} photographs are in {cache_root()}")
 

@@ -16,11 +16,11 @@ import cv2
 import pandas as pd
 from numpy.random import SeedSequence
 
+from pasture.atomic import atomic_folder
 from pasture.errors import InputError
 from pasture.synthetic_picture import draw_picture
 from pasture.synthetic_truth import Plot, draw_truth
 from pasture.targets import TARGETS
-from pasture.whole_folder import complete_or_absent
 
 JPEG_QUALITY: Final = 90
 
@@ -43,7 +43,7 @@ def make_data(
     _check_least(0, seed=seed)
     _check_least(64, width=width, height=height)
     train, test = draw_truth(images, test_images, SeedSequence(seed))
-    with complete_or_absent(out) as folder:
+    with atomic_folder(out) as folder:
         _write_tables(folder, train, test)
         _write_pictures({folder / "train": train, folder / "test": test}, width, height)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from ensemble.weighting.auto import Chosen, choose, procedure
 from ensemble.weighting.greedy import TIE, Options
 from ensemble.weighting.library import Library, combine, shared
 from ensemble.weighting.methods import METHODS, WIDEST, check_options
+from pasture.atomic import atomic_folder
 from pasture.dataset import BALANCE_TOLERANCE_G
 from pasture.errors import InputError
 from pasture.files import Folder
@@ -68,9 +68,7 @@ def build(
     share = estimate.weights @ WEIGHTS
     chosen = [int(i) for i in np.argsort(-share, kind="stable") if estimate.weights[i].any()]
     warnings = [*pool.warnings, *estimate.notes, *_remarks(pool, estimate, method, options, chosen)]
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with atomic_folder(out, fixed_name=True) as partial:
         folder = Folder.at(partial)
         evidence, worth = _evidence(pool, estimate.weights, chosen)
         scores = _scores(estimate) | _making(pool, method, options, scale) | {"tta": _tta(evidence, worth)}
@@ -91,9 +89,6 @@ def build(
             "versions": versions(),
         }
         folder.write("blend.json", json.dumps(content, indent=2).encode())
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Blend(out, tta, pool.fingerprint, tuple(members), scores, conformal, warnings, evidence)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ensemble.blend.blend import Blend, Member
 from pasture.dataset import Dataset
 from pasture.errors import InputError, JobError
+from pasture.pictures import read_pixels
 from pasture.projection import project
 from pasture.targets import TARGETS, Array
 from trainables.compute.precision import autocast, best_device
@@ -23,7 +24,7 @@ from trainables.features.feature_bank import extract
 from trainables.fitted.learner import FittedNet
 from trainables.images import d4
 from trainables.images.image_cache import Watch, silent
-from trainables.images.views import cut, decode
+from trainables.images.views import cut
 from trainables.network.backbone import Backbone, create_backbone
 from trainables.network.model import Batch, BiomassNet
 from trainables.recipe.recipe import Recipe
@@ -241,7 +242,7 @@ def _chunks(dataset: Dataset, views: set[View]) -> Iterator[tuple[slice, dict[Vi
     def load(path: Path) -> dict[View, np.ndarray]:
         if not views:  # all features were made elsewhere: there may be no pictures
             return {}
-        pixels = decode(path)
+        pixels = read_pixels(path)
         return {view: cut(pixels, view) for view in views}
 
     def submit(start: int) -> list[Future[dict[View, np.ndarray]]]:

@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from pasture.dataset import read_train, verify_pictures
+from pasture.dataset import read_train
 from pasture.metric import weighted_r2
 from pasture.run_folder import RunFolder
 from pasture.targets import balance_gap
+from pasture.verification import verify
 from search_spaces.catalogue import load_space
 from trainables.recipe.recipe import Recipe
 from tune.search.asha import REDUCTION, Rungs
@@ -101,7 +102,7 @@ def test_the_run_directory_is_laid_out_as_agreed(done: Any, records: Records) ->
 def test_every_oof_is_whole_and_is_what_its_trial_scored(done: Any, data: Path, records: Records) -> None:
     run = RunFolder(done[0])
     dataset = read_train(data)
-    fingerprint = verify_pictures(dataset)
+    fingerprint = verify(dataset).fingerprint
     truth = run.read_truth()
     for name, record in records(done[0]).items():
         if record["status"] != "COMPLETE":

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pasture.dataset import Dataset
 from pasture.files import Folder
+from pasture.verification import VerifiedDataset
 from trainables.compute.memory import with_smaller_batches
 from trainables.compute.precision import autocast
 from trainables.features import embeddings as imported
@@ -61,8 +61,7 @@ def copies(recipe: Recipe) -> int:
 
 def feature_bank(
     recipe: Recipe,
-    dataset: Dataset,
-    fingerprint: str,
+    dataset: VerifiedDataset,
     device: torch.device,
     shared: Folder | None = None,
     watch: Watch = silent,
@@ -72,7 +71,6 @@ def feature_bank(
     Args:
         recipe: its view, backbone and augmentation say what is needed.
         dataset: the photographs.
-        fingerprint: of the dataset.
         device: where the backbone runs. Not part of a bank's name: features of one device serve on any other.
         shared: folder that all nodes of a cluster see; where there is one node, none is needed.
         watch: told of progress.
@@ -85,7 +83,7 @@ def feature_bank(
         return FeatureBank(elements, elements[:, :0])
     facts = check_backbone(recipe.backbone, recipe.view.size)
     key = {
-        "dataset": fingerprint,
+        "dataset": dataset.content,
         "view": recipe.view.model_dump(mode="json"),
         "backbone": recipe.backbone.name,
         "weights": facts.digest,
@@ -99,7 +97,7 @@ def feature_bank(
 
     @cache
     def views() -> np.ndarray:
-        return cached_views(dataset, fingerprint, recipe.view, watch)
+        return cached_views(dataset, recipe.view, watch)
 
     def built(width: int, draws: Draw, **more: object) -> np.ndarray:
         shape = (len(dataset), width, view_count(recipe.view), facts.features)

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pasture.dataset import Dataset
 from pasture.files import Folder
+from pasture.verification import VerifiedDataset
 from trainables.compute.prefetch import prefetch
 from trainables.compute.ranks import ALONE, Ranks
 from trainables.features.feature_bank import FeatureBank, feature_bank, training_elements
@@ -41,8 +41,7 @@ class Inputs(Protocol):
 
 def make_inputs(
     recipe: Recipe,
-    dataset: Dataset,
-    fingerprint: str,
+    dataset: VerifiedDataset,
     device: torch.device,
     shared: Folder | None = None,
     watch: Watch = silent,
@@ -51,13 +50,13 @@ def make_inputs(
     beside either. Nodes of a cluster share banks under way in the folder `shared`."""
 
     def bank(recipe: Recipe) -> FeatureBank:
-        return feature_bank(recipe, dataset, fingerprint, device, shared, watch)
+        return feature_bank(recipe, dataset, device, shared, watch)
 
     second = recipe.semantic
     semantic = FeatureInputs(second, bank(second), device) if second else None
     if recipe.banked:
         return FeatureInputs(recipe, bank(recipe), device, semantic)
-    return PictureInputs(recipe, cached_views(dataset, fingerprint, recipe.view, watch), device, semantic)
+    return PictureInputs(recipe, cached_views(dataset, recipe.view, watch), device, semantic)
 
 
 class FeatureInputs:

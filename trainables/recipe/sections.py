@@ -6,6 +6,9 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pasture.dataset import Dataset
+from pasture.folds import Folds, Splitter, make_folds
+
 Strength = Literal["none", "light", "medium", "heavy"]
 TtaName = Literal["none", "flips", "d4"]
 Precision = Literal["auto", "float32"]
@@ -285,12 +288,20 @@ class Schedule(Section):
 class Validation(Section):
     """Which images are held out together."""
 
-    splitter: Literal["stratified_group", "group", "image", "holdout"] = "stratified_group"
+    splitter: Splitter = "stratified_group"
     """By date with alike distributions of Total, by date, by image (flatters), or one random fifth (one fold)."""
     folds: int = Field(5, ge=2, le=50)
     """Number of folds; `holdout` has one, whatever this says."""
     seed: int = Field(42, ge=0, le=2**31)
     """Seed of the split; the same for all trials of a sweep, so that their folds agree."""
+
+    def assign(self, dataset: Dataset) -> Folds:
+        """(n,) fold in which each image is held out; see `pasture.folds.make_folds`.
+
+        Raises:
+            InputError: more folds than the data have groups.
+        """
+        return make_folds(dataset, self.splitter, self.folds, self.seed)
 
 
 class Inference(Section):

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.files import Folder
-from pasture.folds import held_out_rows, make_folds, training_rows
+from pasture.folds import held_out_rows, outer_rows, training_rows
 from pasture.targets import TARGETS, Array
+from pasture.verification import VerifiedDataset
 from trainables.compute.ranks import ALONE, Ranks
 from trainables.features.inputs import make_inputs
 from trainables.fitted.learner import FittedLearner
@@ -62,6 +62,9 @@ class FoldExecutor(Protocol):
     def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
         """(held-out rows, elements, 5) in grams of each fold."""
 
+    def predict_outer(self, elements: tuple[int, ...]) -> dict[int, Array]:
+        """Predictions of each fold for all images of outer dates: (rows, elements, 5) in grams."""
+
     def keep(self) -> None:
         """The present weights are those of the best epoch."""
 
@@ -97,7 +100,6 @@ class SequentialFolds:
     Args:
         recipe: what to train.
         dataset: labelled images.
-        fingerprint: of the dataset.
         device: where to compute.
         shared: folder that all nodes of a cluster see, for feature banks under way; none is needed on one node.
         folds: which of the recipe's folds; all by default.
@@ -110,8 +112,7 @@ class SequentialFolds:
     def __init__(
         self,
         recipe: Recipe,
-        dataset: Dataset,
-        fingerprint: str,
+        dataset: VerifiedDataset,
         device: torch.device,
         shared: Folder | None = None,
         folds: Sequence[int] | None = None,
@@ -119,10 +120,9 @@ class SequentialFolds:
     ) -> None:
         if ranks.size > 1:
             check_splittable(recipe)
-        v = recipe.validation
-        assigned = make_folds(dataset, v.splitter, v.folds, v.seed)
+        assigned = recipe.validation.assign(dataset)
         numbers = range(int(assigned.max()) + 1) if folds is None else folds
-        inputs = make_inputs(recipe, dataset, fingerprint, device, shared)
+        inputs = make_inputs(recipe, dataset, device, shared)
         sizes = widths(recipe)
 
         def learner(fold: int) -> FoldLearner | FittedLearner:
@@ -134,6 +134,8 @@ class SequentialFolds:
         self.learners = {fold: learner(fold) for fold in numbers}
         held_out = {fold: held_out_rows(assigned, fold) for fold in numbers}
         self.held_out = {fold: rows[ranks.part(len(rows))] for fold, rows in held_out.items()}
+        outer = outer_rows(assigned)
+        self.outer = outer[ranks.part(len(outer))]
         self.kept: dict[int, Weights] = {fold: {} for fold in numbers}
 
     def train(self, epoch: int, scores: list[float]) -> dict[int, Trained]:
@@ -145,11 +147,11 @@ class SequentialFolds:
 
     def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
         """The held-out rows of each fold, or this process's share of them."""
-        empty = np.empty((0, len(elements), len(TARGETS)))
-        return {
-            fold: learner.predict(rows, elements) if len(rows := self.held_out[fold]) else empty
-            for fold, learner in self.learners.items()
-        }
+        return {fold: self._predict(fold, rows, elements) for fold, rows in self.held_out.items()}
+
+    def predict_outer(self, elements: tuple[int, ...]) -> dict[int, Array]:
+        """Predictions of each fold for the images of outer dates, or for this process's share of them."""
+        return {fold: self._predict(fold, self.outer, elements) for fold in self.learners}
 
     def keep(self) -> None:
         """Copy the weights to the host's memory."""
@@ -173,3 +175,8 @@ class SequentialFolds:
         for fold, learner in self.learners.items():
             learner.load_state(states[fold].learner)
             self.kept[fold] = states[fold].best
+
+    def _predict(self, fold: int, rows: np.ndarray, elements: tuple[int, ...]) -> Array:
+        if not len(rows):
+            return np.empty((0, len(elements), len(TARGETS)))
+        return self.learners[fold].predict(rows, elements)

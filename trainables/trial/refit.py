@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pasture.dataset import Dataset
+from pasture.verification import VerifiedDataset
 from trainables.features.inputs import make_inputs
 from trainables.fitted.learner import FittedLearner
 from trainables.recipe.recipe import Recipe
@@ -17,7 +17,7 @@ from trainables.training.nets import widths
 
 
 def train_on_all(
-    recipe: Recipe, dataset: Dataset, fingerprint: str, epochs: int, scores: Sequence[float], device: torch.device
+    recipe: Recipe, dataset: VerifiedDataset, epochs: int, scores: Sequence[float], device: torch.device
 ) -> dict[str, Tensor]:
     """The weights of a recipe after some epochs on every image.
 
@@ -26,7 +26,6 @@ def train_on_all(
     Args:
         recipe: what to train.
         dataset: labelled images; pseudo-labelled ones count with their weight.
-        fingerprint: of the dataset.
         epochs: how many to train; at most the recipe's.
         scores: of the trial's epochs before, for a schedule that waits for a better one: nothing is held out here.
         device: where to compute.
@@ -34,9 +33,9 @@ def train_on_all(
     Raises:
         JobError: the loss is not finite.
     """
-    inputs = make_inputs(recipe, dataset, fingerprint, device)
+    inputs = make_inputs(recipe, dataset, device)
     kind = FoldLearner if recipe.neural else FittedLearner
-    learner = kind(recipe, 0, widths(recipe), inputs, dataset, np.arange(len(dataset)), device)
+    learner = kind(recipe, 0, widths(recipe), inputs, dataset, np.flatnonzero(~dataset.outer), device)
     for epoch in range(epochs):
         learner.train_epoch(epoch, list(scores[:epoch]))
     return learner.weights()

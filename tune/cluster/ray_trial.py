@@ -13,10 +13,11 @@ import ray
 import ray.tune
 import torch
 
-from pasture.dataset import Dataset, read_train
+from pasture.dataset import read_train
 from pasture.errors import ForageError, StorageError
 from pasture.files import Folder
 from pasture.run_folder import RunFolder
+from pasture.verification import VerifiedDataset, fingerprint_without, with_fingerprint
 from trainables.compute.precision import best_device
 from trainables.compute.ranks import ALONE, Rendezvous, join
 from trainables.features import embeddings as imported
@@ -134,7 +135,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         return result_of(report, finished=last)
 
     def _open(self) -> None:
-        finished = artifacts.read_finished(self.run, self.job["trial"], self.recipe, self.job["fingerprint"])
+        fingerprint = fingerprint_without(self.job["fingerprint"], self.job.get("outer", ()))
+        finished = artifacts.read_finished(self.run, self.job["trial"], self.recipe, fingerprint)
         if finished is not None:
             self.curve, self.written = finished.metadata["curve"], True
         else:
@@ -148,9 +150,9 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     def _new_trial(self) -> Trial:
         job, dataset = self.job, _fetched(self.job, self.recipe)
         if self.workers is None:
-            executor = SequentialFolds(self.recipe, dataset, job["fingerprint"], best_device(), _shared(job))
-            return Trial(job["trial"], self.recipe, dataset, job["fingerprint"], executor)
-        trial = Trial(job["trial"], self.recipe, dataset, job["fingerprint"], self.workers)
+            executor = SequentialFolds(self.recipe, dataset, best_device(), _shared(job))
+            return Trial(job["trial"], self.recipe, dataset, executor)
+        trial = Trial(job["trial"], self.recipe, dataset, self.workers)
         self.workers.begin(partial(folds_of, job), trial.fold_numbers, job["gpus_per_fold"])
         return trial
 
@@ -167,7 +169,7 @@ def folds_of(job: dict[str, Any], folds: Sequence[int], rendezvous: Rendezvous |
     recipe = _recipe(job)
     dataset, device = _fetched(job, recipe), best_device()
     ranks = join(rendezvous, device) if rendezvous else ALONE
-    return SequentialFolds(recipe, dataset, job["fingerprint"], device, _shared(job), folds, ranks)
+    return SequentialFolds(recipe, dataset, device, _shared(job), folds, ranks)
 
 
 def _recipe(job: dict[str, Any]) -> Recipe:
@@ -178,11 +180,11 @@ def _shared(job: dict[str, Any]) -> Folder | None:
     return RunFolder(job["run"]).features if job["node"] else None
 
 
-def _fetched(job: dict[str, Any], recipe: Recipe) -> Dataset:
+def _fetched(job: dict[str, Any], recipe: Recipe) -> VerifiedDataset:
     """The labelled data, when this node has them and the imported banks."""
     for bank in recipe.banks:
         imported.adopt(bank, RunFolder(job["run"]).banks)
-    return _dataset(job["data"], job["fingerprint"], job["node"])
+    return _dataset(job["data"], job["fingerprint"], job["node"]).hold_out(job.get("outer", ()))
 
 
 def result_of(report: Report, finished: bool) -> dict[str, Any]:
@@ -201,9 +203,10 @@ def _out_of_memory(recipe: Recipe, error: Exception) -> str:
 
 
 @lru_cache(maxsize=1)
-def _dataset(data: str, fingerprint: str, node: str | None) -> Dataset:
+def _dataset(data: str, fingerprint: str, node: str | None) -> VerifiedDataset:
     if node is None or node == ray.get_runtime_context().get_node_id():
-        return read_train(data)
+        # The driver has verified these files; decoding every picture again in every process would take minutes.
+        return with_fingerprint(read_train(data), fingerprint)
     server = ray.get_actor(f"forage-data-{fingerprint}")
     names, read = server.names.remote, server.read.remote
-    return read_train(local_copy(data, fingerprint, lambda: ray.get(names()), lambda name: ray.get(read(name))))
+    return local_copy(data, fingerprint, lambda: ray.get(names()), lambda name: ray.get(read(name)))

@@ -6,7 +6,6 @@ and a new sampler, so that resuming needs no pickle, no snapshot of Ray's and no
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 import pyarrow as pa
 
+from pasture.checksum import json_with_checksum, read_json_with_checksum
 from pasture.errors import InputError
 from pasture.parquet import write_parquet
 from pasture.run_folder import RunFolder
@@ -98,9 +98,8 @@ class Ledger:
 
     def write(self, record: Record) -> None:
         """Write a record, atomically."""
-        # Not `asdict`, which copies the whole curve value by value, and one serialisation: this runs at every report.
-        content = json.dumps(vars(record))
-        self.run.trials.write(f"{record.name}.json", f'{content[:-1]}, "sha256": "{_digest(content)}"}}'.encode())
+        # Not `asdict`, which copies the whole curve value by value: this runs at every report.
+        self.run.trials.write(f"{record.name}.json", json_with_checksum(vars(record)))
 
     def with_status(self, *status: Status) -> list[Record]:
         """Records in one of some states."""
@@ -144,15 +143,8 @@ class Ledger:
 
     def _read(self, name: str) -> Record:
         try:
-            content = json.loads(self.run.trials.read(name))
-            if content.pop("sha256") != _digest(json.dumps(content)):
-                raise ValueError("its content does not fit its sha256")
-            return Record(**content)
+            return Record(**read_json_with_checksum(self.run.trials.read(name)))
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(
                 f"{self.run.trials / name}: damaged record ({error}); delete it and the trial is proposed anew"
             ) from None
-
-
-def _digest(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.files import Folder
+from pasture.verification import VerifiedDataset
 from trainables.features import embeddings as imported
 from trainables.features.feature_bank import feature_bank
 from trainables.images import d4
@@ -35,7 +36,7 @@ def _recipe(name: str = "b", kind: str = "whole") -> Recipe:
 @pytest.mark.parametrize(
     ("shape", "kind"), [((5,), "whole"), ((1, 5), "whole"), ((2, 5), "halves"), ((8, 2, 5), "halves")]
 )
-def test_rows_are_joined_by_id(dataset: Dataset, cpu: torch.device, shape: tuple[int, ...], kind: str) -> None:
+def test_rows_are_joined_by_id(dataset: VerifiedDataset, cpu: torch.device, shape: tuple[int, ...], kind: str) -> None:
     values = RANDOM.normal(size=(len(dataset) + 2, *shape))
     ids = [*dataset.ids, "another", "a_test_photograph"]
     order = RANDOM.permutation(len(ids))
@@ -51,8 +52,10 @@ def test_rows_are_joined_by_id(dataset: Dataset, cpu: torch.device, shape: tuple
     assert bank.replicas.shape[1] == 0
 
 
-def test_a_trial_learns_from_it_and_needs_no_picture(dataset: Dataset, cpu: torch.device, tmp_path: Path) -> None:
-    nowhere = Dataset(tmp_path / "nowhere", dataset.images)
+def test_a_trial_learns_from_it_and_needs_no_picture(
+    dataset: VerifiedDataset, cpu: torch.device, tmp_path: Path
+) -> None:
+    nowhere = replace(dataset, root=tmp_path / "nowhere")
     noise = RANDOM.normal(size=(len(dataset), 5))
     scores = []
     for name, values in (("b", np.log1p(dataset.targets)), ("noise", noise)):
@@ -102,7 +105,7 @@ def test_a_name_is_no_path(name: str, tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_does_not_fit_is_refused_before_any_trial(dataset: Dataset) -> None:
+def test_what_does_not_fit_is_refused_before_any_trial(dataset: VerifiedDataset) -> None:
     with pytest.raises(InputError, match=r"bank:b: no such bank \(none was imported\); run `forage features import`"):
         check_recipe(_recipe(), dataset.ids)
     imported.write("b", dataset.ids[1:], np.zeros((len(dataset) - 1, 4)))

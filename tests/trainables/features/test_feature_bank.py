@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from pasture.dataset import Dataset
+from pasture.verification import VerifiedDataset
 from trainables.features import feature_bank as module
 from trainables.features.feature_bank import FeatureBank, copies, feature_bank, training_elements
 from trainables.images import d4
@@ -25,9 +27,9 @@ Bank = Callable[..., FeatureBank]
 
 
 @pytest.fixture
-def four(dataset: Dataset) -> Dataset:
+def four(dataset: VerifiedDataset) -> VerifiedDataset:
     """The first four photographs."""
-    return Dataset(dataset.root, dataset.images.iloc[:4])
+    return replace(dataset, images=dataset.images.iloc[:4])
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,9 @@ import ray
 import torch
 
 from pasture.errors import InputError
+from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
+from pasture.verification import VerifiedDataset
 from trainables.recipe.recipe import Recipe
 from trainables.trial import artifacts
 from trainables.trial.trial import Report, Trial
@@ -45,7 +47,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
-def make_config(run: RunFolder, data_folder: Path, fingerprint: str, frozen_recipe: Recipe) -> MakeConfig:
+def make_config(run: RunFolder, data_folder: Path, dataset: VerifiedDataset, frozen_recipe: Recipe) -> MakeConfig:
     """`make_config(trial="t0", reported=0, **fields of the recipe)`: what the driver sends to a trainable."""
 
     def make(trial: str = "t0", reported: int = 0, **fields: object) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def make_config(run: RunFolder, data_folder: Path, fingerprint: str, frozen_reci
             "trial": trial,
             "recipe": json.dumps(frozen_recipe.with_overrides(fields).to_dict()),
             "data": str(data_folder),
-            "fingerprint": fingerprint,
+            "fingerprint": dataset.fingerprint,
             "run": str(run),
             "reported": reported,
             "resources": {"CPU": 1},
@@ -326,3 +328,18 @@ def test_another_recipe_under_the_same_name_is_trained(make_config: MakeConfig, 
     assert run.read_oof("t0").metadata["recipe"]["seed"] == 4
     recipe = Recipe.parse(json.loads(make_config(seed=4)["recipe"]))
     assert artifacts.read_finished(run, "t0", recipe, make_config()["fingerprint"]) is not None
+
+
+def test_outer_dates_are_held_out_and_predicted_and_a_finished_trial_is_recognised(
+    make_config: MakeConfig, run: RunFolder, dataset: VerifiedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config() | {"outer": (dataset.dates[0],)}
+    results = _to_the_end(RayTrial(config=config))
+    assert "error" not in results[-1]
+    outer = set(OofTable.read(run.outer, "t0.parquet").image_ids)
+    assert outer == {i for i, date in zip(dataset.ids, dataset.dates, strict=True) if date == dataset.dates[0]}
+    assert outer.isdisjoint(run.read_oof("t0").image_ids)
+    _no_training(monkeypatch)
+    assert _to_the_end(RayTrial(config=config))[-1]["finished"]
+    with pytest.raises(AssertionError, match="trained again"):  # other outer dates are another trial
+        RayTrial(config=make_config())._advance()
