@@ -35,7 +35,7 @@ def first_error(error: ValidationError) -> str:
     field = "".join(parts).removeprefix(".")
     if first["type"] == "value_error":
         message = str(first["ctx"]["error"])
-        return f"{field}: {message}" if field else message
+        return message if not field or message.startswith(field) else f"{field}: {message}"
     if first["type"] == "extra_forbidden":
         return f"unknown key {field!r}"
     if first["type"] == "missing":
