@@ -11,7 +11,9 @@ import torch
 from pasture.dataset import read_train
 from pasture.synthetic import make_data
 from pasture.verification import VerifiedDataset, verify
+from trainables.features.context import TrialContext
 from trainables.recipe.recipe import Recipe
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 
@@ -93,7 +95,7 @@ def make_trial(dataset: VerifiedDataset, cpu: torch.device) -> Callable[..., Tri
     """`make_trial(recipe, data=dataset, epochs=0)`: a trial after some epochs."""
 
     def make(recipe: Recipe, data: VerifiedDataset = dataset, epochs: int = 0) -> Trial:
-        trial = Trial.here("trial", recipe, data, cpu)
+        trial = Trial("trial", recipe, data, SequentialFolds(recipe, TrialContext(data, cpu)))
         for _ in range(epochs):
             trial.step()
         return trial

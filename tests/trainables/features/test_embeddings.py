@@ -14,9 +14,11 @@ from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.verification import VerifiedDataset
 from trainables.features import embeddings as imported
+from trainables.features.context import TrialContext
 from trainables.features.feature_bank import feature_bank
 from trainables.images import d4
 from trainables.recipe.recipe import Recipe
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.preflight import check_recipe
 from trainables.trial.trial import Trial
 
@@ -43,7 +45,7 @@ def test_rows_are_joined_by_id(dataset: VerifiedDataset, cpu: torch.device, shap
     imported.write("b", [ids[i] for i in order], values[order])
     recipe = _recipe(kind=kind)
     check_recipe(recipe, dataset.ids)
-    bank = feature_bank(recipe, dataset, "any", cpu)
+    bank = feature_bank(recipe, TrialContext(dataset, cpu))
     views = 2 if kind == "halves" else 1
     expected = values[: len(dataset)].astype(np.float16).reshape(len(dataset), -1, views, 5)
     assert bank.elements.shape == (len(dataset), 8, views, 5)
@@ -61,7 +63,7 @@ def test_a_trial_learns_from_it_and_needs_no_picture(
     for name, values in (("b", np.log1p(dataset.targets)), ("noise", noise)):
         imported.write(name, dataset.ids, values)
         recipe = _recipe(name).with_overrides({"head.kind": "ridge"})
-        trial = Trial.here("t", recipe, nowhere, "any", cpu)
+        trial = Trial("t", recipe, nowhere, SequentialFolds(recipe, TrialContext(nowhere, cpu)))
         while not trial.done:
             trial.step()
         table = trial.finish()

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose
 from pasture.dataset import Dataset
 from pasture.verification import VerifiedDataset
 from trainables.features import feature_bank as module
+from trainables.features.context import TrialContext
 from trainables.features.feature_bank import FeatureBank, copies, feature_bank, training_elements
 from trainables.images import d4
 from trainables.images.augment import augment, build
@@ -40,7 +41,7 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def bank(four: Dataset, cpu: torch.device) -> Bank:
     """`bank(recipe)`: the bank of the four photographs."""
-    return lambda recipe: feature_bank(recipe, four, "four", cpu)
+    return lambda recipe: feature_bank(recipe, TrialContext(four, cpu))
 
 
 @pytest.mark.parametrize("names", [{}, LITE0], ids=["tiny", "lite0"])
