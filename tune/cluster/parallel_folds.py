@@ -51,7 +51,8 @@ def bundles(resources: Mapping[str, float]) -> list[dict[str, float]]:
 def bug(error: Exception) -> str:
     """An unexpected error in one line, with the place where it was raised."""
     where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} ({Path(where.filename).name}:{where.lineno})"
 
 
 class FoldWorker:

@@ -41,8 +41,8 @@ _MOST_TRACEBACK: Final = 20_000
 class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
     """Runs one trial after another in one process or, for a trial with several GPUs, in fold workers beside it.
 
-    The configuration is that of a `TrialJob`. A result holds `epoch`, `score`, the whole `report` of the epoch as pairs,
-    and `finished`, which is true in the last result, after all files are written. A trial that cannot go on returns
+    The configuration is that of a `TrialJob`. A result holds `epoch`, `score`, the whole `report` as pairs, and
+    `finished`, which is true in the last result, after all files are written. A trial that cannot go on returns
     `error` and `traceback` instead; with `stop` if the storage failed, which stops the sweep.
 
     A trial continues from its own checkpoint in the run directory, not from one of Ray's, so that it survives the loss
