@@ -75,7 +75,7 @@ def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
         return FeatureBank(elements, elements[:, :0])
     facts = check_backbone(recipe.backbone, recipe.view.size)
     key = {
-        "dataset": dataset.fingerprint,
+        "dataset": dataset.content,
         "view": recipe.view.model_dump(mode="json"),
         "backbone": recipe.backbone.name,
         "weights": facts.digest,

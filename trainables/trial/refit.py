@@ -31,7 +31,7 @@ def train_on_all(recipe: Recipe, context: TrialContext, epochs: int, scores: Seq
     """
     inputs, dataset = make_inputs(recipe, context), context.dataset
     kind = FoldLearner if recipe.neural else FittedLearner
-    learner = kind(recipe, 0, widths(recipe), inputs, dataset, np.arange(len(dataset)), context.device)
+    learner = kind(recipe, 0, widths(recipe), inputs, dataset, np.flatnonzero(~dataset.outer), context.device)
     for epoch in range(epochs):
         learner.train_epoch(epoch, list(scores[:epoch]))
     return learner.weights()

@@ -135,8 +135,11 @@ class ParallelFolds:
 
     def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
         """Predictions of each fold for its held-out rows: (rows, elements, 5) in grams."""
-        parts = self._all("predict", elements)
-        return {fold: np.concatenate([part[fold] for part in parts if fold in part]) for fold in self.leaders}
+        return self._joined("predict", elements)
+
+    def predict_outer(self, elements: tuple[int, ...]) -> dict[int, Array]:
+        """Predictions of each fold for the images of outer dates: (rows, elements, 5) in grams."""
+        return self._joined("predict_outer", elements)
 
     def keep(self) -> None:
         """Keep the present weights of all folds, each in its worker."""
@@ -178,6 +181,11 @@ class ParallelFolds:
         )
         options = {"num_cpus": bundle.get("CPU", 0), "num_gpus": bundle["GPU"], "scheduling_strategy": there}
         return ray.remote(FoldWorker).options(**options).remote()
+
+    def _joined(self, method: str, elements: tuple[int, ...]) -> dict[int, Array]:
+        """Rows of each fold, from all workers that train it."""
+        parts = self._all(method, elements)
+        return {fold: np.concatenate([part[fold] for part in parts if fold in part]) for fold in self.leaders}
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
         return self._wait([actor.call.remote(method, *arguments) for actor in self.actors])

@@ -16,7 +16,7 @@ import torch
 from pasture.dataset import read_train
 from pasture.errors import ForageError, StorageError
 from pasture.run_folder import RunFolder
-from pasture.verification import VerifiedDataset, with_fingerprint
+from pasture.verification import VerifiedDataset, fingerprint_without, with_fingerprint
 from trainables.compute.device_errors import DeviceLostError, is_device_lost
 from trainables.compute.precision import best_device
 from trainables.compute.ranks import ALONE, Rendezvous, join
@@ -129,7 +129,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         return result_of(report, finished=last)
 
     def _open(self) -> None:
-        finished = artifacts.read_finished(self.run, self.job.trial, self.recipe, self.job.fingerprint)
+        fingerprint = fingerprint_without(self.job.fingerprint, self.job.outer)
+        finished = artifacts.read_finished(self.run, self.job.trial, self.recipe, fingerprint)
         if finished is not None:
             self.curve, self.written = finished.metadata["curve"], True
         else:
@@ -188,10 +189,10 @@ def _context(job: TrialJob, dataset: VerifiedDataset) -> TrialContext:
 
 
 def _fetched(job: TrialJob, recipe: Recipe) -> VerifiedDataset:
-    """The labelled data, after this node has them and the imported banks."""
+    """The labelled data without the outer dates, after this node has them and the imported banks."""
     for bank in recipe.banks:
         imported.adopt(bank, RunFolder(job.run).banks)
-    return _dataset(job.data, job.fingerprint, job.node)
+    return _dataset(job.data, job.fingerprint, job.node).hold_out(job.outer)
 
 
 @lru_cache(maxsize=1)
