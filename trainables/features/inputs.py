@@ -39,9 +39,8 @@ class Inputs(Protocol):
 
 
 def make_inputs(recipe: Recipe, context: TrialContext) -> Inputs:
-    """Features from the bank where the backbone is fixed, pictures where it is trained; the second backbone's features
-    beside either. Nodes of a cluster share banks under way in the folder `shared`."""
-
+    """Features from the bank if the backbone is frozen, pictures if it is trained; either with the features of the second
+    backbone."""
     device, second = context.device, recipe.semantic
     semantic = FeatureInputs(second, feature_bank(second, context), device) if second else None
     if recipe.banked:
@@ -59,6 +58,16 @@ class FeatureInputs:
         drawn = self.elements[:, list(training_elements(recipe))]
         self.pool = torch.cat([drawn, torch.from_numpy(np.array(bank.replicas)).to(device)], dim=1)
         self.semantic = semantic
+        if semantic is not None:
+            semantic.extend_to(self.pool.shape[1])
+
+    def extend_to(self, draws: int) -> None:
+        """Let every draw of the first backbone have features here: an imported bank has no augmented copies, so the
+        features of the unaugmented photograph stand in for them."""
+        missing = draws - self.pool.shape[1]
+        if missing > 0:
+            unaugmented = self.elements[:, d4.IDENTITY].unsqueeze(1)
+            self.pool = torch.cat([self.pool, unaugmented.expand(-1, missing, -1, -1)], dim=1)
 
     def training(
         self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE

@@ -20,7 +20,7 @@ from pasture.verification import VerifiedDataset, fingerprint_without, with_fing
 from trainables.compute.device_errors import DeviceLostError, is_device_lost
 from trainables.compute.precision import best_device
 from trainables.compute.ranks import ALONE, Rendezvous, join
-from trainables.features import embeddings as imported
+from trainables.features import embeddings
 from trainables.features.context import TrialContext
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import check_version
@@ -191,7 +191,7 @@ def _context(job: TrialJob, dataset: VerifiedDataset) -> TrialContext:
 def _fetched(job: TrialJob, recipe: Recipe) -> VerifiedDataset:
     """The labelled data without the outer dates, after this node has them and the imported banks."""
     for bank in recipe.banks:
-        imported.adopt(bank, RunFolder(job.run).banks)
+        embeddings.adopt(bank, RunFolder(job.run).banks)
     return _dataset(job.data, job.fingerprint, job.node).hold_out(job.outer)
 
 
