@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +20,7 @@ from pasture.run_folder import RunFolder
 from pasture.verification import verify
 from search_spaces.space import Space
 from trainables.features import embeddings as imported
+from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import versions
 from trainables.trial.preflight import check_recipe
 from tune.bookkeeper import Bookkeeper
@@ -27,6 +29,7 @@ from tune.cluster.data_server import serve_data
 from tune.cluster.placement import Placement
 from tune.cluster.ray_health import watch_ray
 from tune.cluster.ray_trial import RayTrial
+from tune.cluster.trial_job import TrialJob
 from tune.cluster.trial_timeout import TrialTimeout
 from tune.records.ledger import Ledger, Record
 from tune.records.lock import Hold, exclusive_lock
@@ -85,7 +88,7 @@ def launch(
     for recipe in space.variants("backbone", "view"):
         check_recipe(recipe, dataset.ids)
     plan = Plan(
-        **asdict(limits),
+        **limits.model_dump(),
         data=str(dataset.root),
         space=space.to_dict(),
         search=search,
@@ -99,7 +102,7 @@ def launch(
             run.write_truth(dataset)
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
                 imported.publish(bank, run.banks)
-            run.write_sweep(asdict(plan))
+            plan.write(run)
             with serve_data(dataset, address) as node:
                 return _run(plan, run, Ledger(run), placement, hold, node)
 
@@ -121,7 +124,7 @@ def resume(
         JobError: Ray or the disk fails.
     """
     before = Plan.read(run)
-    plan = replace(before, **(changes or {}))
+    plan = before.changed(changes or {})
     with exclusive_lock(run) as hold:
         ledger = Ledger(run)
         if (over := len(ledger.ended()) >= plan.trials) or reaches(ledger.best(), plan.until_score):
@@ -131,7 +134,7 @@ def resume(
         dataset = verify(read_train(plan.data), _needs_pictures(Space.parse(plan.space)))
         if dataset.fingerprint != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
-        plan = replace(plan, data=str(dataset.root))
+        plan = plan.changed({"data": str(dataset.root)})
         with _silence(), connect(address, ship_code):
             placement = Placement(Space.parse(plan.space), plan)
             _keep(plan, before, run)
@@ -150,28 +153,36 @@ def collect(run: RunFolder, keep: int | None = None) -> int:
         InputError: no run directory, or a driver is at work in it.
     """
     plan = Plan.read(run)
-    plan = plan if keep is None else replace(plan, keep=keep)
+    plan = plan if keep is None else plan.changed({"keep": keep})
     with exclusive_lock(run):
         return Retention(run, Ledger(run), plan.keep).collect()
 
 
 def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
     if plan != before:
-        run.write_sweep(asdict(plan))
+        plan.write(run)
 
 
 def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold: Hold, node: str | None) -> Outcome:
     space = Space.parse(plan.space)
     retention = Retention(run, ledger, plan.keep)
     promotion = Promotion(ledger, retention, plan.trials, plan.promote, space.epochs)
-    job = {
-        "run": str(run.folder),
-        "data": plan.data,
-        "fingerprint": plan.fingerprint,
-        "forage": versions()["forage"],
-        "node": node,
-        "cut": promotion.cut,
-    }
+
+    def configure(record: Record) -> dict[str, Any]:
+        job = TrialJob(
+            run=str(run.folder),
+            data=plan.data,
+            fingerprint=plan.fingerprint,
+            forage=versions()["forage"],
+            trial=record.name,
+            recipe=json.dumps(record.recipe),
+            reported=len(record.curve),
+            node=node,
+            cut=promotion.cut,
+            **placement.request(Recipe.parse(record.recipe))._asdict(),
+        )
+        return job.to_config()
+
     with (
         Progress(ledger, plan.trials, space.epochs, run.name) as progress,
         Stop(plan.hours, plan.until_score, hold) as stop,
@@ -192,7 +203,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
             if promoted:
                 progress.say(f"the first stage is over; these go on to the end: {', '.join(promoted)}")
             scheduler = AshaScheduler(space.epochs, ledger, promotion.cut, plan.promote)
-            proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.request, promoted)
+            proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, configure, promoted)
             callbacks = [Bookkeeper(ledger, scheduler, proposer, retention, stop, promotion, watch)]
             if plan.trial_timeout:
                 callbacks.append(TrialTimeout(ledger, plan.trial_timeout))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,10 @@ import pytest
 
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
-from search_spaces.resources import Request
 from search_spaces.space import Space
 from tune.bookkeeper import Bookkeeper
 from tune.cluster.ray_trial import result_of
+from tune.cluster.trial_job import TrialJob
 from tune.records.ledger import Ledger, Record
 from tune.records.retention import Retention
 from tune.records.stop import Stop
@@ -93,8 +94,11 @@ def make_proposer(space: Space) -> Callable[..., Proposer]:
         space: Space = default,
         promoted: Collection[str] = (),
     ) -> Proposer:
-        job = {"run": str(run)}
-        return Proposer(space, search, seed, trials, Ledger(run), job, lambda _: Request({"CPU": 1.0}), promoted)  # type: ignore[arg-type]
+        def configure(record: Record) -> dict[str, Any]:
+            job = TrialJob(str(run), "data", "fingerprint", "1.0", record.name, json.dumps(record.recipe), {"CPU": 1.0})
+            return replace(job, reported=len(record.curve)).to_config()
+
+        return Proposer(space, search, seed, trials, Ledger(run), configure, promoted)  # type: ignore[arg-type]
 
     return make
 

@@ -6,7 +6,6 @@ running for ever; here PRUNED, FAIL and COMPLETE are told as what they are.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Collection
 from typing import Any
@@ -16,9 +15,7 @@ import ray.tune.search
 from optuna.trial import FrozenTrial, TrialState
 
 from pasture.errors import InputError
-from search_spaces.resources import Request
 from search_spaces.space import Space
-from trainables.recipe.recipe import Recipe
 from trainables.recipe.seeds import mix
 from tune.records.ledger import Ledger, Record, Status
 from tune.records.plan import Search
@@ -46,8 +43,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         trials: how many to propose in all, those of earlier sessions counted.
         ledger: proposals are written to it before they run; those of earlier sessions are told to Optuna, and those
             that have not ended are proposed again first.
-        job: what every trial's configuration holds beside its recipe.
-        request: what the trials of a recipe ask for.
+        configure: makes the configuration of a trial from its record.
         promoted: names of the trials that wait and go on now.
     """
 
@@ -58,13 +54,12 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         seed: int,
         trials: int,
         ledger: Ledger,
-        job: dict[str, Any],
-        request: Callable[[Recipe], Request],
+        configure: Callable[[Record], dict[str, Any]],
         promoted: Collection[str] = (),
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.space, self.search, self.seed, self.trials = space, search, seed, trials
-        self.ledger, self.job, self.request = ledger, job, request
+        self.ledger, self.configure = ledger, configure
         self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
         self.asked: dict[str, optuna.Trial] = {}
         self.unfinished: list[Record] = []
@@ -82,13 +77,7 @@ class Proposer(ray.tune.search.Searcher):  # type: ignore[misc]
         record = self.unfinished.pop(0) if self.unfinished else self._propose()
         if record is None:
             return str(self.FINISHED)
-        return {
-            **self.job,
-            "trial": record.name,
-            "recipe": json.dumps(record.recipe),  # one text: Ray copies, flattens and keeps whatever has parts
-            "reported": len(record.curve),
-            **self.request(Recipe.parse(record.recipe))._asdict(),
-        }
+        return self.configure(record)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the outcome is told by `tell`, which knows whether the trial was pruned."""
