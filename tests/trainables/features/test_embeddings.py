@@ -43,7 +43,7 @@ def test_rows_are_joined_by_id(dataset: VerifiedDataset, cpu: torch.device, shap
     imported.write("b", [ids[i] for i in order], values[order])
     recipe = _recipe(kind=kind)
     check_recipe(recipe, dataset.ids)
-    bank = feature_bank(recipe, dataset, "any", cpu)
+    bank = feature_bank(recipe, dataset, cpu)
     views = 2 if kind == "halves" else 1
     expected = values[: len(dataset)].astype(np.float16).reshape(len(dataset), -1, views, 5)
     assert bank.elements.shape == (len(dataset), 8, views, 5)
@@ -61,7 +61,7 @@ def test_a_trial_learns_from_it_and_needs_no_picture(
     for name, values in (("b", np.log1p(dataset.targets)), ("noise", noise)):
         imported.write(name, dataset.ids, values)
         recipe = _recipe(name).with_overrides({"head.kind": "ridge"})
-        trial = Trial.here("t", recipe, nowhere, "any", cpu)
+        trial = Trial.here("t", recipe, nowhere, cpu)
         while not trial.done:
             trial.step()
         table = trial.finish()

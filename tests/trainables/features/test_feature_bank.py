@@ -29,7 +29,7 @@ Bank = Callable[..., FeatureBank]
 @pytest.fixture
 def four(dataset: VerifiedDataset) -> VerifiedDataset:
     """The first four photographs."""
-    return replace(dataset, images=dataset.images.iloc[:4])
+    return replace(dataset, images=dataset.images.iloc[:4], fingerprint="four")
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def bank(four: Dataset, cpu: torch.device) -> Bank:
     """`bank(recipe)`: the bank of the four photographs."""
-    return lambda recipe: feature_bank(recipe, four, "four", cpu)
+    return lambda recipe: feature_bank(recipe, four, cpu)
 
 
 @pytest.mark.parametrize("names", [{}, LITE0], ids=["tiny", "lite0"])
