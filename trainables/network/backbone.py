@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pasture.errors import InputError
+from pasture.errors import InputError, read_error
 from trainables.network.pooling import pool_tokens, pooled_width
 from trainables.recipe import sections
 from trainables.recipe.seeds import torch_seed
@@ -241,6 +241,8 @@ def _read_weights(path: Path, source: str) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content.get("state_dict", content)
         return {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+    except OSError as error:
+        raise read_error(path, error) from None
     except Exception as error:  # every reader has its own idea of a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"backbone.weights={source!r}: {path} is not a readable weight file ({reason})") from None
