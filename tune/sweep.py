@@ -19,7 +19,7 @@ from pasture.errors import InputError, JobError, StorageError
 from pasture.run_folder import RunFolder
 from pasture.verification import verify
 from search_spaces.space import Space
-from trainables.features import embeddings as imported
+from trainables.features import embeddings
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import versions
 from trainables.trial.preflight import check_recipe
@@ -101,7 +101,7 @@ def launch(
         with exclusive_lock(run) as hold:
             run.write_truth(dataset)
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
-                imported.publish(bank, run.banks)
+                embeddings.publish(bank, run.banks)
             plan.write(run)
             with serve_data(dataset, address) as node:
                 return _run(plan, run, Ledger(run), placement, hold, node)

@@ -126,7 +126,7 @@ class Trial:
             "curve": self.curve,
             "fingerprint": self.dataset.fingerprint,
             "pseudo_images": int((~self.dataset.measured).sum()),
-            **backbone_digests(self.recipe),
+            **backbone_digests(self.recipe, [ids[i] for i in self.held]),
             "versions": versions(),
         }
         return OofTable([ids[i] for i in self.held], self.folds[self.held], predictions, metadata)

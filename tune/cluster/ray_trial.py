@@ -20,7 +20,7 @@ from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset, fingerprint_without, with_fingerprint
 from trainables.compute.precision import best_device
 from trainables.compute.ranks import ALONE, Rendezvous, join
-from trainables.features import embeddings as imported
+from trainables.features import embeddings
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import check_version
 from trainables.trial import artifacts
@@ -183,7 +183,7 @@ def _shared(job: dict[str, Any]) -> Folder | None:
 def _fetched(job: dict[str, Any], recipe: Recipe) -> VerifiedDataset:
     """The labelled data, when this node has them and the imported banks."""
     for bank in recipe.banks:
-        imported.adopt(bank, RunFolder(job["run"]).banks)
+        embeddings.adopt(bank, RunFolder(job["run"]).banks)
     return _dataset(job["data"], job["fingerprint"], job["node"]).hold_out(job.get("outer", ()))
 
 
