@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -88,7 +88,7 @@ def launch(
     for recipe in space.variants("backbone", "view"):
         check_recipe(recipe, dataset.ids)
     plan = Plan(
-        **asdict(limits),
+        **limits.model_dump(),
         data=str(dataset.root),
         space=space.to_dict(),
         search=search,
@@ -102,7 +102,7 @@ def launch(
             run.write_truth(dataset)
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
                 imported.publish(bank, run.banks)
-            run.write_sweep(asdict(plan))
+            plan.write(run)
             with serve_data(dataset, address) as node:
                 return _run(plan, run, Ledger(run), placement, hold, node)
 
@@ -124,7 +124,7 @@ def resume(
         JobError: Ray or the disk fails.
     """
     before = Plan.read(run)
-    plan = replace(before, **(changes or {}))
+    plan = before.changed(changes or {})
     with exclusive_lock(run) as hold:
         ledger = Ledger(run)
         if (over := len(ledger.ended()) >= plan.trials) or reaches(ledger.best(), plan.until_score):
@@ -134,7 +134,7 @@ def resume(
         dataset = verify(read_train(plan.data), _needs_pictures(Space.parse(plan.space)))
         if dataset.fingerprint != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
-        plan = replace(plan, data=str(dataset.root))
+        plan = plan.changed({"data": str(dataset.root)})
         with _silence(), connect(address, ship_code):
             placement = Placement(Space.parse(plan.space), plan)
             _keep(plan, before, run)
@@ -153,14 +153,14 @@ def collect(run: RunFolder, keep: int | None = None) -> int:
         InputError: no run directory, or a driver is at work in it.
     """
     plan = Plan.read(run)
-    plan = plan if keep is None else replace(plan, keep=keep)
+    plan = plan if keep is None else plan.changed({"keep": keep})
     with exclusive_lock(run):
         return Retention(run, Ledger(run), plan.keep).collect()
 
 
 def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
     if plan != before:
-        run.write_sweep(asdict(plan))
+        plan.write(run)
 
 
 def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold: Hold, node: str | None) -> Outcome:

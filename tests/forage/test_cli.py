@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +173,7 @@ def test_a_sweep_that_has_used_its_budget_says_how_to_go_on(
     from tune.records.plan import Plan
 
     def resume(run: RunFolder, address: str, changes: Any, ship_code: bool) -> Any:
-        run.write_sweep(asdict(replace(Plan.read(run), **changes)))
+        Plan.read(run).changed(changes).write(run)
         return outcome(run, stopped_by)
 
     monkeypatch.setattr(tune.sweep, "resume", resume)

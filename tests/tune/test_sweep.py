@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +145,17 @@ def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
         "keep": 3,
         "promote": 1,
         "gpus_per_fold": 2,
+        "pruner": "paired",
+        "grace": 4,
+        "reduction": 4,
+        "objective": "blend",
+        "confirm": 3,
+        "warm_start": "runs/before",
+        "outer": ["2015-05-05"],
+        "start": False,
     }
     run.write_sweep(plan | limits)
-    assert asdict(Plan.read(run)) == plan | limits
+    assert Plan.read(run).to_dict() == plan | limits
     assert Space.parse(Plan.read(run).space) == Space.parse(plan["space"])
 
 
@@ -243,7 +250,10 @@ def test_a_first_stage_needs_epochs_to_save(no_ray: None, run: RunFolder, data: 
 
 
 def test_more_cannot_be_promoted_than_there_are(no_ray: None, run: RunFolder, plan: dict[str, Any]) -> None:
-    for count, message in ((0, "--promote 0: expected more than 0"), (3, "--promote 3: expected at most as many as")):
+    for count, message in (
+        (0, "--promote 0: expected more than 0"),
+        (3, "--promote 3: expected at most as many as"),
+    ):
         with pytest.raises(InputError, match=message):
             Limits(trials=2, promote=count)
     run.write_sweep(plan | {"promote": 2})
