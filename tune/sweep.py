@@ -20,7 +20,7 @@ from pasture.errors import InputError, JobError, StorageError
 from pasture.run_folder import RunFolder
 from pasture.verification import verify
 from search_spaces.space import Space
-from trainables.features import embeddings as imported
+from trainables.features import embeddings
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import versions
 from trainables.trial.preflight import check_recipe
@@ -83,7 +83,7 @@ def launch(
     if run.folder.is_local and any(_foreign(Path(run.folder.path))):
         raise InputError(f"{run}: the folder is not empty and not a run directory; choose another --name")
     _check_writable(run)
-    table = read_train(data)
+    table = read_train(data).hold_out(limits.outer)
     for recipe in space.variants("validation"):
         recipe.validation.assign(table)
     dataset = verify(table, _needs_pictures(space))
@@ -95,7 +95,7 @@ def launch(
         space=space.to_dict(),
         search=search,
         seed=seed,
-        fingerprint=dataset.fingerprint,
+        fingerprint=dataset.content,
         versions=versions(),
     )
     with _silence(), connect(address, ship_code):
@@ -103,7 +103,7 @@ def launch(
         with exclusive_lock(run) as hold:
             run.write_truth(dataset)
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
-                imported.publish(bank, run.banks)
+                embeddings.publish(bank, run.banks)
             plan.write(run)
             with serve_data(dataset, address) as node:
                 return _run(plan, run, Ledger(run), placement, hold, node)
@@ -133,8 +133,8 @@ def resume(
             _keep(plan, before, run)
             ledger.write_table()
             return Outcome(run, ledger, None if over else "score")
-        dataset = verify(read_train(plan.data), _needs_pictures(Space.parse(plan.space)))
-        if dataset.fingerprint != plan.fingerprint:
+        dataset = verify(read_train(plan.data).hold_out(plan.outer), _needs_pictures(Space.parse(plan.space)))
+        if dataset.content != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
         plan = plan.changed({"data": str(dataset.root)})
         with _silence(), connect(address, ship_code):

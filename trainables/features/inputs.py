@@ -69,6 +69,16 @@ class FeatureInputs:
         drawn = self.elements[:, list(training_elements(recipe))]
         self.pool = torch.cat([drawn, torch.from_numpy(np.array(bank.replicas)).to(device)], dim=1)
         self.semantic = semantic
+        if semantic is not None:
+            semantic.extend_to(self.pool.shape[1])
+
+    def extend_to(self, draws: int) -> None:
+        """Let every draw of the first backbone have features here: an imported bank has no augmented copies, so the
+        features of the unaugmented photograph stand in for them."""
+        missing = draws - self.pool.shape[1]
+        if missing > 0:
+            unaugmented = self.elements[:, d4.IDENTITY].unsqueeze(1)
+            self.pool = torch.cat([self.pool, unaugmented.expand(-1, missing, -1, -1)], dim=1)
 
     def training(
         self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE

@@ -154,13 +154,19 @@ class BackboneFacts(NamedTuple):
     """Length of its feature vector."""
 
 
-@lru_cache(maxsize=64)
 def check_backbone(config: sections.Backbone, size: int) -> BackboneFacts:
-    """Build a backbone once to see that it can be had, and that it takes this size and has the tapped blocks.
+    """Build a backbone once per process, to check that it exists, takes this size and has the blocks of `out_indices`.
 
     Raises:
         InputError: naming the field that does not fit.
     """
+    # Only what decides features: a search over LoRA ranks must not build the same network for each rank.
+    same = sections.Backbone(name=config.name, weights=config.weights, out_indices=config.out_indices, pool=config.pool)
+    return _facts(same, size)
+
+
+@lru_cache(maxsize=64)
+def _facts(config: sections.Backbone, size: int) -> BackboneFacts:
     backbone = create_backbone(config, size)
     with torch.inference_mode():
         try:

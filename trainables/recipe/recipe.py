@@ -83,6 +83,7 @@ class Recipe(Section):
             view=View(kind="halves", size=second.size),
             backbone=Backbone(name=second.name, weights=second.weights),
             augment=self.augment,
+            optimizer=Optimizer(precision=self.optimizer.precision),
         )
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pasture.errors import InputError
 from pasture.files import Folder
-from pasture.folds import held_out_rows, training_rows
+from pasture.folds import held_out_rows, outer_rows, training_rows
 from pasture.targets import TARGETS, Array
 from pasture.verification import VerifiedDataset
 from trainables.compute.ranks import ALONE, Ranks
@@ -61,6 +61,9 @@ class FoldExecutor(Protocol):
 
     def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
         """(held-out rows, elements, 5) in grams of each fold."""
+
+    def predict_outer(self, elements: tuple[int, ...]) -> dict[int, Array]:
+        """Predictions of each fold for all images of outer dates: (rows, elements, 5) in grams."""
 
     def keep(self) -> None:
         """The present weights are those of the best epoch."""
@@ -131,6 +134,8 @@ class SequentialFolds:
         self.learners = {fold: learner(fold) for fold in numbers}
         held_out = {fold: held_out_rows(assigned, fold) for fold in numbers}
         self.held_out = {fold: rows[ranks.part(len(rows))] for fold, rows in held_out.items()}
+        outer = outer_rows(assigned)
+        self.outer = outer[ranks.part(len(outer))]
         self.kept: dict[int, Weights] = {fold: {} for fold in numbers}
 
     def train(self, epoch: int, scores: list[float]) -> dict[int, Trained]:
@@ -142,11 +147,11 @@ class SequentialFolds:
 
     def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
         """The held-out rows of each fold, or this process's share of them."""
-        empty = np.empty((0, len(elements), len(TARGETS)))
-        return {
-            fold: learner.predict(rows, elements) if len(rows := self.held_out[fold]) else empty
-            for fold, learner in self.learners.items()
-        }
+        return {fold: self._predict(fold, rows, elements) for fold, rows in self.held_out.items()}
+
+    def predict_outer(self, elements: tuple[int, ...]) -> dict[int, Array]:
+        """Predictions of each fold for the images of outer dates, or for this process's share of them."""
+        return {fold: self._predict(fold, self.outer, elements) for fold in self.learners}
 
     def keep(self) -> None:
         """Copy the weights to the host's memory."""
@@ -170,3 +175,8 @@ class SequentialFolds:
         for fold, learner in self.learners.items():
             learner.load_state(states[fold].learner)
             self.kept[fold] = states[fold].best
+
+    def _predict(self, fold: int, rows: np.ndarray, elements: tuple[int, ...]) -> Array:
+        if not len(rows):
+            return np.empty((0, len(elements), len(TARGETS)))
+        return self.learners[fold].predict(rows, elements)

@@ -35,7 +35,7 @@ def train_on_all(
     """
     inputs = make_inputs(recipe, dataset, device)
     kind = FoldLearner if recipe.neural else FittedLearner
-    learner = kind(recipe, 0, widths(recipe), inputs, dataset, np.arange(len(dataset)), device)
+    learner = kind(recipe, 0, widths(recipe), inputs, dataset, np.flatnonzero(~dataset.outer), device)
     for epoch in range(epochs):
         learner.train_epoch(epoch, list(scores[:epoch]))
     return learner.weights()

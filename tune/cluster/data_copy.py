@@ -22,7 +22,7 @@ def local_copy(
 
     Args:
         data: path of the data folder where the sweep was launched.
-        fingerprint: of the dataset.
+        fingerprint: of the dataset's content.
         names: paths in it of all files of the dataset, asked for only if they have to be fetched.
         read: content of one of them.
 
@@ -52,7 +52,7 @@ def _verified(folder: Path, fingerprint: str) -> VerifiedDataset | None:
         dataset = verify(read_train(folder), needs_pictures=False)
     except InputError:
         return None
-    return dataset if dataset.fingerprint == fingerprint else None
+    return dataset if dataset.content == fingerprint else None
 
 
 def _fetch(copy: Path, names: Sequence[str], read: Callable[[str], bytes]) -> None:

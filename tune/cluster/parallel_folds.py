@@ -131,8 +131,11 @@ class ParallelFolds:
 
     def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
         """The held-out rows of each fold."""
-        parts = self._all("predict", elements)
-        return {fold: np.concatenate([part[fold] for part in parts if fold in part]) for fold in self.leaders}
+        return self._joined("predict", elements)
+
+    def predict_outer(self, elements: tuple[int, ...]) -> dict[int, Array]:
+        """Predictions of each fold for the images of outer dates."""
+        return self._joined("predict_outer", elements)
 
     def keep(self) -> None:
         """Each worker keeps its own."""
@@ -174,6 +177,11 @@ class ParallelFolds:
         )
         options = {"num_cpus": bundle.get("CPU", 0), "num_gpus": bundle["GPU"], "scheduling_strategy": there}
         return ray.remote(FoldWorker).options(**options).remote()
+
+    def _joined(self, method: str, elements: tuple[int, ...]) -> dict[int, Array]:
+        """Rows of each fold, from all workers that train it."""
+        parts = self._all(method, elements)
+        return {fold: np.concatenate([part[fold] for part in parts if fold in part]) for fold in self.leaders}
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
         return self._wait([actor.call.remote(method, *arguments) for actor in self.actors])

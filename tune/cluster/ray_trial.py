@@ -17,10 +17,10 @@ from pasture.dataset import read_train
 from pasture.errors import ForageError, StorageError
 from pasture.files import Folder
 from pasture.run_folder import RunFolder
-from pasture.verification import VerifiedDataset, with_fingerprint
+from pasture.verification import VerifiedDataset, fingerprint_without, with_fingerprint
 from trainables.compute.precision import best_device
 from trainables.compute.ranks import ALONE, Rendezvous, join
-from trainables.features import embeddings as imported
+from trainables.features import embeddings
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import check_version
 from trainables.trial import artifacts
@@ -135,7 +135,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         return result_of(report, finished=last)
 
     def _open(self) -> None:
-        finished = artifacts.read_finished(self.run, self.job["trial"], self.recipe, self.job["fingerprint"])
+        fingerprint = fingerprint_without(self.job["fingerprint"], self.job.get("outer", ()))
+        finished = artifacts.read_finished(self.run, self.job["trial"], self.recipe, fingerprint)
         if finished is not None:
             self.curve, self.written = finished.metadata["curve"], True
         else:
@@ -182,8 +183,8 @@ def _shared(job: dict[str, Any]) -> Folder | None:
 def _fetched(job: dict[str, Any], recipe: Recipe) -> VerifiedDataset:
     """The labelled data, when this node has them and the imported banks."""
     for bank in recipe.banks:
-        imported.adopt(bank, RunFolder(job["run"]).banks)
-    return _dataset(job["data"], job["fingerprint"], job["node"])
+        embeddings.adopt(bank, RunFolder(job["run"]).banks)
+    return _dataset(job["data"], job["fingerprint"], job["node"]).hold_out(job.get("outer", ()))
 
 
 def result_of(report: Report, finished: bool) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from safetensors.torch import load
 
+from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset
 from trainables.recipe.recipe import Recipe
@@ -159,7 +160,8 @@ def _left(config: dict[str, Any]) -> tuple[Any, ...]:
     assert epochs is not None
     files = {name: load(weights.read(name)) for name in weights.names(".safetensors")}
     bits = {name: {part: t.numpy().tobytes() for part, t in content.items()} for name, content in files.items()}
-    return metadata, table.image_ids, table.predictions.tobytes(), epochs.tobytes(), bits
+    outer = OofTable.read(run.outer, f"{config['trial']}.parquet").predictions if config.get("outer") else np.empty(0)
+    return metadata, table.image_ids, table.predictions.tobytes(), outer.tobytes(), epochs.tobytes(), bits
 
 
 def _timeless(report: Any) -> dict[str, Any]:
@@ -183,15 +185,17 @@ def test_side_by_side_is_one_after_another_bit_for_bit(
     make_config: MakeConfig,
     frozen_recipe: Recipe,
     tuned_recipe: Recipe,
+    dataset: VerifiedDataset,
     kind: str,
 ) -> None:
     recipe = _recipe(kind, frozen_recipe, tuned_recipe)
-    actor = warm(make_config("apart", recipe, TWO))
+    outer = {"outer": (dataset.dates[0],)} if kind == "tuned" else {}
+    actor = warm(make_config("apart", recipe, TWO) | outer)
     told = _steps(actor)
     assert "error" not in told[-1]
-    alone = make_config("alone", recipe)
+    alone = make_config("alone", recipe) | outer
     assert [_timeless(r["report"]) for r in told] == [_timeless(r["report"]) for r in _alone(alone)]
-    assert _left(make_config("apart", recipe)) == _left(alone)
+    assert _left(make_config("apart", recipe) | outer) == _left(alone)
     if kind == "frozen":
         scores = [dict(r["report"])["epoch_score"] for r in told]
         assert int(np.argmax(scores)) < len(scores) - 1 < 11, "the best epoch is not the last, or the test shows little"

@@ -16,6 +16,7 @@ import ray
 import torch
 
 from pasture.errors import InputError
+from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset
 from trainables.recipe.recipe import Recipe
@@ -327,3 +328,18 @@ def test_another_recipe_under_the_same_name_is_trained(make_config: MakeConfig, 
     assert run.read_oof("t0").metadata["recipe"]["seed"] == 4
     recipe = Recipe.parse(json.loads(make_config(seed=4)["recipe"]))
     assert artifacts.read_finished(run, "t0", recipe, make_config()["fingerprint"]) is not None
+
+
+def test_outer_dates_are_held_out_and_predicted_and_a_finished_trial_is_recognised(
+    make_config: MakeConfig, run: RunFolder, dataset: VerifiedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config() | {"outer": (dataset.dates[0],)}
+    results = _to_the_end(RayTrial(config=config))
+    assert "error" not in results[-1]
+    outer = set(OofTable.read(run.outer, "t0.parquet").image_ids)
+    assert outer == {i for i, date in zip(dataset.ids, dataset.dates, strict=True) if date == dataset.dates[0]}
+    assert outer.isdisjoint(run.read_oof("t0").image_ids)
+    _no_training(monkeypatch)
+    assert _to_the_end(RayTrial(config=config))[-1]["finished"]
+    with pytest.raises(AssertionError, match="trained again"):  # other outer dates are another trial
+        RayTrial(config=make_config())._advance()
