@@ -86,7 +86,7 @@ def _finished(run: RunFolder, data: Path, kind: Sweep, seed: int, outer: tuple[s
     _delete_weights(run)
     records = outcome.ledger.records.values()
     seconds = {record.name: sum(report["seconds"] for report in record.curve) for record in records}
-    start = frozenset(record.name for record in records if getattr(record, "origin", "") == "start")
+    start = frozenset(record.name for record in records if record.origin == "start")
     return OuterRun(run, kind.name, seed, outer, seconds, start)
 
 
