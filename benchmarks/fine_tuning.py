@@ -16,10 +16,12 @@ import torch
 
 from benchmarks.table import Options, Row, main, photographs
 from benchmarks.timing import pairs, seconds
-from pasture.dataset import Dataset, read_train, verify_pictures
-from pasture.folds import held_out_rows, make_folds, training_rows
+from pasture.dataset import read_train
+from pasture.folds import held_out_rows, training_rows
+from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import load_recipe
 from trainables.compute.precision import autocast, best_device, gradient_scaler
+from trainables.features.context import TrialContext
 from trainables.images.image_cache import cached_views
 from trainables.network.model import Batch
 from trainables.network.tuning import set_tuning
@@ -27,6 +29,7 @@ from trainables.recipe.recipe import Recipe
 from trainables.training.losses import Truth, loss
 from trainables.training.nets import create_net, widths
 from trainables.training.optimizer import create_optimizer
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 RECIPE = {
@@ -46,11 +49,10 @@ def measure(options: Options) -> Iterator[Row]:
     recipe = load_recipe("frozen_mlp").with_overrides(RECIPE | (TINY if options.quick else {}))
     device = best_device()
     with photographs(options, images, width=400, height=200) as data:
-        dataset = read_train(data)
-        fingerprint = verify_pictures(dataset)
-        trial = Trial.here("fine-tuning", recipe, dataset, fingerprint, device)
+        dataset = verify(read_train(data))
+        trial = Trial("fine-tuning", recipe, dataset, SequentialFolds(recipe, TrialContext(dataset, device)))
         layouts = (torch.contiguous_format, torch.channels_last)
-        limits = [_limit(recipe, dataset, fingerprint, device, layout) for layout in layouts]
+        limits = [_limit(recipe, dataset, device, layout) for layout in layouts]
         fastest = min(limits, key=lambda limit: min(seconds(limit)[0] for _ in range(2)))
         told = pairs(lambda: _synchronised(trial.step, device), lambda: _synchronised(fastest, device), repeats)
     views = 2 * len(dataset)  # the halves of all photographs, trained on or held out
@@ -71,18 +73,18 @@ def _synchronised(do: Callable[[], object], device: torch.device) -> None:
 
 
 def _limit(
-    recipe: Recipe, dataset: Dataset, fingerprint: str, device: torch.device, layout: torch.memory_format
+    recipe: Recipe, dataset: VerifiedDataset, device: torch.device, layout: torch.memory_format
 ) -> Callable[[], None]:
     """An epoch's arithmetic on resident tensors."""
     v = recipe.validation
-    folds = make_folds(dataset, v.splitter, v.folds, v.seed)
+    folds = v.assign(dataset)
     rows, held = training_rows(folds, 0), held_out_rows(folds, 0)
     net = create_net(recipe, widths(recipe)).to(device).to(memory_format=layout)
     assert net.backbone is not None
     set_tuning(net.backbone, recipe.backbone, "full")
     optimizer = create_optimizer(recipe.optimizer, recipe.stages[0], net)
     scaler = gradient_scaler(device, recipe.optimizer.precision)
-    views = torch.from_numpy(np.array(cached_views(dataset, fingerprint, recipe.view))).to(device)
+    views = torch.from_numpy(np.array(cached_views(dataset, recipe.view))).to(device)
     grams = torch.tensor(dataset.targets, dtype=torch.float32, device=device)
     net.codec.fit(grams[rows])
     batches = [

@@ -18,13 +18,16 @@ import torch
 from benchmarks import plain_loop
 from benchmarks.table import Options, Row, main, photographs
 from benchmarks.timing import seconds
-from pasture.dataset import Dataset, read_train, verify_pictures
+from pasture.dataset import Dataset, read_train
 from pasture.run_folder import RunFolder
+from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import load_recipe
 from trainables.compute.precision import best_device
+from trainables.features.context import TrialContext
 from trainables.features.feature_bank import feature_bank
 from trainables.recipe.recipe import Recipe
 from trainables.trial import artifacts
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 SHARED_BY = (1, 64)
@@ -50,15 +53,14 @@ def measure(options: Options) -> Iterator[Row]:
         )
         images, size = 12, (128, 64)
     with photographs(options, images, width=size[0], height=size[1]) as data:
-        dataset = read_train(data)
-        fingerprint = verify_pictures(dataset)
+        dataset = verify(read_train(data))
         # First, and not on `best_device`, which lets the process keep memory that it frees: published code does not.
         plain = plain_loop.train(
             recipe, dataset, MEASURED_EPOCHS, torch.device("cuda" if torch.cuda.is_available() else "cpu")
         )
         device = best_device()
-        bank, _ = seconds(lambda: feature_bank(recipe, dataset, fingerprint, device))
-        trial, curves = _forage(recipe, dataset, fingerprint, 1 if options.quick else MEASURED_TRIALS)
+        bank, _ = seconds(lambda: feature_bank(recipe, TrialContext(dataset, device)))
+        trial, curves = _forage(recipe, dataset, 1 if options.quick else MEASURED_TRIALS)
     _check(plain.epochs, curves[:MEASURED_EPOCHS], dataset)
     theirs = recipe.epochs * plain.epoch_seconds + plain.tta_seconds
     for shared_by in SHARED_BY:
@@ -73,12 +75,14 @@ def measure(options: Options) -> Iterator[Row]:
         )
 
 
-def _forage(recipe: Recipe, dataset: Dataset, fingerprint: str, trials: int) -> tuple[float, np.ndarray]:
+def _forage(recipe: Recipe, dataset: VerifiedDataset, trials: int) -> tuple[float, np.ndarray]:
     """Mean seconds of whole trials, and OOF of every epoch of the first."""
 
     def run(number: int) -> np.ndarray:
         changed = recipe.with_overrides({"optimizer.head_lr": recipe.optimizer.head_lr * (1 + 0.1 * number)})
-        trial = Trial.here(f"t{number:04d}", changed, dataset, fingerprint, best_device())
+        trial = Trial(
+            f"t{number:04d}", changed, dataset, SequentialFolds(changed, TrialContext(dataset, best_device()))
+        )
         while not trial.done:
             trial.step()
         artifacts.write_finished(folder, trial)

@@ -27,10 +27,11 @@ from benchmarks.timing import seconds
 from ensemble.members.load import load_members
 from ensemble.weighting.greedy import Gram, greedy
 from ensemble.weighting.options import Options as SelectionOptions
-from pasture.dataset import Dataset, read_train, verify_pictures
+from pasture.dataset import Dataset, read_train
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS, Array
+from pasture.verification import verify
 from trainables.images.image_cache import cached_views
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.sections import View
@@ -86,10 +87,10 @@ def pictures(sizes: tuple[int, ...]) -> Iterator[Series]:
     checking, filling = [], []
     for size in sizes:
         with photographs(Options(), size, width=64, height=64) as data:
-            dataset = read_train(data)
-            taken, fingerprint = seconds(lambda dataset=dataset: verify_pictures(dataset))  # type: ignore[misc]
+            table = read_train(data)
+            taken, dataset = seconds(lambda table=table: verify(table))  # type: ignore[misc]
             checking.append(taken)
-            filling.append(seconds(lambda: cached_views(dataset, fingerprint, View(kind="whole", size=32)))[0])  # noqa: B023
+            filling.append(seconds(lambda: cached_views(dataset, View(kind="whole", size=32)))[0])  # noqa: B023
     yield Series("checking pictures", "pictures", sizes, tuple(checking))
     yield Series("filling the image cache", "pictures", sizes, tuple(filling))
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmarks.table import Options, Row, main, photographs
 from benchmarks.timing import pairs, seconds
-from pasture.dataset import read_train, verify_pictures
+from pasture.dataset import read_train
+from pasture.verification import verify
 from trainables.images.image_cache import cached_views
 from trainables.images.views import load_views
 from trainables.recipe.sections import View
@@ -25,19 +26,18 @@ def measure(options: Options) -> Iterator[Row]:
     images, repeats = (12, 1) if options.quick else (72, 15)
     view = View(kind="halves", size=32 if options.quick else 256)
     with photographs(options, images, **({"width": 128, "height": 64} if options.quick else {})) as data:
-        dataset = read_train(data)
-        fingerprint = verify_pictures(dataset)
+        dataset = verify(read_train(data))
         paths = dataset.paths
         order = np.random.default_rng(0).permutation(len(dataset))
         batches = np.array_split(order, -(-len(order) // BATCH))
         decoding, decoded = seconds(lambda: [np.stack([load_views(paths[row], view) for row in b]) for b in batches])
-        building, cache = seconds(lambda: cached_views(dataset, fingerprint, view))
+        building, cache = seconds(lambda: cached_views(dataset, view))
         resident = np.array(cache)
 
         def epoch(source: np.ndarray) -> Callable[[], list[np.ndarray]]:
             return lambda: [source[batch] for batch in batches]
 
-        told = pairs(epoch(cached_views(dataset, fingerprint, view)), epoch(resident), repeats)
+        told = pairs(epoch(cached_views(dataset, view)), epoch(resident), repeats)
     for ours, theirs in zip(told.our_result, decoded, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     rate = len(dataset) / told.our_seconds

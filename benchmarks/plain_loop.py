@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pasture.dataset import Dataset
-from pasture.folds import held_out_rows, make_folds, training_rows
+from pasture.folds import held_out_rows, training_rows
 from pasture.projection import project
 from pasture.targets import TARGETS, Array
 from trainables.features.feature_bank import copies, training_elements
@@ -87,7 +87,7 @@ class Loader:
 def train(recipe: Recipe, dataset: Dataset, epochs: int, device: torch.device) -> Outcome:
     """The first epochs of a recipe, on all folds. For recipes of a plain frozen head only (no mixup, EMA, stages)."""
     v = recipe.validation
-    folds = make_folds(dataset, v.splitter, v.folds, v.seed)
+    folds = v.assign(dataset)
     oof = np.empty((epochs, len(dataset), len(TARGETS)))
     epoch_seconds = tta_seconds = 0.0
     for fold in range(v.folds):

@@ -19,11 +19,14 @@ from benchmarks.timing import pairs
 from ensemble.blend.blend import Blend
 from ensemble.blend.build import build
 from ensemble.blend.predict import predict
-from pasture.dataset import Dataset, read_test, read_train, verify_pictures
+from pasture.dataset import read_test, read_train
 from pasture.run_folder import RunFolder
+from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import load_recipe
 from trainables.compute.precision import best_device
+from trainables.features.context import TrialContext
 from trainables.trial import artifacts
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 FOLDS = 5
@@ -47,7 +50,7 @@ def measure(options: Options) -> Iterator[Row]:
         backbones, changes["validation.folds"] = [{"name": "test_efficientnet", "weights": "none"}], 2
     with photographs(options, images, width=size[0], height=size[1]) as data, tempfile.TemporaryDirectory() as scratch:
         recipes = [changes | {"backbone": backbone, "augment.strength": "none"} for backbone in backbones]
-        blend = make_blend(read_train(data), recipes, Path(scratch))
+        blend = make_blend(verify(read_train(data)), recipes, Path(scratch))
         unseen = read_test(data)
         told = pairs(lambda: predict(blend, unseen), lambda: member_by_member.predict(blend, unseen), 1)
     difference = np.abs(told.our_result - told.their_result).max() / told.our_result.std()
@@ -64,14 +67,13 @@ def measure(options: Options) -> Iterator[Row]:
     )
 
 
-def make_blend(dataset: Dataset, recipes: list[dict[str, object]], scratch: Path) -> Blend:
+def make_blend(dataset: VerifiedDataset, recipes: list[dict[str, object]], scratch: Path) -> Blend:
     """A blend of all recipes, trained briefly, with equal weights: what is chosen is not what is measured here."""
-    fingerprint = verify_pictures(dataset)
     run = RunFolder(scratch / "run")
     run.write_truth(dataset)
     for number, changes in enumerate(recipes):
         recipe = load_recipe("frozen_mlp").with_overrides(changes)
-        trial = Trial.here(f"t{number:04d}", recipe, dataset, fingerprint, best_device())
+        trial = Trial(f"t{number:04d}", recipe, dataset, SequentialFolds(recipe, TrialContext(dataset, best_device())))
         while not trial.done:
             trial.step()
         artifacts.write_finished(run, trial)

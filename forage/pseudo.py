@@ -6,14 +6,17 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.predict import predict
-from pasture.dataset import PSEUDO_WEIGHT, Dataset, read_test, read_train, verify_pictures
+from pasture.atomic import atomic_folder
+from pasture.dataset import PSEUDO_WEIGHT, Dataset, read_test, read_train
 from pasture.errors import InputError
+from pasture.sample_ids import join_sample_ids
 from pasture.targets import TARGETS, Array
-from pasture.whole_folder import complete_or_absent
+from pasture.verification import verify
 
 LEAK = (
     "pseudo-labels carry what the blend's models learned from the labels of all folds: every OOF score of models that "
@@ -52,9 +55,9 @@ def write_pseudo(blend: Blend, data: Path, out: Path, weight: float) -> int:
     for name, source in [*_places(train), *_places(test), *zip(joined, test.paths, strict=True)]:
         if pictures.setdefault(name, source) != source:
             raise InputError(f"{data}: {pictures[name]} and {source} would both become {name}; rename one")
-    verify_pictures(train)
-    verify_pictures(test)
-    with complete_or_absent(out) as folder:
+    verify(train)
+    verify(test)
+    with atomic_folder(out) as folder:
         labelled = pd.read_csv(data / "train.csv", dtype=str, keep_default_na=False)
         pseudo = _rows(test.ids, joined, predict(blend, test), weight)
         pd.concat([labelled, pseudo]).to_csv(folder / "train.csv", index=False, lineterminator="\n")
@@ -75,14 +78,12 @@ def _rows(ids: list[str], paths: list[str], grams: Array, weight: float) -> pd.D
     """Five rows an image, without metadata: nobody has measured any."""
     return pd.DataFrame(
         {
-            "sample_id": f"{image}__{target}",
-            "image_path": path,
-            "target_name": target,
-            "target": value,
+            "sample_id": join_sample_ids(ids),
+            "image_path": np.repeat(paths, len(TARGETS)),
+            "target_name": [*TARGETS] * len(ids),
+            "target": grams.ravel(),
             PSEUDO_WEIGHT: weight,
         }
-        for image, path, values in zip(ids, paths, grams.tolist(), strict=True)
-        for target, value in zip(TARGETS, values, strict=True)
     )
 
 

@@ -1,36 +1,39 @@
-"""Reading a data folder in the competition's layout: one row an image, checked before anything is trained."""
+"""The photographs of a data folder in the competition's layout: one row an image, checked before training."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
+from pasture.data_table import check_rows, data_root, one_row_per_image, read_csv
 from pasture.errors import InputError
+from pasture.findings import Findings
 from pasture.metric import baseline_r2
 from pasture.targets import TARGETS, Array, balance_gap
 
-BALANCE_TOLERANCE_G = 0.01
+BALANCE_TOLERANCE_G: Final = 0.01
+MAX_TARGET_G: Final = 10_000.0
+"""Largest dry weight that is believed, in grams: 10 kg from a quadrat of 70 cm x 30 cm would be 476 t a hectare."""
 
-_METADATA = {
+_METADATA: Final = {
     "Sampling_Date": "date",
     "State": "state",
     "Species": "species",
     "Pre_GSHH_NDVI": "ndvi",
     "Height_Ave_cm": "height_cm",
 }
-PSEUDO_WEIGHT = "Pseudo_Weight"
+PSEUDO_WEIGHT: Final = "Pseudo_Weight"
 """Optional column of train.csv: how much a pseudo-label counts, a number in (0, 1]; empty in measured rows."""
 
-_TRAIN_COLUMNS = ("sample_id", "image_path", *_METADATA, "target_name", "target")
-_TEST_COLUMNS = ("sample_id", "image_path", "target_name")
+TRAIN_COLUMNS: Final = ("sample_id", "image_path", *_METADATA, "target_name", "target")
+TEST_COLUMNS: Final = ("sample_id", "image_path", "target_name")
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,12 @@ class Dataset:
         images: index `image_id`; `image_path`, relative to `root`; for labelled data also date, state, species,
             ndvi, height_cm and the five target columns in grams. Where targets are pseudo-labels, `pseudo_weight` is a
             number in (0, 1], and the metadata may be missing; NaN or no such column where they were measured.
+        outer_dates: dates whose images are held out of everything: see `hold_out`.
     """
 
     root: Path
     images: pd.DataFrame
+    outer_dates: frozenset[str] = field(default=frozenset(), kw_only=True)
 
     @property
     def ids(self) -> list[str]:
@@ -69,8 +74,20 @@ class Dataset:
 
     @property
     def measured(self) -> np.ndarray:
-        """(n,) False for an image whose targets are pseudo-labels: it may be trained on, never judged on."""
+        """(n,) False for an image with pseudo-labels: models are trained on it and never scored on it."""
         return np.asarray(self._pseudo_weight.isna())
+
+    @property
+    def outer(self) -> np.ndarray:
+        """(n,) True for an image of an outer date: models are neither trained nor scored on it."""
+        if not self.outer_dates:
+            return np.zeros(len(self), dtype=bool)
+        return np.isin(self.dates, sorted(self.outer_dates))
+
+    @property
+    def scored(self) -> np.ndarray:
+        """(n,) True for an image that scores are computed on: measured, and not of an outer date."""
+        return np.asarray(self.measured & ~self.outer)
 
     @property
     def pseudo_weights(self) -> Array:
@@ -84,53 +101,43 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def hold_out(self, dates: Collection[str]) -> Self:
+        """The same images with some dates held out of everything: training, folds, OOF and every score.
+
+        Outer cross-validation scores a whole search on these dates afterwards.
+
+        Args:
+            dates: such as 2015-09-04. They replace those held out before.
+
+        Raises:
+            InputError: the data have no such date, or no measured image of any other date.
+        """
+        if absent := sorted(set(dates) - (set(self.dates) - {""})):
+            raise InputError(f"{self.root}: no image of the outer date {absent[0]!r}; expected dates as in 2015-09-04")
+        result = replace(self, outer_dates=frozenset(dates))
+        if not result.scored.any():
+            raise InputError(f"{self.root}: the outer dates leave no measured image to train on; hold out fewer dates")
+        return result
+
     def baseline(self) -> float:
-        """Score of predicting each target's mean on the measured images."""
-        return baseline_r2(self.targets[self.measured])
+        """Score of predicting each target's mean on the images that are scored."""
+        return baseline_r2(self.targets[self.scored])
 
 
 def read_train(root: str | os.PathLike[str], name: str = "train.csv") -> Dataset:
-    """Read and check `train.csv` of a data folder. Pictures are not opened: see `verify_pictures`.
+    """Read and check `train.csv` of a data folder. Pictures are not opened: see `pasture.verification.verify`.
 
     Rows are joined by image id, never by their order. A row that breaks the mass balance by more than
     0.01 g is reported as a warning. With a column `Pseudo_Weight`, rows that have one are pseudo-labelled.
 
     Raises:
-        InputError: naming file, row and reason.
+        InputError: naming file, row and reason; a `DataError` with all findings where rows are wrong.
+        StorageError: the disk fails.
     """
-    root, table = _read_csv(root, name, _TRAIN_COLUMNS)
-    source = root / name
-    if PSEUDO_WEIGHT not in table.columns:
-        table[PSEUDO_WEIGHT] = ""
-    pseudo = table[PSEUDO_WEIGHT] != ""
-    values = pd.to_numeric(table["target"], errors="coerce").astype(float)
-    _refuse(source, table, ~values.map(np.isfinite), "target {target!r} is not a finite number of grams")
-    _refuse(source, table, values < 0, "target {target!r} is negative; a dry weight is at least 0 g")
-    # Without a year pandas would fill in today's: "10:00" is no date.
-    dated = table["Sampling_Date"].where(table["Sampling_Date"].str.contains(r"\d{4}"))
-    dates = pd.to_datetime(dated, errors="coerce", format="mixed")
-    undated = dates.isna() & ~(pseudo & (table["Sampling_Date"] == ""))
-    _refuse(source, table, undated, "Sampling_Date {Sampling_Date!r} is not a date such as 2015/9/4")
-    table = table.assign(target=values, Sampling_Date=dates)
-    for column in ("Pre_GSHH_NDVI", "Height_Ave_cm", PSEUDO_WEIGHT):
-        numbers = pd.to_numeric(table[column], errors="coerce").astype(float)
-        _refuse(source, table, numbers.isna() & (table[column] != ""), f"{column} {{{column}!r}} is not a number")
-        table[column] = numbers
-    outside = ~table[PSEUDO_WEIGHT].between(0, 1, inclusive="right")
-    _refuse(source, table, pseudo & outside, f"{PSEUDO_WEIGHT} {{{PSEUDO_WEIGHT}}} is not in (0, 1]")
-    if pseudo.all():
-        raise InputError(f"{source}: every image is pseudo-labelled; measured ones are needed to judge models on")
-
-    columns = _METADATA | {PSEUDO_WEIGHT: "pseudo_weight"}
-    images = _one_row_an_image(source, table, [*columns]).rename(columns=columns)
-    targets = table.pivot(index="image_id", columns="target_name", values="target")
-    missing = targets.reindex(columns=list(TARGETS)).isna().to_numpy()
-    if missing.any():
-        row, column = np.argwhere(missing)[0]
-        image, target = targets.index[row], TARGETS[column]
-        raise InputError(f"{source}: image {image} has no row for {target}; every image needs all five targets")
-    dataset = Dataset(root, images.join(targets[list(TARGETS)]))
-    _warn_unbalanced(source, dataset)
+    root, findings = data_root(root, name), Findings()
+    dataset = parse_train(root, name, read_csv(root / name, TRAIN_COLUMNS), findings)
+    findings.raise_if_any()
+    warn_unbalanced(root / name, dataset)
     return dataset
 
 
@@ -138,113 +145,49 @@ def read_test(root: str | os.PathLike[str]) -> Dataset:
     """Read and check `test.csv` of a data folder: image ids and paths, no labels.
 
     Raises:
-        InputError: naming file, row and reason.
+        InputError: naming file, row and reason; a `DataError` with all findings where rows are wrong.
+        StorageError: the disk fails.
     """
-    root, table = _read_csv(root, "test.csv", _TEST_COLUMNS)
-    return Dataset(root, _one_row_an_image(root / "test.csv", table, []))
+    root, findings = data_root(root, "test.csv"), Findings()
+    dataset = parse_test(root, read_csv(root / "test.csv", TEST_COLUMNS), findings)
+    findings.raise_if_any()
+    return dataset
 
 
-def verify_pictures(dataset: Dataset, needed: bool = True) -> str:
-    """Decode every photograph and return the dataset's fingerprint.
-
-    The fingerprint is a SHA-256 over ids, targets (where there are any), the bytes of every picture and the weights of
-    pseudo-labels (where there are any), in order of image id; every OOF file and every blend carries it.
-
-    Args:
-        dataset: the photographs.
-        needed: False where features were made elsewhere: then no picture has to be there, and where none is the
-            fingerprint goes without them.
-
-    Raises:
-        InputError: a picture is missing, truncated or no picture, naming it.
-    """
-    order = np.argsort(dataset.images.index.to_numpy(dtype=str))
-    paths = dataset.paths
-    if needed or any(path.exists() for path in paths):
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            digests = list(pool.map(_picture_digest, [paths[i] for i in order]))
-    else:
-        digests = [b""] * len(paths)
-    total = hashlib.sha256()
-    ids = dataset.ids
-    targets = dataset.targets.astype("<f8") if set(TARGETS) <= set(dataset.images.columns) else None
-    for i, digest in zip(order, digests, strict=True):
-        total.update(ids[i].encode() + digest)
-        if targets is not None:
-            total.update(targets[i].tobytes())
-    if not dataset.measured.all():
-        weights = np.where(dataset.measured, 0.0, dataset.pseudo_weights)
-        total.update(weights[order].astype("<f8").tobytes())
-    return total.hexdigest()
-
-
-def _picture_digest(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        with Image.open(path) as picture:
-            picture.load()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such picture; image_path is relative to the data folder") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable picture ({error}); replace the file or drop its rows") from None
-    return hashlib.sha256(content).digest()
-
-
-def _read_csv(root: str | os.PathLike[str], name: str, columns: tuple[str, ...]) -> tuple[Path, pd.DataFrame]:
-    root = Path(root).expanduser().absolute()
+def parse_train(root: Path, name: str, table: pd.DataFrame, findings: Findings) -> Dataset:
+    """Dataset of the rows of train.csv; what is wrong with them is added to `findings`."""
     source = root / name
-    if not root.is_dir():
-        raise InputError(f"{root}: no such data folder; expected one with {name} and pictures")
-    if not source.is_file():
-        raise InputError(f"{source}: no such file; a data folder in the competition's layout has one")
-    try:
-        table = pd.read_csv(source, dtype=str, keep_default_na=False, skip_blank_lines=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: not a CSV file ({error})") from None
-    if absent := [c for c in columns if c not in table.columns]:
-        raise InputError(f"{source}: column(s) {', '.join(absent)} missing; found {', '.join(map(str, table.columns))}")
-    table.index = pd.RangeIndex(2, len(table) + 2)  # as an editor numbers the lines of the file
-    table = table[(table != "").any(axis=1)]
+    if PSEUDO_WEIGHT not in table.columns:
+        table = table.assign(**{PSEUDO_WEIGHT: ""})
+    table = check_rows(source, table, findings)
     if table.empty:
-        raise InputError(f"{source}: no rows; expected five for each image")
-    parts = table["sample_id"].str.rsplit("__", n=1, expand=True).reindex(columns=[0, 1])
-    table = table.assign(image_id=parts[0])
-    nameless = parts[1].isna() | (parts[0] == "")
-    _refuse(source, table, nameless, "sample_id {sample_id!r} is not <image id>__<target name>")
-    _refuse(source, table, parts[1] != table["target_name"], "sample_id {sample_id!r} does not end in its target_name")
-    unknown = ~table["target_name"].isin(TARGETS)
-    _refuse(source, table, unknown, f"unknown target {{target_name!r}}; expected one of {', '.join(TARGETS)}")
-    _refuse(source, table, table["sample_id"].duplicated(), "sample_id {sample_id!r} appears twice")
-    outside = ~table["image_path"].map(_stays_inside)
-    _refuse(source, table, outside, "image_path {image_path!r} leaves the data folder; give a path inside it")
-    return root, table
+        return Dataset(root, pd.DataFrame(columns=["image_path"]))
+    table, unclear = _numbers(source, table, findings)
+    columns = _METADATA | {PSEUDO_WEIGHT: "pseudo_weight"}
+    # Images with a value that could not be read are left out of the comparison: that value is reported already.
+    images = one_row_per_image(source, table[~table["image_id"].isin(unclear)], [*columns], findings)
+    images = images.rename(columns=columns)
+    targets = table.pivot(index="image_id", columns="target_name", values="target").reindex(columns=list(TARGETS))
+    present = table.pivot(index="image_id", columns="target_name", values="sample_id").reindex(columns=list(TARGETS))
+    for image_id, row in present[present.isna().any(axis=1)].iterrows():
+        absent = row.index[row.isna()]
+        findings.add(
+            f"{source}: image {image_id} has no row for {', '.join(absent)}; every image needs all five targets"
+        )
+    dataset = Dataset(root, images.join(targets))
+    if not findings.lines:
+        _check_measured(source, dataset, findings)
+    return dataset
 
 
-def _stays_inside(path: str) -> bool:
-    pure = PurePosixPath(path.replace("\\", "/"))
-    return bool(pure.parts) and not pure.is_absolute() and ".." not in pure.parts and ":" not in pure.parts[0]
+def parse_test(root: Path, table: pd.DataFrame, findings: Findings) -> Dataset:
+    """Dataset of the rows of test.csv; what is wrong with them is added to `findings`."""
+    source = root / "test.csv"
+    return Dataset(root, one_row_per_image(source, check_rows(source, table, findings), [], findings))
 
 
-def _one_row_an_image(source: Path, table: pd.DataFrame, metadata: list[str]) -> pd.DataFrame:
-    # Sorted by id: the order of the file must not decide which images a seed puts into which fold.
-    columns = ["image_path", *metadata]
-    images = table.drop_duplicates("image_id").set_index("image_id")[columns].sort_index()
-    for column in columns:
-        first = table["image_id"].map(images[column])
-        differs = (table[column] != first) & ~(table[column].isna() & first.isna())
-        _refuse(source, table, differs, f"{column} differs from that of the other rows of image {{image_id}}")
-    return images
-
-
-def _refuse(source: Path, table: pd.DataFrame, bad: pd.Series, reason: str) -> None:
-    """Raise for the first bad row, named by its line."""
-    if bad.any():
-        position = int(np.flatnonzero(bad)[0])
-        row = {str(column): value for column, value in table.iloc[position].items()}
-        raise InputError(f"{source}, line {table.index[position]}: {reason.format(**row)}")
-
-
-def _warn_unbalanced(source: Path, dataset: Dataset) -> None:
+def warn_unbalanced(source: Path, dataset: Dataset) -> None:
+    """Warn about images whose targets break the mass balance."""
     gap = balance_gap(dataset.targets)
     off = np.flatnonzero(gap > BALANCE_TOLERANCE_G)
     if len(off):
@@ -253,4 +196,51 @@ def _warn_unbalanced(source: Path, dataset: Dataset) -> None:
             f"{source}: {len(off)} image(s) break the mass balance by more than {BALANCE_TOLERANCE_G} g "
             f"(worst: {worst}, by {gap.max():.2f} g); they are kept as they are",
             stacklevel=3,
+        )
+
+
+def _numbers(source: Path, table: pd.DataFrame, findings: Findings) -> tuple[pd.DataFrame, set[str]]:
+    """The rows of train.csv with numbers and dates for text; ids of the images with values that are neither."""
+    unclear: set[str] = set()
+
+    def refuse(bad: pd.Series, message: str) -> None:
+        findings.add_rows(source, table, bad, message)
+        unclear.update(table.loc[bad, "image_id"])
+
+    pseudo = table[PSEUDO_WEIGHT] != ""
+    values = pd.to_numeric(table["target"], errors="coerce").astype(float)
+    refuse(~values.map(np.isfinite), "target {target!r} is not a finite number of grams")
+    refuse(values < 0, "target {target!r} is negative; a dry weight is at least 0 g")
+    refuse(
+        values.between(MAX_TARGET_G, np.inf, inclusive="neither"),
+        f"target {{target!r}} is above {MAX_TARGET_G:.0f} g; expected the grams from one quadrat",
+    )
+    # Without a year pandas would fill in today's: "10:00" is no date.
+    dated = table["Sampling_Date"].where(table["Sampling_Date"].str.contains(r"\d{4}"))
+    dates = pd.to_datetime(dated, errors="coerce", format="mixed")
+    undated = dates.isna() & ~(pseudo & (table["Sampling_Date"] == ""))
+    refuse(undated, "Sampling_Date {Sampling_Date!r} is not a date such as 2015/9/4")
+    parsed = table.assign(target=values, Sampling_Date=dates)
+    for column, low, high, allowed in (
+        ("Pre_GSHH_NDVI", -1.0, 1.0, "in [-1, 1]"),
+        ("Height_Ave_cm", 0.0, np.inf, "at least 0 cm"),
+        (PSEUDO_WEIGHT, np.nextafter(0.0, 1.0), 1.0, "in (0, 1]"),
+    ):
+        numbers = pd.to_numeric(table[column], errors="coerce").astype(float)
+        given = table[column] != ""
+        refuse(given & ~numbers.map(np.isfinite), f"{column} {{{column}!r}} is not a finite number")
+        outside = given & numbers.map(np.isfinite) & ~numbers.between(low, high)
+        refuse(outside, f"{column} {{{column}!r}} is not {allowed}")
+        parsed[column] = numbers
+    return parsed, unclear
+
+
+def _check_measured(source: Path, dataset: Dataset, findings: Findings) -> None:
+    measured = dataset.targets[dataset.measured]
+    if not len(measured):
+        findings.add(f"{source}: every image is pseudo-labelled; measured ones are needed to score models on")
+    elif (measured == measured[0]).all():
+        findings.add(
+            f"{source}: all {len(measured)} measured image(s) have the same five targets, so that R2 is not defined; "
+            "expected images with different weights"
         )

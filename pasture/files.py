@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.fs as pafs
 
-from pasture.errors import InputError, StorageError
+from pasture.atomic import atomic_file
+from pasture.errors import InputError, StorageError, read_error, reason
 
 
 class Folder:
@@ -46,7 +46,7 @@ class Folder:
             filesystem, path = pafs.FileSystem.from_uri(text)
         except (ValueError, OSError) as error:
             raise InputError(
-                f"cannot open {text!r}: {_reason(error)}; give a local path or a URI (s3://bucket/runs)"
+                f"cannot open {text!r}: {reason(error)}; give a local path or a URI (s3://bucket/runs)"
             ) from None
         return cls(filesystem, path, text.partition("?")[2])
 
@@ -76,20 +76,20 @@ class Folder:
     def exists(self, name: str = "") -> bool:
         """Whether the folder, or a file in it, exists."""
         target = self / name if name else self
-        with _reached(target):
+        with _reachable(target):
             return bool(self.filesystem.get_file_info(target.path).type != pafs.FileType.NotFound)
 
     def names(self, suffix: str = "") -> list[str]:
         """Sorted names of the files directly in this folder that end in `suffix`; empty if there is no folder."""
         selector = pafs.FileSelector(self.path, allow_not_found=True)
-        with _reached(self):
+        with _reachable(self):
             infos = self.filesystem.get_file_info(selector)
         return sorted(i.base_name for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix))
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file in this folder and below, by its path from here."""
         selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=True)
-        with _reached(self):
+        with _reachable(self):
             infos = self.filesystem.get_file_info(selector)
         return {i.path[len(self.path) + 1 :]: int(i.size) for i in infos if i.type == pafs.FileType.File}
 
@@ -97,13 +97,14 @@ class Folder:
         """Content of a file.
 
         Raises:
-            InputError: the file does not exist or cannot be read.
+            InputError: the file does not exist, is a folder or may not be read.
+            StorageError: the disk or the store fails.
         """
         try:
             with self.filesystem.open_input_stream(self.file(name)) as stream:
                 return bytes(stream.read())
         except OSError as error:
-            raise InputError(f"cannot read {self / name}: {_reason(error)}") from None
+            raise read_error(self / name, error) from None
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file atomically, making folders as needed.
@@ -115,49 +116,32 @@ class Folder:
         try:
             self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
             if self.is_local:
-                _replace_local(Path(target), content)
+                with atomic_file(Path(target)) as temporary:
+                    temporary.write_bytes(content)
             else:
                 with self.filesystem.open_output_stream(target) as stream:
                     stream.write(content)
         except OSError as error:
             raise StorageError(
-                f"cannot write {self / name}: {_reason(error)}; make space or choose another folder"
+                f"cannot write {self / name}: {reason(error)}; make space or choose another folder"
             ) from None
 
     def clear(self) -> None:
         """Delete the folder and all that is in it; no error if it is not there."""
         if self.exists():
-            with _reached(self):
+            with _reachable(self):
                 self.filesystem.delete_dir(self.path)
 
     def delete(self, name: str) -> None:
         """Delete a file; no error if it is not there."""
         if self.exists(name):
-            with _reached(self / name):
+            with _reachable(self / name):
                 self.filesystem.delete_file(self.file(name))
 
 
-def _replace_local(target: Path, content: bytes) -> None:
-    # The leading dot keeps a half-written file out of every listing by suffix and prefix.
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 @contextmanager
-def _reached(target: Folder) -> Iterator[None]:
+def _reachable(target: Folder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot reach {target}: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]
+        raise StorageError(f"cannot reach {target}: {reason(error)}") from None

@@ -1,4 +1,4 @@
-"""Nearest point that a paddock can have: mass in balance and no weight below zero."""
+"""Nearest predictions that are possible: masses in balance and no weight below zero."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def project(predictions: ArrayLike) -> Array:
 
     where x = (green, dead, clover), A is `BALANCE` and w the competition weights. With three unknowns the
     optimum lies in one of the eight faces of the non-negative orthant: each face is a small linear system, solved in
-    closed form, and the face whose solution is feasible and satisfies the optimality (KKT) conditions is the answer.
+    closed form. The answer is the face whose solution satisfies the optimality (KKT) conditions: x >= 0 on the face,
+    gradient >= 0 off it. In floating point it is the face that violates them least.
 
     Args:
         predictions: (..., 5) in grams, in the order of `TARGETS`.
@@ -41,13 +42,15 @@ def project(predictions: ArrayLike) -> Array:
     linear = (rows * WEIGHTS) @ BALANCE  # (n, 3): the gradient at x is hessian @ x - linear
 
     best = np.zeros((len(rows), 3))
-    best_cost = np.full(len(rows), np.inf)
+    least = np.full(len(rows), np.inf)
     for face in product((False, True), repeat=3):
         free = np.flatnonzero(face)
         x = np.zeros_like(best)
         if len(free):
             x[:, free] = np.linalg.solve(hessian[np.ix_(free, free)], linear[:, free].T).T
-        cost = 0.5 * np.einsum("ni,ij,nj->n", x, hessian, x) - np.einsum("ni,ni->n", linear, x)
-        better = (x >= 0).all(axis=1) & (cost < best_cost)
-        best[better], best_cost[better] = x[better], cost[better]
+        # Not the lowest cost: near a face, costs differ by less than rounding long before the points do.
+        gradient = x @ hessian - linear
+        violation = np.where(face, -x, -gradient).max(axis=1).clip(0)
+        better = violation < least
+        best[better], least[better] = x[better].clip(0), violation[better]
     return from_components(best).reshape(y.shape)

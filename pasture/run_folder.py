@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 
+from pasture.checksum import add_checksum, remove_checksum
 from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.oof import OofTable
 from pasture.parquet import read_parquet, write_parquet
-from pasture.seal import seal, unseal
 from pasture.targets import TARGETS
 
 
@@ -28,6 +28,7 @@ class RunFolder:
     trials/<trial>.json                 what each trial was and how far it came: the state that `resume` reads
     trials.parquet                      the same as one table
     oof/<trial>.parquet                 OOF of the trial's epoch, all D4 elements
+    outer/<trial>.parquet               predictions for the images of outer dates, where a sweep holds dates out
     epochs/<trial>.npz                  OOF of every epoch, not augmented, for the nested estimate
     weights/<trial>/fold<k>.safetensors what differs from the pretrained backbone
     checkpoints/<trial>.pt              a trial under way
@@ -57,6 +58,11 @@ class RunFolder:
     def oof(self) -> Folder:
         """Folder of the OOF tables."""
         return self.folder / "oof"
+
+    @property
+    def outer(self) -> Folder:
+        """Folder of the predictions for outer dates."""
+        return self.folder / "outer"
 
     @property
     def epochs(self) -> Folder:
@@ -106,7 +112,7 @@ class RunFolder:
         if not self.folder.exists("sweep.yaml"):
             raise InputError(f"{self}: not a run directory (no sweep.yaml); give a folder that `forage sweep` wrote")
         try:
-            content = yaml.safe_load(unseal(self.folder.read("sweep.yaml")))
+            content = yaml.safe_load(remove_checksum(self.folder.read("sweep.yaml")))
         except (ValueError, yaml.YAMLError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
@@ -118,13 +124,15 @@ class RunFolder:
 
     def write_sweep(self, content: dict[str, Any]) -> None:
         """Write sweep.yaml."""
-        self.folder.write("sweep.yaml", seal(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()))
+        self.folder.write(
+            "sweep.yaml", add_checksum(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+        )
 
     def write_truth(self, dataset: Dataset) -> None:
-        """Write truth.parquet from the measured images."""
+        """Write truth.parquet from the images that are scored."""
         table = pd.DataFrame({"image_id": dataset.ids, "date": dataset.dates})
         table[list(TARGETS)] = dataset.targets
-        table = table[dataset.measured]
+        table = table[dataset.scored]
         write_parquet(self.folder, "truth.parquet", pa.Table.from_pandas(table, preserve_index=False))
 
     def read_truth(self) -> pd.DataFrame:

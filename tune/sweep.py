@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import ray.tune
 
-from pasture.dataset import read_train, verify_pictures
+from pasture.dataset import read_train
 from pasture.errors import InputError, JobError, StorageError
-from pasture.folds import make_folds
 from pasture.run_folder import RunFolder
+from pasture.verification import verify
 from search_spaces.space import Space
-from trainables.features import embeddings as imported
+from trainables.features import embeddings
+from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import versions
 from trainables.trial.preflight import check_recipe
 from tune.bookkeeper import Bookkeeper
@@ -27,6 +30,7 @@ from tune.cluster.data_server import serve_data
 from tune.cluster.placement import Placement
 from tune.cluster.ray_health import watch_ray
 from tune.cluster.ray_trial import RayTrial
+from tune.cluster.trial_job import TrialJob
 from tune.cluster.trial_timeout import TrialTimeout
 from tune.records.ledger import Ledger, Record
 from tune.records.lock import Hold, exclusive_lock
@@ -34,9 +38,10 @@ from tune.records.plan import Limits, Plan, Search
 from tune.records.progress import Progress
 from tune.records.retention import Retention
 from tune.records.stop import Stop, StopReason, reaches
-from tune.search.asha import AshaScheduler
+from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.promotion import Promotion
-from tune.search.proposer import Proposer
+from tune.search.pruners import make_pruner
+from tune.search.scheduler import PruningScheduler
 
 
 @dataclass(frozen=True)
@@ -78,20 +83,19 @@ def launch(
     if run.folder.is_local and any(_foreign(Path(run.folder.path))):
         raise InputError(f"{run}: the folder is not empty and not a run directory; choose another --name")
     _check_writable(run)
-    dataset = read_train(data)
+    table = read_train(data).hold_out(limits.outer)
     for recipe in space.variants("validation"):
-        v = recipe.validation
-        make_folds(dataset, v.splitter, v.folds, v.seed)
-    fingerprint = verify_pictures(dataset, _needs_pictures(space))
+        recipe.validation.assign(table)
+    dataset = verify(table, _needs_pictures(space))
     for recipe in space.variants("backbone", "view"):
         check_recipe(recipe, dataset.ids)
     plan = Plan(
-        **asdict(limits),
+        **limits.model_dump(),
         data=str(dataset.root),
         space=space.to_dict(),
         search=search,
         seed=seed,
-        fingerprint=fingerprint,
+        fingerprint=dataset.content,
         versions=versions(),
     )
     with _silence(), connect(address, ship_code):
@@ -99,9 +103,9 @@ def launch(
         with exclusive_lock(run) as hold:
             run.write_truth(dataset)
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
-                imported.publish(bank, run.banks)
-            run.write_sweep(asdict(plan))
-            with serve_data(dataset, fingerprint, address) as node:
+                embeddings.publish(bank, run.banks)
+            plan.write(run)
+            with serve_data(dataset, address) as node:
                 return _run(plan, run, Ledger(run), placement, hold, node)
 
 
@@ -122,21 +126,21 @@ def resume(
         JobError: Ray or the disk fails.
     """
     before = Plan.read(run)
-    plan = replace(before, **(changes or {}))
+    plan = before.changed(changes or {})
     with exclusive_lock(run) as hold:
         ledger = Ledger(run)
         if (over := len(ledger.ended()) >= plan.trials) or reaches(ledger.best(), plan.until_score):
             _keep(plan, before, run)
             ledger.write_table()
             return Outcome(run, ledger, None if over else "score")
-        dataset = read_train(plan.data)
-        if verify_pictures(dataset, _needs_pictures(Space.parse(plan.space))) != plan.fingerprint:
+        dataset = verify(read_train(plan.data).hold_out(plan.outer), _needs_pictures(Space.parse(plan.space)))
+        if dataset.content != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
-        plan = replace(plan, data=str(dataset.root))
+        plan = plan.changed({"data": str(dataset.root)})
         with _silence(), connect(address, ship_code):
             placement = Placement(Space.parse(plan.space), plan)
             _keep(plan, before, run)
-            with serve_data(dataset, plan.fingerprint, address) as node:
+            with serve_data(dataset, address) as node:
                 return _run(plan, run, ledger, placement, hold, node)
 
 
@@ -151,28 +155,42 @@ def collect(run: RunFolder, keep: int | None = None) -> int:
         InputError: no run directory, or a driver is at work in it.
     """
     plan = Plan.read(run)
-    plan = plan if keep is None else replace(plan, keep=keep)
+    plan = plan if keep is None else plan.changed({"keep": keep})
     with exclusive_lock(run):
         return Retention(run, Ledger(run), plan.keep).collect()
 
 
 def _keep(plan: Plan, before: Plan, run: RunFolder) -> None:
     if plan != before:
-        run.write_sweep(asdict(plan))
+        plan.write(run)
 
 
 def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold: Hold, node: str | None) -> Outcome:
     space = Space.parse(plan.space)
     retention = Retention(run, ledger, plan.keep)
     promotion = Promotion(ledger, retention, plan.trials, plan.promote, space.epochs)
-    job = {
-        "run": str(run.folder),
-        "data": plan.data,
-        "fingerprint": plan.fingerprint,
-        "forage": versions()["forage"],
-        "node": node,
-        "cut": promotion.cut,
-    }
+    pruner = partial(
+        make_pruner, plan.pruner, space.epochs, grace=plan.grace, reduction=plan.reduction, promote=plan.promote
+    )
+
+    def configure(record: Record) -> dict[str, Any]:
+        job = TrialJob(
+            run=str(run.folder),
+            data=plan.data,
+            fingerprint=plan.fingerprint,
+            forage=versions()["forage"],
+            trial=record.name,
+            recipe=json.dumps(record.recipe),
+            reported=len(record.curve),
+            node=node,
+            cut=promotion.cut,
+            rungs=pruner().rungs,
+            origin=record.origin,
+            outer=plan.outer,
+            **placement.request(Recipe.parse(record.recipe))._asdict(),
+        )
+        return job.to_config()
+
     with (
         Progress(ledger, plan.trials, space.epochs, run.name) as progress,
         Stop(plan.hours, plan.until_score, hold) as stop,
@@ -192,9 +210,18 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
                 break
             if promoted:
                 progress.say(f"the first stage is over; these go on to the end: {', '.join(promoted)}")
-            scheduler = AshaScheduler(space.epochs, ledger, promotion.cut, plan.promote)
-            proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, job, placement.request, promoted)
-            callbacks = [Bookkeeper(ledger, scheduler, proposer, retention, stop, promotion, watch)]
+            scheduler = PruningScheduler(ledger, pruner(), promotion.cut)
+            searcher = OptunaSearcher(
+                space,
+                ledger,
+                configure,
+                trials=plan.trials,
+                search=plan.search,
+                seed=plan.seed,
+                starts=space.starts() if plan.start else (),
+                promoted=promoted,
+            )
+            callbacks = [Bookkeeper(ledger, scheduler, searcher, retention, stop, promotion, watch)]
             if plan.trial_timeout:
                 callbacks.append(TrialTimeout(ledger, plan.trial_timeout))
             with tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch:
@@ -203,7 +230,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
                     RayTrial,
                     name=run.name,
                     num_samples=left,
-                    search_alg=proposer,
+                    search_alg=searcher,
                     scheduler=scheduler,
                     stop=stop,
                     callbacks=callbacks,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from ensemble.members.pool import Member, Pool
 from ensemble.weighting.auto import procedure
 from ensemble.weighting.library import Library, combine, shared
 from ensemble.weighting.options import DEFAULT_METHOD, MethodChoice, Options, check_options
+from pasture.atomic import atomic_folder
 from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.metric import weighted_r2
@@ -120,9 +120,7 @@ def write(out: Path, tta: TtaName, pool: Pool, decision: Decision) -> Blend:
         JobError: the folder cannot be written.
     """
     weights, chosen = decision.estimate.weights, decision.chosen
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with atomic_folder(out, fixed_name=True) as partial:
         folder = Folder.at(partial)
         evidence, worth = _evidence(pool, weights, chosen)
         members = tuple(
@@ -141,9 +139,6 @@ def write(out: Path, tta: TtaName, pool: Pool, decision: Decision) -> Blend:
             versions=versions(),
         )
         content.write(folder)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Blend.of(out, content, evidence)
 
 

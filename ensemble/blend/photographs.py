@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from pasture.dataset import Dataset
-from trainables.images.views import cut, decode, view_count
+from pasture.pictures import read_pixels
+from trainables.images.views import cut, view_count
 from trainables.recipe.sections import View
 
 CHUNK_BYTES: Final = 2**30
@@ -63,7 +64,7 @@ def chunks(dataset: Dataset, views: Collection[View]) -> Iterator[Chunk]:
     def load(path: Path) -> dict[View, np.ndarray]:
         if not views:
             return {}
-        pixels = decode(path)
+        pixels = read_pixels(path)
         return {view: cut(pixels, view) for view in views}
 
     pool = ThreadPoolExecutor(max_workers=os.cpu_count())

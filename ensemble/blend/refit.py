@@ -11,11 +11,13 @@ import torch
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendFile, BlendMember
-from pasture.dataset import Dataset, read_train, verify_pictures
+from pasture.atomic import atomic_folder
+from pasture.dataset import read_train
 from pasture.errors import InputError
 from pasture.files import Folder
-from pasture.whole_folder import complete_or_absent
+from pasture.verification import VerifiedDataset, verify
 from trainables.compute.precision import best_device
+from trainables.features.context import TrialContext
 from trainables.network.weights_file import pack
 from trainables.recipe.recipe import Recipe
 from trainables.training.nets import backbone_digests
@@ -45,15 +47,14 @@ def refit(blend: Blend, data: Path, out: Path, say: Callable[[str], None]) -> Bl
     """
     if external := [member.key for member in blend.members if member.recipe is None]:
         raise InputError(f"member {external[0]} was imported and has no recipe: there is nothing to train")
-    dataset = read_train(data)
-    fingerprint = verify_pictures(dataset, any(m.recipe.needs_pictures for m in blend.members if m.recipe))
+    dataset = verify(read_train(data), any(m.recipe.needs_pictures for m in blend.members if m.recipe))
     device = best_device()
-    with complete_or_absent(out) as partial:
+    with atomic_folder(out) as partial:
         folder = Folder.at(partial)
         members = []
         for number, member in enumerate(blend.members, 1):
             say(f"[{number}/{len(blend.members)}] {member.key}: {member.epoch + 1} epoch(s) on {len(dataset)} images")
-            weights = _train(blend, member, dataset, fingerprint, device)
+            weights = _train(blend, member, dataset, device)
             folder.write(f"members/{member.key}/fold0.safetensors", pack(weights, {}))
             assert member.recipe is not None
             folder.write(f"members/{member.key}/recipe.yaml", member.recipe.to_yaml().encode())
@@ -61,10 +62,10 @@ def refit(blend: Blend, data: Path, out: Path, say: Callable[[str], None]) -> Bl
         if (blend.folder / "backbones").exists():  # not where all features were made elsewhere
             shutil.copytree(blend.folder / "backbones", partial / "backbones")
         shutil.copyfile(blend.folder / "oof.parquet", partial / "oof.parquet")
-        notes = [NOTE, *([OTHER_DATA] if fingerprint != blend.fingerprint else [])]
+        notes = [NOTE, *([OTHER_DATA] if dataset.fingerprint != blend.fingerprint else [])]
         content = dataclasses.replace(
             BlendFile.read(blend.folder),
-            fingerprint=fingerprint,
+            fingerprint=dataset.fingerprint,
             members=tuple(members),
             warnings=[*blend.warnings, *notes],
         )
@@ -73,14 +74,14 @@ def refit(blend: Blend, data: Path, out: Path, say: Callable[[str], None]) -> Bl
 
 
 def _train(
-    blend: Blend, member: BlendMember, dataset: Dataset, fingerprint: str, device: torch.device
+    blend: Blend, member: BlendMember, dataset: VerifiedDataset, device: torch.device
 ) -> dict[str, torch.Tensor]:
     assert member.recipe is not None
     recipe = _on_the_blends_backbones(blend, member, member.recipe)
-    digests = backbone_digests(recipe)
+    digests = backbone_digests(recipe, blend.image_ids())
     if (digests["backbone_digest"], digests["semantic_digest"]) != (member.backbone, member.semantic):
         raise InputError(f"{blend.folder}: backbones/ does not hold what {member.key} was trained on; build it again")
-    return train_on_all(recipe, dataset, fingerprint, member.epoch + 1, member.curve, device)
+    return train_on_all(recipe, TrialContext(dataset, device), member.epoch + 1, member.curve)
 
 
 def _on_the_blends_backbones(blend: Blend, member: BlendMember, recipe: Recipe) -> Recipe:

@@ -23,7 +23,7 @@ from pasture.targets import Array
 from trainables.compute.memory import with_smaller_batches
 from trainables.compute.precision import autocast
 from trainables.features import embeddings
-from trainables.features.feature_bank import batch_size, extract
+from trainables.features.feature_bank import bank_dtype, batch_size, extract
 from trainables.fitted.learner import FittedNet
 from trainables.images import d4
 from trainables.images.image_cache import Watch
@@ -31,7 +31,7 @@ from trainables.images.views import view_count
 from trainables.network.backbone import Backbone, create_backbone
 from trainables.network.model import Batch, BiomassNet
 from trainables.recipe.recipe import Recipe
-from trainables.recipe.sections import View
+from trainables.recipe.sections import Precision, View
 from trainables.training.nets import Widths
 from trainables.trial.trained_net import trained_net
 
@@ -43,10 +43,11 @@ class _Source(NamedTuple):
     view: View
     out_indices: tuple[int, ...]
     pool: str
+    precision: Precision
 
     @classmethod
     def of(cls, part: Recipe, digest: str) -> _Source:
-        return cls(digest, part.view, part.backbone.out_indices, part.backbone.pool)
+        return cls(digest, part.view, part.backbone.out_indices, part.backbone.pool, part.optimizer.precision)
 
 
 def network_views(blend: Blend) -> set[View]:
@@ -117,21 +118,29 @@ class ChunkRun:
         source = _Source.of(part, digest)
         if source not in self.features:
             bank = part.backbone.bank
-            self.features[source] = self._bank_rows(bank) if bank else self._extracted(part, key, digest)
+            self.features[source] = self._bank_rows(bank, key, digest) if bank else self._extracted(part, key, digest)
         return self.features[source]
 
-    def _bank_rows(self, bank: str) -> Tensor:
-        rows = embeddings.read(bank).rows(self.ids[self.chunk.rows], bank)  # (n, 8, views, d)
+    def _bank_rows(self, bank: str, key: str, digest: str) -> Tensor:
+        stored = embeddings.read(bank)
+        if stored.digest(bank, self.blend.image_ids()) != digest:
+            raise InputError(
+                f"bank:{bank} has other embeddings than {key} was trained on; import the one used for training again"
+            )
+        rows = stored.rows(self.ids[self.chunk.rows], bank)  # (n, 8, views, d)
         return torch.from_numpy(rows[:, self.elements].swapaxes(0, 1).astype(np.float32))
 
     def _extracted(self, part: Recipe, key: str, digest: str) -> Tensor:
         backbone = _pretrained(self.blend, key, part, digest)
         name = f"{key}, backbone {part.backbone.name}"
 
+        precision = part.optimizer.precision
+
         def run(pictures: Tensor) -> Tensor:
-            features = extract(backbone, pictures.flatten(0, 1), self.device)
-            # Heads were trained on features kept in half precision; they get the same here.
-            return features.half().float().view(*pictures.shape[:2], -1).cpu()
+            features = extract(backbone, pictures.flatten(0, 1), self.device, precision)
+            if bank_dtype(precision) == np.float16:
+                features = features.half().float()  # as the bank keeps them, on which heads were trained
+            return features.view(*pictures.shape[:2], -1).cpu()
 
         with _device_errors(name):
             backbone.to(self.device)

@@ -14,6 +14,7 @@ from ensemble.blend.predict import external_members, model_predictions
 from pasture.dataset import Dataset
 from pasture.files import Folder
 from pasture.projection import project
+from pasture.sample_ids import join_sample_ids
 from pasture.targets import TARGETS, Array
 from trainables.images.image_cache import Watch, silent
 from trainables.recipe.sections import TtaName
@@ -101,7 +102,7 @@ def write_uncertainty(out: Path, blend: Blend, image_ids: list[str], detail: Det
 
 
 def _write(out: Path, image_ids: list[str], columns: dict[str, Array]) -> None:
-    samples = [f"{image}__{target}" for image in image_ids for target in TARGETS]
+    samples = join_sample_ids(image_ids)
     table = pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=samples)
     out = out.absolute()
     Folder.at(out.parent).write(

@@ -12,12 +12,14 @@ import pandas as pd
 
 from ensemble.members.alignment import check_columns, check_rows
 from ensemble.members.prediction_file import as_known, read_members, read_table
-from pasture.dataset import Dataset, read_train
+from pasture.dataset import read_train
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
+from pasture.sample_ids import split_sample_ids
 from pasture.targets import Array
+from pasture.verification import fingerprint_of
 
 
 def import_members(
@@ -68,7 +70,7 @@ def import_members(
         expected = _aligned(file, predictions, measured, orders)
         fold = _folds_of(file, predictions.index, held_out)
         table = _table(name, predictions, expected, fold)
-        table.metadata.update(fingerprint=_fingerprint(dataset), missing=len(measured) - len(predictions))
+        table.metadata.update(fingerprint=fingerprint_of(dataset), missing=len(measured) - len(predictions))
         tables.append(table)
     tables.sort(key=lambda table: str(table.metadata["trial"]))
     for table in tables:
@@ -120,7 +122,7 @@ def _table(name: str, predictions: pd.DataFrame, expected: Array, folds: Array |
 
 def _file_order(source: Path, measured: dict[str, Array]) -> list[str]:
     samples = pd.read_csv(source, dtype=str, usecols=["sample_id"], keep_default_na=False)["sample_id"]
-    return [i for i in samples.str.rsplit("__", n=1).str[0].drop_duplicates() if i in measured]
+    return [i for i in split_sample_ids(samples)["image_id"].drop_duplicates() if i in measured]
 
 
 def _read_folds(path: Path) -> pd.Series:
@@ -142,11 +144,3 @@ def _folds_of(file: Path, images: pd.Index, held_out: pd.Series | None) -> Array
     if absent := [i for i in images if i not in held_out.index]:
         raise InputError(f"{file}: --folds has no fold for image {absent[0]}")
     return held_out.loc[images].to_numpy()
-
-
-def _fingerprint(dataset: Dataset) -> str:
-    """Of ids and truth, since the pictures are not known."""
-    total = hashlib.sha256()
-    for image, values in zip(dataset.ids, dataset.targets.astype("<f8"), strict=True):
-        total.update(image.encode() + values.tobytes())
-    return total.hexdigest()

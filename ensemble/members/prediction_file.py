@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from ensemble.members.array_file import SUFFIXES, read_arrays
-from pasture.errors import InputError
+from pasture.errors import InputError, read_error
+from pasture.sample_ids import split_sample_ids
 from pasture.targets import TARGETS, Array
 
 
@@ -84,15 +85,14 @@ def read_table(path: Path) -> pd.DataFrame:
         if path.suffix == ".csv":
             return pd.read_csv(path, dtype={"image_id": str, "sample_id": str}, keep_default_na=False)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+        raise read_error(path, error) from None
     except (ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable {path.suffix[1:]} file ({str(error).splitlines()[0]})") from None
     raise InputError(f"{path}: expected a file that ends in .csv, .parquet, .npy or .npz")
 
 
 def _from_submission(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    parts = table["sample_id"].astype(str).str.rsplit("__", n=1, expand=True).reindex(columns=[0, 1])
-    table = table.assign(image_id=parts[0], target_name=parts[1])
+    table = table.join(split_sample_ids(table["sample_id"]))
     if table.duplicated(["image_id", "target_name"]).any():
         raise InputError(f"{path}: a sample_id appears twice")
     order = table["image_id"].drop_duplicates()

@@ -27,8 +27,9 @@ import pytest
 import torch
 import yaml
 
-from pasture.dataset import read_train, verify_pictures
-from pasture.seal import unseal
+from pasture.checksum import remove_checksum
+from pasture.dataset import read_train
+from pasture.verification import verify
 from tune.cluster.ray_trial import CHECKPOINT_SECONDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -229,7 +230,7 @@ def journey(
     wait_for(checkpoint.exists, process)
     machines.started["first"].kill()
     lost = records(run)["t0000"]["status"]
-    saved = torch.load(io.BytesIO(unseal(checkpoint.read_bytes())), weights_only=True)["curve"]
+    saved = torch.load(io.BytesIO(remove_checksum(checkpoint.read_bytes())), weights_only=True)["curve"]
     machines.signal("late", signal.SIGCONT)
     status = process.wait()
     return Journey(run, lost, saved, status, process.err, records(run))
@@ -254,9 +255,9 @@ def test_the_trial_that_was_under_way_there_went_on_from_its_checkpoint(journey:
 def test_data_reached_the_node_that_had_none(journey: Journey, machines: Machines, data: Path) -> None:
     if not machines.isolated:
         pytest.skip("only root can hide a folder from a process")
-    fingerprint = verify_pictures(read_train(data))
+    fingerprint = verify(read_train(data)).fingerprint
     (copy,) = (folder for folder in machines.cache("first").glob("data/*") if folder.is_dir())
-    assert verify_pictures(read_train(copy)) == fingerprint
+    assert verify(read_train(copy)).fingerprint == fingerprint
     assert not (machines.cache("late") / "data").exists()
 
 

@@ -6,7 +6,6 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +59,7 @@ def swept(finished_run: RunFolder, paddocks: Path, tmp_path: Path) -> RunFolder:
     fingerprint = run.read_oof("t0000").metadata["fingerprint"]
     space = load_space("demo").to_dict()
     facts = {"data": str(paddocks), "fingerprint": fingerprint, "versions": {"forage": "0"}}
-    run.write_sweep(asdict(Plan(trials=5, space=space, search="optuna", seed=0, **facts)))
+    Plan(trials=5, space=space, search="optuna", seed=0, **facts).write(run)
     ledger = Ledger(run)
     for trial, score in (("t0000", 0.3), ("t0001", 0.5), ("t0002", 0.4)):
         params = {"optimizer.head_lr": score / 100, "target.transform": "none" if score < 0.4 else "log1p"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 from collections.abc import Callable
@@ -11,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pasture.dataset import Dataset, read_test, read_train, verify_pictures
-from pasture.errors import InputError
+from pasture.dataset import Dataset, read_test, read_train
+from pasture.errors import DataError, InputError
 from pasture.metric import baseline_r2
 from pasture.targets import TARGETS
+from pasture.verification import verify
 
 SAMPLE = Path(__file__).parents[3] / "shared/data/csiro-sample"
 
@@ -55,12 +57,12 @@ def test_a_sound_folder_gives_one_row_an_image(data: Path) -> None:
 
 def test_shuffled_rows_give_the_same_table(data: Path) -> None:
     before = read_train(data)
-    fingerprint = verify_pictures(before)
+    fingerprint = verify(before).fingerprint
     for seed in range(3):
         edit(data, lambda t, seed=seed: t.sample(frac=1, random_state=seed))  # type: ignore[misc]
         after = read_train(data)
         pd.testing.assert_frame_equal(after.images, before.images)
-        assert verify_pictures(after) == fingerprint
+        assert verify(after).fingerprint == fingerprint
 
 
 def test_columns_may_come_in_any_order_and_number(data: Path) -> None:
@@ -118,16 +120,16 @@ def test_without_the_column_every_image_is_measured(data: Path) -> None:
     edit(data, lambda t: t.assign(Pseudo_Weight=""))
     after = read_train(data)
     assert after.measured.all()
-    assert verify_pictures(after) == verify_pictures(before)
+    assert verify(after).fingerprint == verify(before).fingerprint
 
 
 def test_the_fingerprint_covers_pseudo_weights(data: Path) -> None:
-    prints = [verify_pictures(read_train(data))]
+    prints = [verify(read_train(data)).fingerprint]
     for weight in ("0.5", "0.25", "1"):
         edit(data, add_pseudo(0, weight))
-        prints.append(verify_pictures(read_train(data)))
+        prints.append(verify(read_train(data)).fingerprint)
     edit(data, lambda t: add_pseudo(1, "1")(t.assign(Pseudo_Weight="", Sampling_Date="2015/9/1")))
-    prints.append(verify_pictures(read_train(data)))
+    prints.append(verify(read_train(data)).fingerprint)
     assert len(set(prints)) == 5
 
 
@@ -166,12 +168,22 @@ REFUSALS: dict[str, tuple[Change, int | None, str]] = {
     "infinite": (put(6, "target", "inf"), 8, "target 'inf' is not a finite number of grams"),
     "no target": (put(6, "target", ""), 8, "target '' is not a finite number of grams"),
     "text for a target": (put(6, "target", "abc"), 8, "target 'abc' is not a finite number of grams"),
+    "a target of tonnes": (put(6, "target", "1e9"), 8, "target '1e9' is above 10000 g"),
+    "height infinite": (put(6, "Height_Ave_cm", "inf"), 8, "Height_Ave_cm 'inf' is not a finite number"),
+    "height NaN": (put(6, "Height_Ave_cm", "nan"), 8, "Height_Ave_cm 'nan' is not a finite number"),
+    "negative height": (put(6, "Height_Ave_cm", "-1"), 8, "Height_Ave_cm '-1' is not at least 0 cm"),
+    "NDVI in percent": (put(6, "Pre_GSHH_NDVI", "62"), 8, "Pre_GSHH_NDVI '62' is not in [-1, 1]"),
+    "the same targets everywhere": (
+        lambda t: t.assign(target=t["target_name"].map(lambda name: "10" if name == "Dry_Total_g" else "5")),
+        None,
+        "all 4 measured image(s) have the same five targets, so that R2 is not defined",
+    ),
     "text for a date": (put(4, "Sampling_Date", "soon"), 6, "Sampling_Date 'soon' is not a date"),
     "no date": (put(4, "Sampling_Date", ""), 6, "Sampling_Date '' is not a date"),
     "month 13": (put(4, "Sampling_Date", "2015/13/40"), 6, "Sampling_Date '2015/13/40' is not a date"),
     "time without a day": (put(4, "Sampling_Date", "10:00"), 6, "Sampling_Date '10:00' is not a date"),
     "a word that pandas takes for a date": (put(4, "Sampling_Date", "today"), 6, "Sampling_Date 'today' is not a date"),
-    "text for a measurement": (put(4, "Height_Ave_cm", "tall"), 6, "Height_Ave_cm 'tall' is not a number"),
+    "text for a measurement": (put(4, "Height_Ave_cm", "tall"), 6, "Height_Ave_cm 'tall' is not a finite number"),
     "absolute path": (put(5, "image_path", "/etc/passwd"), 7, "image_path '/etc/passwd' leaves the data folder"),
     "path upward": (put(5, "image_path", "train/../../a.jpg"), 7, "leaves the data folder"),
     "path upward, other slashes": (put(5, "image_path", "..\\a.jpg"), 7, "leaves the data folder"),
@@ -186,12 +198,12 @@ REFUSALS: dict[str, tuple[Change, int | None, str]] = {
         15,
         "Pre_GSHH_NDVI differs",
     ),
-    "pseudo weight 0": (add_pseudo(1, "0"), 7, "Pseudo_Weight 0.0 is not in (0, 1]"),
-    "pseudo weight below 0": (add_pseudo(1, "-0.5"), 7, "Pseudo_Weight -0.5 is not in (0, 1]"),
-    "pseudo weight above 1": (add_pseudo(1, "1.5"), 7, "Pseudo_Weight 1.5 is not in (0, 1]"),
-    "pseudo weight infinite": (add_pseudo(1, "inf"), 7, "Pseudo_Weight inf is not in (0, 1]"),
-    "pseudo weight NaN": (add_pseudo(1, "nan"), 7, "Pseudo_Weight 'nan' is not a number"),
-    "text for a pseudo weight": (add_pseudo(1, "half"), 7, "Pseudo_Weight 'half' is not a number"),
+    "pseudo weight 0": (add_pseudo(1, "0"), 7, "Pseudo_Weight '0' is not in (0, 1]"),
+    "pseudo weight below 0": (add_pseudo(1, "-0.5"), 7, "Pseudo_Weight '-0.5' is not in (0, 1]"),
+    "pseudo weight above 1": (add_pseudo(1, "1.5"), 7, "Pseudo_Weight '1.5' is not in (0, 1]"),
+    "pseudo weight infinite": (add_pseudo(1, "inf"), 7, "Pseudo_Weight 'inf' is not a finite number"),
+    "pseudo weight NaN": (add_pseudo(1, "nan"), 7, "Pseudo_Weight 'nan' is not a finite number"),
+    "text for a pseudo weight": (add_pseudo(1, "half"), 7, "Pseudo_Weight 'half' is not a finite number"),
     "two pseudo weights": (pseudo_with(put(3, "Pseudo_Weight", "0.4")), 5, "Pseudo_Weight differs"),
     "pseudo weight in some rows": (
         lambda t: t.assign(Pseudo_Weight=[""] * 8 + ["0.4"] + [""] * 11),
@@ -215,6 +227,28 @@ def test_a_broken_table_is_refused_by_file_line_and_reason(
     assert str(caught.value).startswith(place)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_all_wrong_rows_are_findings_of_one_error(data: Path) -> None:
+    def damage(table: pd.DataFrame) -> pd.DataFrame:
+        put(0, "target", "abc")(table)
+        put(6, "target", "-1")(table)
+        put_for_image(2, "Sampling_Date", "soon")(table)
+        return table.drop(index=[3, 18])
+
+    edit(data, damage)
+    with pytest.raises(DataError) as caught:
+        read_train(data)
+    place = f"{data}/train.csv"
+    assert caught.value.findings == (
+        f"{place}, line 2: target 'abc' is not a finite number of grams",
+        f"{place}, line 7: target '-1' is negative; a dry weight is at least 0 g",
+        f"{place}, line 11: Sampling_Date 'soon' is not a date such as 2015/9/4 (and 4 more rows)",
+        f"{place}: image ID0001 has no row for GDM_g; every image needs all five targets",
+        f"{place}: image ID0004 has no row for GDM_g; every image needs all five targets",
+    )
+    assert str(caught.value) == caught.value.findings[0] + " (and 4 more: run `forage check` on the folder)"
+    assert pickle.loads(pickle.dumps(caught.value)).findings == caught.value.findings
 
 
 def test_blank_lines_are_skipped_and_counted(data: Path) -> None:
@@ -267,9 +301,9 @@ PICTURES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, "no such picture"),
     "truncated": (truncate, "not a readable picture"),
     "header only": (lambda p: p.write_bytes(p.read_bytes()[:30]), "not a readable picture"),
-    "empty": (lambda p: p.write_bytes(b""), "not a readable picture"),
+    "empty": (lambda p: p.write_bytes(b""), "not a readable picture (unknown format)"),
     "a text file": (lambda p: p.write_text("grass"), "not a readable picture"),
-    "a folder": (make_directory, "not a readable picture"),
+    "a folder": (make_directory, "Is a directory"),
 }
 
 
@@ -277,7 +311,7 @@ PICTURES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_broken_picture_is_refused_by_name(data: Path, damage: Callable[[Path], object], reason: str) -> None:
     damage(data / "train/ID0002.jpg")
     with pytest.raises(InputError, match=re.escape(f"{data}/train/ID0002.jpg: {reason}")):
-        verify_pictures(read_train(data))
+        verify(read_train(data))
 
 
 def test_a_picture_cut_anywhere_is_refused(data: Path) -> None:
@@ -286,7 +320,7 @@ def test_a_picture_cut_anywhere_is_refused(data: Path) -> None:
     for length in range(0, len(content) - 2, 13):
         path.write_bytes(content[:length])
         with pytest.raises(InputError, match=r"T1\.jpg: not a readable picture"):
-            verify_pictures(read_test(data))
+            verify(read_test(data))
 
 
 def flip_last_pixels(data: Path) -> None:
@@ -304,15 +338,21 @@ CHANGES: dict[str, Callable[[Path], None]] = {
     "a byte of a picture": flip_last_pixels,
     "a target": lambda data: edit(data, put(0, "target", "1.0001")),
     "an id": lambda data: edit(data, rename_image),
+    "a date": lambda data: edit(data, put_for_image(0, "Sampling_Date", "2015/9/3")),
+    "a state": lambda data: edit(data, put_for_image(0, "State", "WA")),
+    "a species": lambda data: edit(data, put_for_image(0, "Species", "Lucerne")),
+    "an NDVI": lambda data: edit(data, put_for_image(0, "Pre_GSHH_NDVI", "0.63")),
+    "a missing NDVI": lambda data: edit(data, put_for_image(0, "Pre_GSHH_NDVI", "")),
+    "a height": lambda data: edit(data, put_for_image(0, "Height_Ave_cm", "4.6668")),
     "an image less": lambda data: edit(data, lambda t: t[5:]),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_the_fingerprint_changes_with(data: Path, change: Callable[[Path], None]) -> None:
-    before = verify_pictures(read_train(data))
+    before = verify(read_train(data)).fingerprint
     change(data)
-    assert verify_pictures(read_train(data)) != before
+    assert verify(read_train(data)).fingerprint != before
 
 
 def test_the_fingerprint_is_that_of_the_content_not_of_the_place(
@@ -321,7 +361,7 @@ def test_the_fingerprint_is_that_of_the_content_not_of_the_place(
     prints = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        prints.append(verify_pictures(read_train(make_folder(tmp_path / name))))
+        prints.append(verify(read_train(make_folder(tmp_path / name))).fingerprint)
     assert prints[0] == prints[1]
     assert re.fullmatch("[0-9a-f]{64}", prints[0])
 
@@ -329,7 +369,7 @@ def test_the_fingerprint_is_that_of_the_content_not_of_the_place(
 def test_the_fingerprint_ignores_the_order_of_images(data: Path) -> None:
     dataset = read_train(data)
     turned = Dataset(dataset.root, dataset.images[::-1])
-    assert verify_pictures(turned) == verify_pictures(dataset)
+    assert verify(turned).fingerprint == verify(dataset).fingerprint
 
 
 @pytest.mark.parametrize(("total", "warned"), [("1.5", False), ("1.509", False), ("1.511", True), ("2.75", True)])
@@ -350,7 +390,7 @@ def test_test_images_have_ids_and_paths_only(data: Path) -> None:
     assert dataset.ids == ["T1"]
     assert dataset.paths == [data / "test/T1.jpg"]
     assert list(dataset.images.columns) == ["image_path"]
-    assert re.fullmatch("[0-9a-f]{64}", verify_pictures(dataset))
+    assert re.fullmatch("[0-9a-f]{64}", verify(dataset).fingerprint)
 
 
 TEST_REFUSALS: dict[str, tuple[Change, str]] = {

@@ -17,13 +17,15 @@ from torch import nn
 
 from ensemble.blend.build import build
 from ensemble.blend.predict import predict
-from pasture.dataset import Dataset, read_train, verify_pictures
+from pasture.dataset import Dataset, read_train
 from pasture.folds import held_out_rows
 from pasture.projection import project
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
 from pasture.targets import TOTAL, balance_gap
+from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import describe_recipe, load_recipe, recipe_names
+from trainables.features.context import TrialContext
 from trainables.features.inputs import make_inputs
 from trainables.fitted.learner import FittedNet
 from trainables.images import d4
@@ -34,6 +36,7 @@ from trainables.network.pooling import AttentionPool
 from trainables.recipe.recipe import Recipe
 from trainables.training.nets import Widths, widths
 from trainables.trial.artifacts import write_finished
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.preflight import check_recipe
 from trainables.trial.trained_net import trained_net
 from trainables.trial.trial import Trial
@@ -125,26 +128,21 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> VerifiedDataset:
     """20 photographs of 128 x 64 pixels."""
     out = tmp_path_factory.mktemp("paddocks") / "data"
     make_data(out, images=20, seed=1, width=128, height=64)
-    return read_train(out)
-
-
-@pytest.fixture(scope="module")
-def fingerprint(dataset: Dataset) -> str:
-    """Fingerprint of `dataset`."""
-    return verify_pictures(dataset)
+    return verify(read_train(out))
 
 
 MakeTrial = Callable[[Recipe], Trial]
 
 
 @pytest.fixture(scope="module")
-def make_trial(dataset: Dataset, fingerprint: str) -> MakeTrial:
+def make_trial(dataset: VerifiedDataset) -> MakeTrial:
     """A trial that has not begun."""
-    return lambda recipe: Trial.here("t0000", recipe, dataset, fingerprint, torch.device("cpu"))
+    context = TrialContext(dataset, torch.device("cpu"))
+    return lambda recipe: Trial("t0000", recipe, dataset, SequentialFolds(recipe, context))
 
 
 def small(name: str, **more: Any) -> Recipe:
@@ -246,7 +244,7 @@ def test_the_width_of_a_view_is_the_real_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_short_life(name: str, make_trial: MakeTrial, dataset: Dataset, fingerprint: str, tmp_path: Path) -> None:
+def test_a_short_life(name: str, make_trial: MakeTrial, dataset: VerifiedDataset, tmp_path: Path) -> None:
     recipe = small(name)
     check_recipe(recipe, [])
     trial = make_trial(recipe)
@@ -275,7 +273,7 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: Dataset, finger
     assert balance_gap(oof.predictions).max() < 1e-4  # kept as float32
 
     rows = held_out_rows(trial.folds, 0)
-    inputs = make_inputs(recipe, dataset, fingerprint, torch.device("cpu"))
+    inputs = make_inputs(recipe, TrialContext(dataset, torch.device("cpu")))
     pretrained = create_backbone(recipe.backbone, recipe.view.size).model.state_dict()
     weights = load(run.weights("t0000").read("fold0.safetensors"))
     net = trained_net(recipe, widths(recipe), weights, pretrained)
@@ -322,7 +320,7 @@ def test_a_new_combination_needs_no_new_code(name: str, changes: dict[str, Any],
 
 
 @pytest.fixture(scope="module")
-def plain_pictures(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def plain_pictures(dataset: VerifiedDataset, tmp_path_factory: pytest.TempPathFactory) -> VerifiedDataset:
     """The same rows, each photograph of one colour."""
     root = tmp_path_factory.mktemp("plain") / "data"
     shutil.copytree(dataset.root, root)
@@ -336,7 +334,9 @@ def plain_pictures(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -
 def test_turning_a_picture_of_one_colour_changes_nothing(name: str, plain_pictures: Dataset) -> None:
     # Tuned and banked, tiles and corners, with a second backbone and without.
     recipe = small(name)
-    trial = Trial.here("t0000", recipe, plain_pictures, verify_pictures(plain_pictures), torch.device("cpu"))
+    verified = verify(plain_pictures)
+    executor = SequentialFolds(recipe, TrialContext(verified, torch.device("cpu")))
+    trial = Trial("t0000", recipe, verified, executor)
     while not trial.done:
         trial.step()
     predicted = trial.finish().predictions

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from pasture.dataset import read_train, verify_pictures
+from pasture.checksum import add_checksum
+from pasture.dataset import read_train
 from pasture.errors import InputError, JobError, StorageError
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
-from pasture.seal import seal
+from pasture.verification import verify
 from search_spaces.space import Space
 from trainables.recipe.recipe import Recipe
 from tune import sweep
@@ -63,7 +63,7 @@ def plan(data: Path, space: Space) -> dict[str, Any]:
         "seed": 0,
         "cpus_per_trial": 1.0,
         "gpus_per_trial": None,
-        "fingerprint": verify_pictures(read_train(data)),
+        "fingerprint": verify(read_train(data)).fingerprint,
         "versions": {},
     }
 
@@ -145,9 +145,17 @@ def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
         "keep": 3,
         "promote": 1,
         "gpus_per_fold": 2,
+        "pruner": "paired",
+        "grace": 4,
+        "reduction": 4,
+        "objective": "blend",
+        "confirm": 3,
+        "warm_start": "runs/before",
+        "outer": ["2015-05-05"],
+        "start": False,
     }
     run.write_sweep(plan | limits)
-    assert asdict(Plan.read(run)) == plan | limits
+    assert Plan.read(run).to_dict() == plan | limits
     assert Space.parse(Plan.read(run).space) == Space.parse(plan["space"])
 
 
@@ -157,11 +165,11 @@ def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
         (None, "not a run directory"),
         (b"", "damaged"),
         (b"trials: 3", "damaged, or edited by hand"),
-        (seal(b"trials: 3")[:-1], "damaged, or edited by hand"),
-        (seal(b"trials: ["), "damaged"),
-        (seal(b"\xff\xfe\xff"), "damaged"),
-        (seal(b"- a"), "damaged"),
-        (seal(b"trials: 3"), r"damaged, or of another version \(keys \['data', 'fingerprint'"),
+        (add_checksum(b"trials: 3")[:-1], "damaged, or edited by hand"),
+        (add_checksum(b"trials: ["), "damaged"),
+        (add_checksum(b"\xff\xfe\xff"), "damaged"),
+        (add_checksum(b"- a"), "damaged"),
+        (add_checksum(b"trials: 3"), r"damaged, or of another version \(keys \['data', 'fingerprint'"),
     ],
 )
 def test_a_damaged_plan(run: RunFolder, content: bytes | None, message: str) -> None:
@@ -242,7 +250,10 @@ def test_a_first_stage_needs_epochs_to_save(no_ray: None, run: RunFolder, data: 
 
 
 def test_more_cannot_be_promoted_than_there_are(no_ray: None, run: RunFolder, plan: dict[str, Any]) -> None:
-    for count, message in ((0, "--promote 0: expected more than 0"), (3, "--promote 3: expected at most as many as")):
+    for count, message in (
+        (0, "--promote 0: expected more than 0"),
+        (3, "--promote 3: expected at most as many as"),
+    ):
         with pytest.raises(InputError, match=message):
             Limits(trials=2, promote=count)
     run.write_sweep(plan | {"promote": 2})

@@ -16,6 +16,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike
 
+from pasture.atomic import atomic_file
 from pasture.errors import InputError, JobError, StorageError
 
 _GB: Final = 10**9
@@ -126,11 +127,8 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 def _build(
     path: Path, key: Mapping[str, Any], shape: tuple[int, ...], dtype: np.dtype[Any], fill: Callable[[np.ndarray], None]
 ) -> None:
-    # One fixed temporary name: the lock admits one builder, and what a killed one left is overwritten.
-    temporary = path.with_suffix(".partial")
-    temporary.unlink(missing_ok=True)
-    _make_room(int(np.prod(shape)) * dtype.itemsize)
-    try:
+    with atomic_file(path, fixed_name=True) as temporary:
+        _make_room(int(np.prod(shape)) * dtype.itemsize)
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
         if hasattr(os, "posix_fallocate"):
             # Writing into a hole of the file when the disk is full would kill the process, without an error to catch.
@@ -139,9 +137,6 @@ def _build(
         fill(array)
         array.flush()
         path.with_suffix(".json").write_text(_text(key))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)  # a disk that is full stays no fuller for it
 
 
 def _make_room(needed: int) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from pasture.dataset import Dataset
+from pasture.verification import VerifiedDataset
 from trainables.images.array_cache import cached_array
 from trainables.images.views import load_views, view_count
 from trainables.recipe.sections import View
@@ -21,12 +21,11 @@ def silent(what: str, done: int, total: int) -> None:
     """Tells nobody."""
 
 
-def cached_views(dataset: Dataset, fingerprint: str, view: View, watch: Watch = silent) -> np.ndarray:
+def cached_views(dataset: VerifiedDataset, view: View, watch: Watch = silent) -> np.ndarray:
     """(images, views, size, size, 3) uint8 RGB, read-only.
 
     Args:
-        dataset: the photographs.
-        fingerprint: of the dataset (`pasture.dataset.verify_pictures`): the same pictures give the same array.
+        dataset: the photographs. The same content gives the same array.
         view: how to cut them.
         watch: told of progress.
     """
@@ -40,6 +39,6 @@ def cached_views(dataset: Dataset, fingerprint: str, view: View, watch: Watch = 
             for done, _ in enumerate(pool.map(load, range(len(paths))), start=1):
                 watch("decoding", done, len(paths))
 
-    key = {"dataset": fingerprint, "view": view.model_dump(mode="json")}
+    key = {"dataset": dataset.content, "view": view.model_dump(mode="json")}
     shape = (len(dataset), view_count(view), view.size, view.size, 3)
     return cached_array("views", key, shape, np.uint8, fill)

@@ -7,9 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from pasture.errors import InputError
+from pasture.pictures import read_pixels
 from trainables.recipe.sections import View
 
 Picture = NDArray[np.uint8]
@@ -32,21 +31,9 @@ def load_views(path: Path, view: View) -> Picture:
 
     Raises:
         InputError: the picture is missing or damaged.
+        StorageError: the disk fails.
     """
-    return cut(decode(path), view)
-
-
-def decode(path: Path) -> Picture:
-    """The pixels of a photograph: (height, width, 3), RGB.
-
-    Raises:
-        InputError: the picture is missing or damaged.
-    """
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable picture ({error})") from None
+    return cut(read_pixels(path), view)
 
 
 def cut(pixels: Picture, view: View) -> Picture:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 
@@ -10,14 +9,13 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from pasture.checksum import FIELD, checksum
 from pasture.errors import InputError
-
-_DIGEST = "sha256"
 
 
 def pack(tensors: Mapping[str, Tensor], tags: Mapping[str, str]) -> bytes:
     """Content of a file, with tags in its metadata."""
-    return bytes(save(dict(tensors), {**tags, _DIGEST: _digest(tensors, tags)}))
+    return bytes(save(dict(tensors), {**tags, FIELD: _checksum(tensors, tags)}))
 
 
 def unpack(content: bytes, source: str) -> dict[str, Tensor]:
@@ -30,8 +28,8 @@ def unpack(content: bytes, source: str) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load(content)
         length = int.from_bytes(content[:8], "little")
         tags = json.loads(content[8 : 8 + length])["__metadata__"]
-        expected = tags.pop(_DIGEST)
-        whole = _digest(tensors, tags) == expected
+        expected = tags.pop(FIELD)
+        whole = _checksum(tensors, tags) == expected
     except Exception as error:  # damaged bytes raise whatever safetensors and json stumble over
         raise InputError(f"{source}: damaged weights ({' '.join(str(error).split())[:200]})") from None
     if not whole:
@@ -39,10 +37,10 @@ def unpack(content: bytes, source: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _digest(tensors: Mapping[str, Tensor], tags: Mapping[str, str]) -> str:
-    total = hashlib.sha256(json.dumps(dict(tags), sort_keys=True).encode())
+def _checksum(tensors: Mapping[str, Tensor], tags: Mapping[str, str]) -> str:
+    parts: list[str | memoryview] = [json.dumps(dict(tags), sort_keys=True)]
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
+        parts.append(f"{name} {tensor.dtype} {list(tensor.shape)}")
+        parts.append(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return checksum(*parts)

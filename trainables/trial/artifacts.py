@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from pasture.checksum import add_checksum, remove_checksum
 from pasture.errors import ForageError, StorageError
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
-from pasture.seal import seal, unseal
 from trainables.network.weights_file import pack
 from trainables.recipe.recipe import Recipe
 from trainables.trial.trial import Trial
@@ -15,7 +15,7 @@ from trainables.trial.trial import Trial
 
 def write_checkpoint(run: RunFolder, trial: Trial) -> None:
     """Save a trial under way."""
-    run.checkpoints.write(f"{trial.name}.pt", seal(trial.state()))
+    run.checkpoints.write(f"{trial.name}.pt", add_checksum(trial.state()))
 
 
 def load_checkpoint(run: RunFolder, trial: Trial) -> None:
@@ -28,7 +28,7 @@ def load_checkpoint(run: RunFolder, trial: Trial) -> None:
     name = f"{trial.name}.pt"
     if run.checkpoints.exists(name):
         try:
-            content = unseal(run.checkpoints.read(name))
+            content = remove_checksum(run.checkpoints.read(name))
         except ValueError as error:
             path = run.checkpoints / name
             raise StorageError(
@@ -38,9 +38,12 @@ def load_checkpoint(run: RunFolder, trial: Trial) -> None:
 
 
 def write_finished(run: RunFolder, trial: Trial) -> None:
-    """Write weights, the OOF of every epoch and, last, the OOF table: where it exists, the trial is finished."""
+    """Write weights, the OOF of every epoch, the predictions for outer dates and, last, the OOF table: where it exists,
+    the trial is finished."""
     table = trial.finish()
-    tags = {"recipe_hash": trial.recipe.hash, "fingerprint": trial.fingerprint}
+    if (outer := trial.outer_table()) is not None:
+        outer.write(run.outer, f"{trial.name}.parquet")
+    tags = {"recipe_hash": trial.recipe.hash, "fingerprint": trial.dataset.fingerprint}
     for fold in trial.fold_numbers:
         content = pack(trial.executor.best(fold), tags | {"fold": str(fold)})
         run.weights(trial.name).write(f"fold{fold}.safetensors", content)

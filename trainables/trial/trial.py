@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from pasture.dataset import Dataset
 from pasture.errors import JobError
-from pasture.folds import held_out_rows, make_folds, training_rows
+from pasture.folds import OUTER, held_out_rows, outer_rows, training_rows
 from pasture.metric import target_r2, weighted_r2
 from pasture.oof import OofTable
 from pasture.targets import TARGETS, Array
+from pasture.verification import VerifiedDataset
 from trainables.images import d4
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import versions
 from trainables.training.nets import backbone_digests
-from trainables.trial.fold_executor import FoldExecutor, FoldState, SequentialFolds
+from trainables.trial.fold_executor import FoldExecutor, FoldState
 
 Report = dict[str, float | int]
 
@@ -36,31 +36,18 @@ class Trial:
         name: of the trial, in its files.
         recipe: what to train.
         dataset: labelled images.
-        fingerprint: of the dataset.
         executor: trains the folds.
 
     Attributes:
         curve: one report an epoch, scalars only.
     """
 
-    def __init__(self, name: str, recipe: Recipe, dataset: Dataset, fingerprint: str, executor: FoldExecutor) -> None:
-        self.name, self.recipe, self.dataset, self.fingerprint, self.executor = (
-            name,
-            recipe,
-            dataset,
-            fingerprint,
-            executor,
-        )
-        v = recipe.validation
-        self.folds = make_folds(dataset, v.splitter, v.folds, v.seed)
+    def __init__(self, name: str, recipe: Recipe, dataset: VerifiedDataset, executor: FoldExecutor) -> None:
+        self.name, self.recipe, self.dataset, self.executor = name, recipe, dataset, executor
+        self.folds = recipe.validation.assign(dataset)
         self.held = np.flatnonzero(self.folds >= 0)
         self.curve: list[Report] = []
         self.epochs: list[Array] = []
-
-    @classmethod
-    def here(cls, name: str, recipe: Recipe, dataset: Dataset, fingerprint: str, device: torch.device) -> Trial:
-        """A trial whose folds run one after another, on one device of this process."""
-        return cls(name, recipe, dataset, fingerprint, SequentialFolds(recipe, dataset, fingerprint, device))
 
     @property
     def done(self) -> bool:
@@ -132,19 +119,30 @@ class Trial:
             "score": self.curve[self.best_epoch]["epoch_score"],
             "epoch": self.best_epoch,
             "curve": self.curve,
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.dataset.fingerprint,
             "pseudo_images": int((~self.dataset.measured).sum()),
-            **backbone_digests(self.recipe),
+            **backbone_digests(self.recipe, [ids[i] for i in self.held]),
             "versions": versions(),
         }
         return OofTable([ids[i] for i in self.held], self.folds[self.held], predictions, metadata)
+
+    def outer_table(self) -> OofTable | None:
+        """Predictions for the images of outer dates, by the weights that `finish` went back to: the mean over folds
+        under all eight elements of D4. None where no date is held out of the sweep."""
+        rows = outer_rows(self.folds)
+        if not len(rows):
+            return None
+        predictions = np.mean([*self.executor.predict_outer(d4.ALL).values()], axis=0)
+        ids = self.dataset.ids
+        metadata = {"trial": self.name, "recipe_hash": self.recipe.hash, "fingerprint": self.dataset.fingerprint}
+        return OofTable([ids[i] for i in rows], np.full(len(rows), OUTER, np.int8), predictions, metadata)
 
     def state(self) -> bytes:
         """Everything that continuing needs, all folds in one piece, whoever trains them."""
         states = self.executor.state()
         content = {
             "recipe_hash": self.recipe.hash,
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.dataset.fingerprint,
             "curve": self.curve,
             "epochs": torch.from_numpy(np.array(self.epochs)),
             "best": [states[fold].best for fold in self.fold_numbers],
@@ -165,7 +163,7 @@ class Trial:
             owner = state["recipe_hash"], state["fingerprint"]
         except Exception as error:  # torch.load has no one error for a damaged file
             raise JobError(f"checkpoint of {self.name} is damaged ({type(error).__name__})") from None
-        if owner != (self.recipe.hash, self.fingerprint):
+        if owner != (self.recipe.hash, self.dataset.fingerprint):
             raise JobError(f"checkpoint of {self.name} belongs to another recipe or dataset")
         folds = map(FoldState, state["learners"], state["best"])
         self.executor.load_state(dict(enumerate(folds)))

@@ -1,4 +1,4 @@
-"""The data folder on a node that does not have it: fetched once, into the node's cache, under its fingerprint."""
+"""The data folder on a node that does not have it: fetched once into the node's cache, under its fingerprint."""
 
 from __future__ import annotations
 
@@ -8,51 +8,56 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pasture.dataset import read_train, verify_pictures
+from pasture.atomic import atomic_folder
+from pasture.dataset import read_train
 from pasture.errors import InputError, JobError
+from pasture.verification import VerifiedDataset, verify
 from trainables.images.array_cache import cache_error, cache_root
 
 
-def local_copy(data: str, fingerprint: str, names: Callable[[], Sequence[str]], read: Callable[[str], bytes]) -> Path:
-    """Where this node has the labelled data: the folder itself if it is there and the same, else a copy.
+def local_copy(
+    data: str, fingerprint: str, names: Callable[[], Sequence[str]], read: Callable[[str], bytes]
+) -> VerifiedDataset:
+    """Return the labelled data on this node: of the folder itself if it exists with this fingerprint, else of a copy.
 
     Args:
         data: path of the data folder where the sweep was launched.
-        fingerprint: of the dataset.
-        names: paths in it of all files of the dataset, asked for only if they have to be fetched.
-        read: content of one of them.
+        fingerprint: of the dataset's content.
+        names: returns the paths, within the folder, of all files of the dataset; called only to fetch them.
+        read: returns the content of one file.
 
     Raises:
         StorageError: the copy cannot be written.
-        JobError: it is not the dataset.
+        JobError: the files on the driver's node have another fingerprint now.
     """
-    if _is(Path(data), fingerprint):
-        return Path(data)
+    if dataset := _verified(Path(data), fingerprint):
+        return dataset
     copy = cache_root() / "data" / fingerprint[:32]
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(copy.with_suffix(".lock")):
-            if not _is(copy, fingerprint):
+            dataset = _verified(copy, fingerprint)
+            if dataset is None:
                 _fetch(copy, names(), read)
+                dataset = _verified(copy, fingerprint)
     except OSError as error:
         raise cache_error(copy.parent, error) from None
-    if not _is(copy, fingerprint):
+    if dataset is None:
         raise JobError(f"{data}: the data have changed since the sweep was started; put them back")
-    return copy
+    return dataset
 
 
-def _is(folder: Path, fingerprint: str) -> bool:
+def _verified(folder: Path, fingerprint: str) -> VerifiedDataset | None:
     try:
-        return verify_pictures(read_train(folder), needed=False) == fingerprint
+        dataset = verify(read_train(folder), needs_pictures=False)
     except InputError:
-        return False
+        return None
+    return dataset if dataset.content == fingerprint else None
 
 
 def _fetch(copy: Path, names: Sequence[str], read: Callable[[str], bytes]) -> None:
-    partial = copy.with_suffix(".partial")
-    for folder in (partial, copy):  # what a killed process or another time has left
-        shutil.rmtree(folder, ignore_errors=True)
-    for name in names:
-        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-        (partial / name).write_bytes(read(name))
-    partial.rename(copy)
+    shutil.rmtree(copy, ignore_errors=True)  # damaged, or other data
+    with atomic_folder(copy, fixed_name=True) as partial:
+        for name in names:
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(read(name))

@@ -9,7 +9,7 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pasture.dataset import Dataset
+from pasture.verification import VerifiedDataset
 
 
 class DataServer:
@@ -35,8 +35,8 @@ class DataServer:
 
 
 @contextmanager
-def serve_data(dataset: Dataset, fingerprint: str, address: str) -> Iterator[str | None]:
-    """Hand a dataset out to all nodes, by an actor named `server-<fingerprint>`.
+def serve_data(dataset: VerifiedDataset, address: str) -> Iterator[str | None]:
+    """Hand a dataset out to all nodes, by an actor named `forage-data-<fingerprint>`.
 
     Yields:
         The node that has the data: the driver's; None where all of Ray is on this machine.
@@ -48,7 +48,7 @@ def serve_data(dataset: Dataset, fingerprint: str, address: str) -> Iterator[str
     # Where features were made elsewhere there may be no pictures.
     names = ["train.csv", *(str(p) for p in dataset.images["image_path"] if (dataset.root / p).exists())]
     actor = ray.remote(num_cpus=0, max_concurrency=4)(DataServer).options(
-        name=f"forage-data-{fingerprint}", scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
+        name=f"forage-data-{dataset.content}", scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
     )
     server = actor.remote(str(dataset.root), names)
     try:

@@ -6,7 +6,6 @@ and a new sampler, so that resuming needs no pickle, no snapshot of Ray's and no
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +15,15 @@ from typing import Any, Literal
 import pandas as pd
 import pyarrow as pa
 
+from pasture.checksum import json_with_checksum, read_json_with_checksum
 from pasture.errors import InputError
 from pasture.parquet import write_parquet
 from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
 
 Status = Literal["PENDING", "RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAILED"]
+Origin = Literal["start", "search"]
+"""Where a trial comes from: the recipes that run before the search, or the search."""
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Record:
             its promotion, where a sweep has such stages.
         curve: one report an epoch.
         error: why it failed.
+        origin: where the trial comes from.
     """
 
     number: int
@@ -44,6 +47,7 @@ class Record:
     status: Status = "PENDING"
     curve: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
+    origin: Origin = "search"
 
     @property
     def name(self) -> str:
@@ -88,19 +92,20 @@ class Ledger:
             self._free += 1
         return self._free
 
-    def propose(self, params: dict[str, Any], recipe: Recipe | None, error: str = "") -> Record:
+    def propose(
+        self, params: dict[str, Any], recipe: Recipe | None, error: str = "", origin: Origin = "search"
+    ) -> Record:
         """Write a new trial down before it runs; without a recipe, one that could not be made."""
         content = recipe.to_dict() if recipe else {}
-        record = Record(self.next_number, params, content, "PENDING" if recipe else "FAILED", error=error)
+        record = Record(self.next_number, params, content, "PENDING" if recipe else "FAILED", [], error, origin)
         self.records[record.name] = record
         self.write(record)
         return record
 
     def write(self, record: Record) -> None:
         """Write a record, atomically."""
-        # Not `asdict`, which copies the whole curve value by value, and one serialisation: this runs at every report.
-        content = json.dumps(vars(record))
-        self.run.trials.write(f"{record.name}.json", f'{content[:-1]}, "sha256": "{_digest(content)}"}}'.encode())
+        # Not `asdict`, which copies the whole curve value by value: this runs at every report.
+        self.run.trials.write(f"{record.name}.json", json_with_checksum(vars(record)))
 
     def with_status(self, *status: Status) -> list[Record]:
         """Records in one of some states."""
@@ -120,7 +125,7 @@ class Ledger:
         return max(complete, key=lambda r: -math.inf if r.score is None else r.score) if complete else None
 
     def table(self) -> pd.DataFrame:
-        """One row a trial: name, status, score, epochs, seconds, error and the flattened recipe."""
+        """One row a trial: name, status, origin, score, epochs, seconds, error and the flattened recipe."""
         rows = []
         for record in self.records.values():
             flat = Recipe.parse(record.recipe).flat() if record.recipe else {}
@@ -128,6 +133,7 @@ class Ledger:
                 {
                     "trial": record.name,
                     "status": record.status,
+                    "origin": record.origin,
                     "score": record.score,
                     "epochs": len(record.curve),
                     "best_epoch": record.curve[-1]["best_epoch"] if record.curve else None,
@@ -144,15 +150,8 @@ class Ledger:
 
     def _read(self, name: str) -> Record:
         try:
-            content = json.loads(self.run.trials.read(name))
-            if content.pop("sha256") != _digest(json.dumps(content)):
-                raise ValueError("its content does not fit its sha256")
-            return Record(**content)
+            return Record(**read_json_with_checksum(self.run.trials.read(name)))
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(
                 f"{self.run.trials / name}: damaged record ({error}); delete it and the trial is proposed anew"
             ) from None
-
-
-def _digest(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()

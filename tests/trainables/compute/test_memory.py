@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pasture.dataset import Dataset
 from pasture.errors import JobError
+from pasture.verification import VerifiedDataset
 from trainables.compute.memory import with_smaller_batches
+from trainables.features.context import TrialContext
 from trainables.features.inputs import make_inputs
 from trainables.images import d4
 from trainables.network.model import Batch, BiomassNet
@@ -56,12 +57,12 @@ def small_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_learner_goes_on_with_the_same_gradients(
-    dataset: Dataset, fingerprint: str, cpu: torch.device, frozen_recipe: Recipe, request: pytest.FixtureRequest
+    dataset: VerifiedDataset, cpu: torch.device, frozen_recipe: Recipe, request: pytest.FixtureRequest
 ) -> None:
     recipe = frozen_recipe.with_overrides({"head.dropout": 0.0, "schedule.batch_size": 12, "loss.lds.enabled": True})
 
     def trained() -> FoldLearner:
-        inputs = make_inputs(recipe, dataset, fingerprint, cpu)
+        inputs = make_inputs(recipe, TrialContext(dataset, cpu))
         learner = FoldLearner(recipe, 0, widths(recipe), inputs, dataset, ROWS, cpu)
         for epoch in range(2):
             learner.train_epoch(epoch, [])

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pasture.dataset import Dataset
 from pasture.errors import JobError
 from pasture.targets import TARGETS, TOTAL, balance_gap
+from pasture.verification import VerifiedDataset
 from trainables.compute.ranks import Ranks
+from trainables.features.context import TrialContext
 from trainables.features.inputs import Rows, make_inputs
 from trainables.images import d4
 from trainables.network.model import Batch
@@ -31,11 +33,11 @@ MakeLearner = Callable[..., FoldLearner]
 
 
 @pytest.fixture
-def make_learner(dataset: Dataset, fingerprint: str, cpu: torch.device) -> MakeLearner:
+def make_learner(dataset: VerifiedDataset, cpu: torch.device) -> MakeLearner:
     """`make_learner(recipe, data=dataset, epochs=0, fold=0)`: a learner of ROWS."""
 
-    def make(recipe: Recipe, data: Dataset = dataset, epochs: int = 0, fold: int = 0) -> FoldLearner:
-        inputs = make_inputs(recipe, dataset, fingerprint, cpu)
+    def make(recipe: Recipe, data: VerifiedDataset = dataset, epochs: int = 0, fold: int = 0) -> FoldLearner:
+        inputs = make_inputs(recipe, TrialContext(dataset, cpu))
         learner = FoldLearner(recipe, fold, widths(recipe), inputs, data, ROWS, cpu)
         for epoch in range(epochs):
             learner.train_epoch(epoch, [])
@@ -44,10 +46,10 @@ def make_learner(dataset: Dataset, fingerprint: str, cpu: torch.device) -> MakeL
     return make
 
 
-def _relabelled(dataset: Dataset, grams: np.ndarray) -> Dataset:
+def _relabelled(dataset: VerifiedDataset, grams: np.ndarray) -> VerifiedDataset:
     images = dataset.images.copy()
     images[list(TARGETS)] = grams
-    return Dataset(dataset.root, images)
+    return replace(dataset, images=images)
 
 
 def _same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -71,7 +73,9 @@ def test_seed_and_fold_decide(make_learner: MakeLearner, frozen_recipe: Recipe, 
     assert not _same(first.weights(), make_learner(recipe, fold=int(change == "fold")).weights())
 
 
-def test_held_out_targets_are_not_looked_at(make_learner: MakeLearner, either_recipe: Recipe, dataset: Dataset) -> None:
+def test_held_out_targets_are_not_looked_at(
+    make_learner: MakeLearner, either_recipe: Recipe, dataset: VerifiedDataset
+) -> None:
     recipe = either_recipe.with_overrides(FITTED)
     nonsense = dataset.targets.copy()
     nonsense[HELD] = np.nan
@@ -111,7 +115,9 @@ def test_batches_have_nearly_the_same_size(make_learner: MakeLearner, frozen_rec
     assert learner.steps_an_epoch == 2
 
 
-def test_it_starts_at_the_mean_and_learns(make_learner: MakeLearner, frozen_recipe: Recipe, dataset: Dataset) -> None:
+def test_it_starts_at_the_mean_and_learns(
+    make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
+) -> None:
     recipe = frozen_recipe.with_overrides(
         {
             "schedule.epochs": 150,
@@ -130,7 +136,9 @@ def test_it_starts_at_the_mean_and_learns(make_learner: MakeLearner, frozen_reci
     assert np.corrcoef(learner.predict(ROWS, (0,))[:, 0, TOTAL], truth)[0, 1] > 0.9
 
 
-def test_the_loss_is_the_mean_over_images(make_learner: MakeLearner, frozen_recipe: Recipe, dataset: Dataset) -> None:
+def test_the_loss_is_the_mean_over_images(
+    make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
+) -> None:
     # Rates so low that nothing moves, no dropout, no augmentation: the loss of an epoch is that of the network.
     recipe = frozen_recipe.with_overrides(
         {"optimizer.head_lr": 1e-12, "head.dropout": 0.0, "augment.strength": "none", "schedule.batch_size": 5}
@@ -187,7 +195,7 @@ def test_frozen_names_are_exactly_what_training_leaves_alone(
 
 @pytest.mark.parametrize("tuning", ["frozen", "last_blocks", "full"])
 def test_saved_weights_give_the_same_predictions(
-    make_learner: MakeLearner, tuned_recipe: Recipe, dataset: Dataset, tuning: str
+    make_learner: MakeLearner, tuned_recipe: Recipe, dataset: VerifiedDataset, tuning: str
 ) -> None:
     recipe = tuned_recipe.with_overrides({"backbone": {"tuning": tuning, "blocks": 2}, "target.transform": "log1p_z"})
     trained = make_learner(recipe, epochs=2)
@@ -270,7 +278,9 @@ def test_a_prediction_that_is_not_finite_is_a_job_error(make_learner: MakeLearne
         learner.predict(HELD, (0,))
 
 
-def test_label_smoothing_weighs_images(make_learner: MakeLearner, frozen_recipe: Recipe, dataset: Dataset) -> None:
+def test_label_smoothing_weighs_images(
+    make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
+) -> None:
     assert make_learner(frozen_recipe).truth.image_weights.tolist() == [1.0] * 12
     weights = make_learner(frozen_recipe.with_overrides({"loss.lds.enabled": True})).truth.image_weights
     assert weights.mean().item() == pytest.approx(1)

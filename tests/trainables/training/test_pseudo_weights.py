@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from pasture.dataset import Dataset
 from pasture.targets import TARGETS
+from pasture.verification import VerifiedDataset
+from trainables.features.context import TrialContext
 from trainables.features.inputs import make_inputs
 from trainables.fitted.learner import FittedLearner
 from trainables.recipe.recipe import Recipe
@@ -36,7 +38,7 @@ PLAIN = {
 MakeLearner = Callable[..., FoldLearner]
 
 
-def pseudo_labelled(dataset: Dataset, weight: float) -> Dataset:
+def pseudo_labelled(dataset: VerifiedDataset, weight: float) -> VerifiedDataset:
     """All but the `MEASURED` rows pseudo-labelled, with the truth of the measured ones turned round.
 
     That leaves the mean of the training targets, from which a head starts, where it was.
@@ -48,16 +50,16 @@ def pseudo_labelled(dataset: Dataset, weight: float) -> Dataset:
     images.loc[pseudo, ["ndvi", "height_cm"]] = np.nan
     images.loc[pseudo, "date"] = pd.NaT
     images.loc[pseudo, "pseudo_weight"] = weight
-    return Dataset(dataset.root, images)
+    return replace(dataset, images=images)
 
 
 @pytest.fixture
-def trained(frozen_recipe: Recipe, fingerprint: str, cpu: torch.device) -> Callable[..., FoldLearner]:
+def trained(frozen_recipe: Recipe, cpu: torch.device) -> Callable[..., FoldLearner]:
     """`trained(dataset, rows=ALL, **overrides)`: a learner after all its epochs."""
 
-    def train(dataset: Dataset, rows: np.ndarray = ALL, **overrides: object) -> FoldLearner:
+    def train(dataset: VerifiedDataset, rows: np.ndarray = ALL, **overrides: object) -> FoldLearner:
         recipe = frozen_recipe.with_overrides(PLAIN | overrides)
-        inputs = make_inputs(recipe, dataset, fingerprint, cpu)
+        inputs = make_inputs(recipe, TrialContext(dataset, cpu))
         learner = FoldLearner(recipe, 0, widths(recipe), inputs, dataset, rows, cpu)
         for epoch in range(recipe.epochs):
             learner.train_epoch(epoch, [])
@@ -78,7 +80,7 @@ def test_image_weights_are_lds_times_pseudo_weights_with_mean_1() -> None:
 
 @pytest.mark.parametrize("overrides", [{}, {"loss.proportions": 1.0}, {"loss.kind": "mse", "loss.mse_share": 1.0}])
 def test_pseudo_labels_of_no_weight_change_nothing_and_of_weight_1_much(
-    trained: MakeLearner, dataset: Dataset, overrides: dict[str, object]
+    trained: MakeLearner, dataset: VerifiedDataset, overrides: dict[str, object]
 ) -> None:
     without = trained(dataset, MEASURED, **overrides).predict(ALL, (0,))
     tiny = trained(pseudo_labelled(dataset, 1e-6), **overrides).predict(ALL, (0,))
@@ -88,10 +90,10 @@ def test_pseudo_labels_of_no_weight_change_nothing_and_of_weight_1_much(
 
 
 def test_pseudo_weights_reach_a_fitted_model(
-    dataset: Dataset, fingerprint: str, frozen_recipe: Recipe, cpu: torch.device
+    dataset: VerifiedDataset, frozen_recipe: Recipe, cpu: torch.device
 ) -> None:
     recipe = frozen_recipe.with_overrides({"head.kind": "ridge"})
-    inputs = make_inputs(recipe, dataset, fingerprint, cpu)
+    inputs = make_inputs(recipe, TrialContext(dataset, cpu))
 
     def predicted(weight: float, factor: float) -> np.ndarray:
         data = pseudo_labelled(dataset, weight)
@@ -105,7 +107,7 @@ def test_pseudo_weights_reach_a_fitted_model(
 
 
 def test_the_teacher_is_fitted_to_measured_images_and_repeats_pseudo_labels(
-    trained: MakeLearner, dataset: Dataset
+    trained: MakeLearner, dataset: VerifiedDataset
 ) -> None:
     pseudo = pseudo_labelled(dataset, 0.5)
     learner = trained(pseudo, **{"loss.distillation": 0.5, "schedule": {"epochs": 1}})
@@ -116,14 +118,14 @@ def test_the_teacher_is_fitted_to_measured_images_and_repeats_pseudo_labels(
     np.testing.assert_allclose(taught[12:], pseudo.targets[12:], rtol=1e-6)
 
 
-def test_the_auxiliary_loss_passes_over_what_was_not_measured(trained: MakeLearner, dataset: Dataset) -> None:
+def test_the_auxiliary_loss_passes_over_what_was_not_measured(trained: MakeLearner, dataset: VerifiedDataset) -> None:
     learner = trained(pseudo_labelled(dataset, 0.5), **{"loss.auxiliary": 0.5, "augment.mixup.probability": 1.0})
     assert learner.truth.metadata is not None
     assert learner.truth.metadata[12:].isnan().all()
     assert all(tensor.isfinite().all() for tensor in learner.weights().values())
 
 
-def test_missing_metadata_are_nan_or_no_tags_without_a_warning(dataset: Dataset) -> None:
+def test_missing_metadata_are_nan_or_no_tags_without_a_warning(dataset: VerifiedDataset) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         inputs = teacher_inputs(pseudo_labelled(dataset, 0.5).images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pasture.dataset import Dataset
 from pasture.folds import held_out_rows, make_folds, training_rows
 from pasture.targets import TARGETS, TOTAL
+from pasture.verification import VerifiedDataset
 from search_spaces.catalogue import load_recipe
+from trainables.features.context import TrialContext
 from trainables.features.inputs import make_inputs
 from trainables.images import d4
 from trainables.network.model import Batch, BiomassNet
@@ -36,12 +38,12 @@ MakeLearner = Callable[..., FoldLearner]
 
 
 @pytest.fixture
-def make_learner(dataset: Dataset, fingerprint: str, cpu: torch.device) -> MakeLearner:
+def make_learner(dataset: VerifiedDataset, cpu: torch.device) -> MakeLearner:
     """`make_learner(recipe, data=dataset, epochs=0)`: a learner of ROWS."""
 
-    def make(recipe: Recipe, data: Dataset = dataset, epochs: int = 0) -> FoldLearner:
+    def make(recipe: Recipe, data: VerifiedDataset = dataset, epochs: int = 0) -> FoldLearner:
         learner = FoldLearner(
-            recipe, 0, widths(recipe), make_inputs(recipe, dataset, fingerprint, cpu), data, ROWS, cpu
+            recipe, 0, widths(recipe), make_inputs(recipe, TrialContext(dataset, cpu)), data, ROWS, cpu
         )
         for epoch in range(epochs):
             learner.train_epoch(epoch, [])
@@ -65,15 +67,15 @@ def _moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def _changed(dataset: Dataset, rows: np.ndarray, **columns: Any) -> Dataset:
+def _changed(dataset: VerifiedDataset, rows: np.ndarray, **columns: Any) -> VerifiedDataset:
     """The dataset with other values in some rows."""
     images = dataset.images.copy()
     for column, values in columns.items():
         images.loc[images.index[rows], column] = values
-    return Dataset(dataset.root, images)
+    return replace(dataset, images=images)
 
 
-def _nonsense(dataset: Dataset, rows: np.ndarray) -> Dataset:
+def _nonsense(dataset: VerifiedDataset, rows: np.ndarray) -> VerifiedDataset:
     """Everything that some rows say, replaced."""
     grams = dict.fromkeys(TARGETS, 777.0)
     return _changed(dataset, rows, ndvi=-5.0, height_cm=1e4, species="Triffid_Weed", date="1999-09-09", **grams)
@@ -146,7 +148,7 @@ def test_the_teacher_changes_the_students_gradient(make_learner: MakeLearner, fr
 
 
 def test_what_the_teacher_is_told_reaches_the_student(
-    make_learner: MakeLearner, frozen_recipe: Recipe, dataset: Dataset
+    make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
     other = _changed(dataset, ROWS, ndvi=np.linspace(0.9, 0.1, len(ROWS)))
     for weight, reaches in ((0.5, True), (0.0, False)):
@@ -156,7 +158,7 @@ def test_what_the_teacher_is_told_reaches_the_student(
 
 
 def test_the_teacher_and_every_statistic_see_the_training_fold_only(
-    make_learner: MakeLearner, frozen_recipe: Recipe, dataset: Dataset
+    make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
     terms = {"loss": {"distillation": 0.5, "auxiliary": 0.1, "lds.enabled": True}, "target.transform": "log1p_z"}
     recipe = frozen_recipe.with_overrides(terms)
@@ -174,7 +176,7 @@ def test_the_teacher_and_every_statistic_see_the_training_fold_only(
 
 
 def test_statistics_are_those_of_the_training_fold(
-    make_learner: MakeLearner, frozen_recipe: Recipe, dataset: Dataset
+    make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
     recipe = frozen_recipe.with_overrides({"target.transform": "log1p_z", "loss.lds.enabled": True})
     learner = make_learner(recipe)
@@ -188,7 +190,7 @@ def test_statistics_are_those_of_the_training_fold(
 
 
 def test_the_untrained_head_says_the_mean_of_the_training_fold(
-    make_learner: MakeLearner, frozen_recipe: Recipe, dataset: Dataset
+    make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
     linear = {"head": {"hidden": (), "norm": False}, "target.transform": "none"}
     learner = make_learner(frozen_recipe.with_overrides(linear))
@@ -291,7 +293,7 @@ def test_a_trial_is_scored_and_saved_by_the_average(make_trial: Callable[..., Tr
 
 @pytest.mark.parametrize("splitter", ["stratified_group", "group", "image", "holdout"])
 def test_rows_of_an_image_are_never_on_both_sides(
-    dataset: Dataset, splitter: Any, make_trial: Callable[..., Trial]
+    dataset: VerifiedDataset, splitter: Any, make_trial: Callable[..., Trial]
 ) -> None:
     folds = make_folds(dataset, splitter, 3, 42)
     for fold in range(int(folds.max()) + 1):
@@ -300,7 +302,7 @@ def test_rows_of_an_image_are_never_on_both_sides(
         assert sorted([*trained, *held]) == list(range(len(dataset)))
 
 
-def test_both_halves_of_an_image_are_on_one_side(dataset: Dataset, make_trial: Callable[..., Trial]) -> None:
+def test_both_halves_of_an_image_are_on_one_side(dataset: VerifiedDataset, make_trial: Callable[..., Trial]) -> None:
     small = {"backbone.name": "test_efficientnet", "backbone.weights": "none", "view.size": 32}
     trial = make_trial(load_recipe("lightning_halves").with_overrides(small))
     (learner,) = trial.executor.learners.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pasture.dataset import Dataset
 from pasture.targets import TARGETS
+from pasture.verification import VerifiedDataset
 from trainables.compute.ranks import Ranks
+from trainables.features.context import TrialContext
 from trainables.features.inputs import Rows, make_inputs
 from trainables.network.backbone import create_backbone
 from trainables.network.model import Batch
@@ -41,11 +43,11 @@ MakeLearner = Callable[..., FoldLearner]
 
 
 @pytest.fixture
-def make_learner(dataset: Dataset, fingerprint: str, cpu: torch.device) -> MakeLearner:
+def make_learner(dataset: VerifiedDataset, cpu: torch.device) -> MakeLearner:
     """`make_learner(recipe, epochs=0)`: a learner of ROWS."""
 
     def make(recipe: Recipe, epochs: int = 0) -> FoldLearner:
-        inputs = make_inputs(recipe, dataset, fingerprint, cpu)
+        inputs = make_inputs(recipe, TrialContext(dataset, cpu))
         learner = FoldLearner(recipe, 0, widths(recipe), inputs, dataset, ROWS, cpu)
         for epoch in range(epochs):
             learner.train_epoch(epoch, [])
@@ -289,7 +291,7 @@ class _Grams:
 
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
 def test_features_and_grams_are_mixed_with_the_same_share(
-    dataset: Dataset, cpu: torch.device, monkeypatch: pytest.MonkeyPatch, probability: float
+    dataset: VerifiedDataset, cpu: torch.device, monkeypatch: pytest.MonkeyPatch, probability: float
 ) -> None:
     recipe = Recipe.parse(
         {
@@ -303,7 +305,7 @@ def test_features_and_grams_are_mixed_with_the_same_share(
     images = dataset.images.copy()
     rows = np.arange(5)
     images.loc[images.index[rows], list(TARGETS)] = 100 * np.eye(5)  # each image all of one target
-    corners = Dataset(dataset.root, images)
+    corners = replace(dataset, images=images)
     learner = FoldLearner(recipe, 0, Widths(5), _Grams(corners.targets), corners, rows, cpu)
     seen: list[tuple[Tensor, Tensor]] = []
 

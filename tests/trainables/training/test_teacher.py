@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from pasture.dataset import Dataset
 from pasture.targets import GDM, TARGETS, TOTAL, balance_gap
+from pasture.verification import VerifiedDataset
 from trainables.training.teacher import teach
 
 ROWS = np.arange(0, 24, 2)
 HELD = np.arange(1, 24, 2)
 
 
-def test_it_learns_what_the_metadata_say(dataset: Dataset) -> None:
+def test_it_learns_what_the_metadata_say(dataset: VerifiedDataset) -> None:
     taught = teach(dataset.images, dataset.targets, ROWS, 0).numpy()
     truth = dataset.targets[ROWS]
     assert taught.shape == (12, 5)
@@ -24,7 +24,7 @@ def test_it_learns_what_the_metadata_say(dataset: Dataset) -> None:
     assert not np.allclose(taught, truth)
 
 
-def test_the_same_seed_says_the_same_whatever_was_drawn_before(dataset: Dataset) -> None:
+def test_the_same_seed_says_the_same_whatever_was_drawn_before(dataset: VerifiedDataset) -> None:
     first = teach(dataset.images, dataset.targets, ROWS, 7)
     torch.manual_seed(99)
     state = torch.get_rng_state()
@@ -34,7 +34,7 @@ def test_the_same_seed_says_the_same_whatever_was_drawn_before(dataset: Dataset)
 
 
 @pytest.mark.parametrize("column", ["targets", "ndvi", "height_cm", "species", "date"])
-def test_rows_that_are_not_its_own_change_nothing(dataset: Dataset, column: str) -> None:
+def test_rows_that_are_not_its_own_change_nothing(dataset: VerifiedDataset, column: str) -> None:
     honest = teach(dataset.images, dataset.targets, ROWS, 0)
     images, grams = dataset.images.copy(), dataset.targets.copy()
     held = images.index[HELD]
@@ -48,13 +48,13 @@ def test_rows_that_are_not_its_own_change_nothing(dataset: Dataset, column: str)
 
 
 @pytest.mark.parametrize("column", ["ndvi", "height_cm", "species", "date"])
-def test_it_looks_at_every_column(dataset: Dataset, column: str) -> None:
+def test_it_looks_at_every_column(dataset: VerifiedDataset, column: str) -> None:
     images = dataset.images.copy()
     images.loc[images.index[ROWS], column] = images[column].to_numpy()[ROWS[::-1]]
     assert not torch.equal(teach(images, dataset.targets, ROWS, 0), teach(dataset.images, dataset.targets, ROWS, 0))
 
 
-def test_it_says_something_where_nothing_was_measured(dataset: Dataset) -> None:
+def test_it_says_something_where_nothing_was_measured(dataset: VerifiedDataset) -> None:
     images = dataset.images.copy()
     images.loc[images.index[ROWS[:4]], ["ndvi", "height_cm"]] = np.nan
     assert teach(images, dataset.targets, ROWS, 0).isfinite().all()
@@ -62,7 +62,7 @@ def test_it_says_something_where_nothing_was_measured(dataset: Dataset) -> None:
     assert teach(images, dataset.targets, ROWS, 0).isfinite().all()
 
 
-def test_dead_is_total_without_gdm(dataset: Dataset) -> None:
+def test_dead_is_total_without_gdm(dataset: VerifiedDataset) -> None:
     taught = teach(dataset.images, dataset.targets, ROWS, 0).double().numpy()
     assert taught[:, 1] == pytest.approx(np.maximum(taught[:, TOTAL] - taught[:, GDM], 0), abs=1e-4)
     assert balance_gap(taught).max() < 0.5 * taught[:, TOTAL].max()  # four targets are learnt: it need not balance

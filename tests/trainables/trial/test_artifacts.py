@@ -67,7 +67,7 @@ def test_weights_are_those_of_the_best_epoch_with_their_tags(run: RunFolder, tri
         assert all(torch.equal(tensor, best[name]) for name, tensor in saved.items())
         assert not any(name.startswith("backbone.") for name in saved)
         with safe_open(path, "pt") as file:
-            tags = {"recipe_hash": trial.recipe.hash, "fingerprint": trial.fingerprint, "fold": str(fold)}
+            tags = {"recipe_hash": trial.recipe.hash, "fingerprint": trial.dataset.fingerprint, "fold": str(fold)}
             assert {key: file.metadata()[key] for key in tags} == tags
 
 
@@ -127,21 +127,21 @@ def test_a_death_in_the_middle_leaves_an_unfinished_trial_that_can_continue(
         patch.setattr(Folder, "write", mortal)
         with pytest.raises(JobError):
             write_finished(run, trial)
-    assert read_finished(run, "trial", trial.recipe, trial.fingerprint) is None
+    assert read_finished(run, "trial", trial.recipe, trial.dataset.fingerprint) is None
     assert run.checkpoints.exists("trial.pt")
     write_finished(run, trial)
     assert set(_files(run)) == set(WRITTEN)
-    assert read_finished(run, "trial", trial.recipe, trial.fingerprint) is not None
+    assert read_finished(run, "trial", trial.recipe, trial.dataset.fingerprint) is not None
 
 
 def test_a_finished_trial_is_known_by_recipe_and_data(run: RunFolder, trial: Trial) -> None:
-    assert read_finished(run, "trial", trial.recipe, trial.fingerprint) is None
+    assert read_finished(run, "trial", trial.recipe, trial.dataset.fingerprint) is None
     write_finished(run, trial)
-    table = read_finished(run, "trial", trial.recipe, trial.fingerprint)
+    table = read_finished(run, "trial", trial.recipe, trial.dataset.fingerprint)
     assert table is not None
     assert table.metadata["curve"] == trial.curve
-    assert read_finished(run, "other", trial.recipe, trial.fingerprint) is None
-    assert read_finished(run, "trial", trial.recipe.with_overrides({"seed": 9}), trial.fingerprint) is None
+    assert read_finished(run, "other", trial.recipe, trial.dataset.fingerprint) is None
+    assert read_finished(run, "trial", trial.recipe.with_overrides({"seed": 9}), trial.dataset.fingerprint) is None
     assert read_finished(run, "trial", trial.recipe, "other pictures") is None
 
 
@@ -153,7 +153,7 @@ def test_a_damaged_oof_is_not_finished(run: RunFolder, trial: Trial, damage: str
     if damage == "flipped":
         content[len(content) // 4] ^= 0xFF
     path.write_bytes({"truncated": content[:-20], "flipped": content, "empty": b""}[damage])
-    assert read_finished(run, "trial", trial.recipe, trial.fingerprint) is None
+    assert read_finished(run, "trial", trial.recipe, trial.dataset.fingerprint) is None
 
 
 def test_a_checkpoint_is_taken_up(run: RunFolder, make_trial: MakeTrial, frozen_recipe: Recipe) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,11 @@ import pytest
 import torch
 from scipy import stats
 
-from pasture.dataset import Dataset
 from pasture.errors import JobError
-from pasture.folds import held_out_rows, make_folds
+from pasture.folds import held_out_rows
 from pasture.metric import target_r2, weighted_r2
 from pasture.targets import TARGETS, balance_gap
+from pasture.verification import VerifiedDataset, with_fingerprint
 from trainables.network.backbone import check_backbone
 from trainables.recipe.recipe import Recipe
 from trainables.trial import fold_executor as module
@@ -49,11 +50,11 @@ def _same_files(first: Trial, second: Trial) -> bool:
 
 
 def test_the_score_is_the_metric_of_the_pooled_oof(
-    make_trial: MakeTrial, either_recipe: Recipe, dataset: Dataset
+    make_trial: MakeTrial, either_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
     trial = make_trial(either_recipe)
     v = either_recipe.validation
-    folds = make_folds(dataset, v.splitter, v.folds, v.seed)
+    folds = v.assign(dataset)
     assert np.array_equal(trial.folds, folds)
     assert len(trial.executor.learners) == v.folds
     for epoch in range(3):
@@ -80,7 +81,9 @@ def test_a_report_is_scalars_only(make_trial: MakeTrial, tuned_recipe: Recipe) -
     assert (report["head_lr"], report["backbone_lr"]) == pytest.approx((0.01, 0.003))
 
 
-def test_the_best_epoch_is_the_pooled_best(make_trial: MakeTrial, frozen_recipe: Recipe, dataset: Dataset) -> None:
+def test_the_best_epoch_is_the_pooled_best(
+    make_trial: MakeTrial, frozen_recipe: Recipe, dataset: VerifiedDataset
+) -> None:
     trial = make_trial(frozen_recipe.with_overrides({"optimizer.head_lr": 0.2}))
     scores: list[float] = []
     while not trial.done:
@@ -94,7 +97,7 @@ def test_the_best_epoch_is_the_pooled_best(make_trial: MakeTrial, frozen_recipe:
 
 
 def test_the_finished_oof_is_that_of_the_best_epoch(
-    make_trial: MakeTrial, frozen_recipe: Recipe, dataset: Dataset, fingerprint: str
+    make_trial: MakeTrial, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
     trial = make_trial(frozen_recipe.with_overrides({"optimizer.head_lr": 0.2}), epochs=6)
     assert trial.best_epoch < 5, "the last epoch is not the best, or the test shows nothing"
@@ -112,7 +115,7 @@ def test_the_finished_oof_is_that_of_the_best_epoch(
     assert metadata["trial"] == "trial"
     assert Recipe.parse(metadata["recipe"]) == trial.recipe
     assert metadata["recipe_hash"] == trial.recipe.hash
-    assert metadata["fingerprint"] == fingerprint
+    assert metadata["fingerprint"] == dataset.fingerprint
     assert metadata["epoch"] == trial.best_epoch
     assert metadata["curve"] == trial.curve
     assert metadata["backbone_digest"] == check_backbone(trial.recipe.backbone, 32).digest
@@ -126,7 +129,7 @@ def test_the_same_seed_gives_the_same_trial(make_trial: MakeTrial, either_recipe
     assert _timeless(first.curve) != _timeless(other.curve)
 
 
-def test_holdout_has_only_the_held_rows(make_trial: MakeTrial, frozen_recipe: Recipe, dataset: Dataset) -> None:
+def test_holdout_has_only_the_held_rows(make_trial: MakeTrial, frozen_recipe: Recipe, dataset: VerifiedDataset) -> None:
     trial = make_trial(frozen_recipe.with_overrides({"validation.splitter": "holdout"}), epochs=2)
     held = np.flatnonzero(trial.folds == 0)
     assert len(trial.executor.learners) == 1
@@ -140,7 +143,9 @@ def test_holdout_has_only_the_held_rows(make_trial: MakeTrial, frozen_recipe: Re
     assert table.metadata["score"] == pytest.approx(expected)
 
 
-def test_pretrained_features_beat_the_baseline(make_trial: MakeTrial, frozen_recipe: Recipe, dataset: Dataset) -> None:
+def test_pretrained_features_beat_the_baseline(
+    make_trial: MakeTrial, frozen_recipe: Recipe, dataset: VerifiedDataset
+) -> None:
     recipe = frozen_recipe.with_overrides(
         {
             "backbone.name": "tf_efficientnet_lite0",
@@ -192,7 +197,7 @@ def test_a_state_before_the_first_epoch(make_trial: MakeTrial, frozen_recipe: Re
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other file", "recipe", "dataset"])
 def test_a_damaged_or_foreign_state_is_a_job_error(
-    make_trial: MakeTrial, frozen_recipe: Recipe, damage: str, dataset: Dataset, cpu: torch.device
+    make_trial: MakeTrial, frozen_recipe: Recipe, damage: str, dataset: VerifiedDataset, cpu: torch.device
 ) -> None:
     trial = make_trial(frozen_recipe, epochs=1)
     content = trial.state()
@@ -212,9 +217,8 @@ def test_a_damaged_or_foreign_state_is_a_job_error(
         if damage == "recipe":
             content = make_trial(frozen_recipe.with_overrides({"seed": 5}), epochs=1).state()
         else:
-            trial.fingerprint = "other pictures"
+            content = make_trial(frozen_recipe, with_fingerprint(dataset, "other pictures"), epochs=1).state()
     fresh = make_trial(frozen_recipe)
-    fresh.fingerprint = trial.fingerprint
     with pytest.raises(JobError, match=f"checkpoint of trial {named}"):
         fresh.load_state(content)
     assert fresh.curve == []
@@ -225,15 +229,15 @@ def test_a_damaged_or_foreign_state_is_a_job_error(
 REPEATS = 8
 
 
-def _shuffled(dataset: Dataset, seed: int) -> Dataset:
+def _shuffled(dataset: VerifiedDataset, seed: int) -> VerifiedDataset:
     """The labels of the photographs dealt out anew: nothing can be learned any more."""
     images = dataset.images.copy()
     order = np.random.default_rng(seed).permutation(len(images))
     images[list(TARGETS)] = images[list(TARGETS)].to_numpy()[order]
-    return Dataset(dataset.root, images)
+    return replace(dataset, images=images)
 
 
-def _advantages(make_trial: MakeTrial, recipe: Recipe, dataset: Dataset) -> np.ndarray:
+def _advantages(make_trial: MakeTrial, recipe: Recipe, dataset: VerifiedDataset) -> np.ndarray:
     """Score less that of the per-target mean, under labels shuffled by one seed after another."""
     result = []
     for seed in range(REPEATS):
@@ -258,12 +262,14 @@ def eager_recipe(frozen_recipe: Recipe) -> Recipe:
     )
 
 
-def test_shuffled_labels_cannot_be_learned(make_trial: MakeTrial, eager_recipe: Recipe, dataset: Dataset) -> None:
+def test_shuffled_labels_cannot_be_learned(
+    make_trial: MakeTrial, eager_recipe: Recipe, dataset: VerifiedDataset
+) -> None:
     assert not _above_chance(_advantages(make_trial, eager_recipe, dataset))
 
 
 def test_a_planted_leak_is_caught(
-    make_trial: MakeTrial, eager_recipe: Recipe, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    make_trial: MakeTrial, eager_recipe: Recipe, dataset: VerifiedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "training_rows", lambda folds, fold: np.arange(len(folds)))
     advantages = _advantages(make_trial, eager_recipe, dataset)
@@ -271,7 +277,7 @@ def test_a_planted_leak_is_caught(
     assert advantages.min() > 0.05
 
 
-def test_the_shuffle_shuffles(dataset: Dataset) -> None:
+def test_the_shuffle_shuffles(dataset: VerifiedDataset) -> None:
     shuffled = _shuffled(dataset, 0)
     assert not np.array_equal(shuffled.targets, dataset.targets)
     assert shuffled.baseline() == pytest.approx(dataset.baseline())

@@ -15,7 +15,7 @@ from tune.cluster.code_shipping import shipped
 from tune.cluster.connection import connect
 
 CHECK = """
-import forage, pasture, search_spaces, tune, ensemble, tune.cluster.ray_trial
+import forage, pasture, search_spaces, trainables, ensemble, tune.cluster.ray_trial
 from search_spaces.catalogue import load_recipe, load_space
 from trainables.recipe.versions import check_machine, versions
 check_machine(versions()["forage"])

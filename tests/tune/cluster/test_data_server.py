@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pasture.dataset import read_train
+from pasture.verification import with_fingerprint
 from tune.cluster.data_server import DataServer, serve_data
 
 
@@ -18,5 +19,5 @@ def test_only_files_of_the_dataset_are_handed_out(data: Path) -> None:
 
 
 def test_on_one_machine_nothing_is_handed_out(data: Path) -> None:
-    with serve_data(read_train(data), "fingerprint", "local") as node:
+    with serve_data(with_fingerprint(read_train(data), "fingerprint"), "local") as node:
         assert node is None
