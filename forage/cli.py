@@ -13,6 +13,7 @@ from forage import blend_commands, sweep_commands
 from forage.features import features
 from forage.messages import messages, print_json, say, warn
 from forage.options import DataArgument, JsonOption
+from forage.outer_cv_command import outer_cv
 from forage.recipes import recipes
 from pasture.errors import DataError, ForageError
 
@@ -78,6 +79,9 @@ app.command(epilog="Example: `forage resume runs/default-20261121-093000 --trial
 app.command(epilog="Example: `forage status runs/default-20261121-093000 --json`")(sweep_commands.status)
 app.command(epilog="Example: `forage gc runs/default-20261121-093000 --keep 20`")(sweep_commands.gc)
 app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend --method auto`")(blend_commands.ensemble)
+app.command("outer-cv", epilog="Example: `forage outer-cv data/csiro --trials 24 --against random --out outer-cv`")(
+    outer_cv
+)
 app.command(epilog="Example: `forage predict blend data/csiro --out submission.csv`")(blend_commands.predict)
 app.command("import", epilog="Example: `forage import oof/*.csv --truth data/csiro/train.csv --name theirs`")(
     blend_commands.import_

@@ -14,6 +14,7 @@ from forage.bars import bars
 from forage.messages import print_json, say
 from forage.options import CacheLimitOption, DataArgument, JsonOption, SetOption, parse_settings
 from pasture.errors import InputError
+from trainables.features.context import TrialContext
 
 if TYPE_CHECKING:
     from trainables.images.array_cache import Entry
@@ -47,7 +48,7 @@ def build(
 
     check_recipe(chosen, dataset.ids)
     with bars() as watch:
-        make_inputs(chosen, dataset, best_device(), watch=watch)
+        make_inputs(chosen, TrialContext(dataset, best_device(), watch=watch))
     what = "features" if chosen.banked else "decoded pictures (the backbone is trained)"
     say(f"{what} of {len(dataset)} photographs are in {cache_root()}")
 
@@ -55,10 +56,10 @@ def build(
 @features.command("list", epilog="Example: `forage features list`")
 def list_banks(as_json: JsonOption = False) -> None:
     """What is kept on this machine: features, decoded pictures and imported banks, those used last first."""
-    from trainables.features import embeddings as imported
+    from trainables.features import embeddings
     from trainables.images.array_cache import cache_limit, cache_root, entries
 
-    banks = {name: imported.read(name).features for name in imported.names()}
+    banks = {name: embeddings.read(name).features for name in embeddings.names()}
     rows = [_row(entry) for entry in entries()]
     if as_json:
         print_json({"imported": {name: list(bank.shape) for name, bank in banks.items()}, "kept": rows})
@@ -93,11 +94,11 @@ def import_bank(
     Give labelled and test photographs in one file: a blend predicts from the bank too. Embeddings without the eight
     elements of D4 stand for all of them, so that test-time augmentation changes nothing.
     """
-    from trainables.features import embeddings as imported
+    from trainables.features import embeddings
 
     rows, values = _read_embeddings(file, ids)
-    imported.write(name, rows, values)
-    shape = imported.read(name).features.shape
+    embeddings.write(name, rows, values)
+    shape = embeddings.read(name).features.shape
     say(f"bank:{name}: {shape[0]} photographs, {shape[1]} element(s) of D4, {shape[2]} view(s), {shape[3]} features")
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
 
 from pasture.data_table import check_rows, data_root, one_row_per_image, read_csv
+from pasture.errors import InputError
 from pasture.findings import Findings
 from pasture.metric import baseline_r2
 from pasture.targets import TARGETS, Array, balance_gap
@@ -43,10 +45,12 @@ class Dataset:
         images: index `image_id`; `image_path`, relative to `root`; for labelled data also date, state, species,
             ndvi, height_cm and the five target columns in grams. Where targets are pseudo-labels, `pseudo_weight` is a
             number in (0, 1], and the metadata may be missing; NaN or no such column where they were measured.
+        outer_dates: dates whose images are held out of everything: see `hold_out`.
     """
 
     root: Path
     images: pd.DataFrame
+    outer_dates: frozenset[str] = field(default=frozenset(), kw_only=True)
 
     @property
     def ids(self) -> list[str]:
@@ -74,6 +78,18 @@ class Dataset:
         return np.asarray(self._pseudo_weight.isna())
 
     @property
+    def outer(self) -> np.ndarray:
+        """(n,) True for an image of an outer date: models are neither trained nor scored on it."""
+        if not self.outer_dates:
+            return np.zeros(len(self), dtype=bool)
+        return np.isin(self.dates, sorted(self.outer_dates))
+
+    @property
+    def scored(self) -> np.ndarray:
+        """(n,) True for an image that scores are computed on: measured, and not of an outer date."""
+        return np.asarray(self.measured & ~self.outer)
+
+    @property
     def pseudo_weights(self) -> Array:
         """(n,) how much the targets of each image count in training; 1 for a measured image."""
         return self._pseudo_weight.fillna(1.0).to_numpy(dtype=np.float64)
@@ -85,9 +101,27 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def hold_out(self, dates: Collection[str]) -> Self:
+        """The same images with some dates held out of everything: training, folds, OOF and every score.
+
+        Outer cross-validation scores a whole search on these dates afterwards.
+
+        Args:
+            dates: such as 2015-09-04. They replace those held out before.
+
+        Raises:
+            InputError: the data have no such date, or no measured image of any other date.
+        """
+        if absent := sorted(set(dates) - (set(self.dates) - {""})):
+            raise InputError(f"{self.root}: no image of the outer date {absent[0]!r}; expected dates as in 2015-09-04")
+        result = replace(self, outer_dates=frozenset(dates))
+        if not result.scored.any():
+            raise InputError(f"{self.root}: the outer dates leave no measured image to train on; hold out fewer dates")
+        return result
+
     def baseline(self) -> float:
-        """Score of predicting each target's mean on the measured images."""
-        return baseline_r2(self.targets[self.measured])
+        """Score of predicting each target's mean on the images that are scored."""
+        return baseline_r2(self.targets[self.scored])
 
 
 def read_train(root: str | os.PathLike[str], name: str = "train.csv") -> Dataset:

@@ -18,6 +18,8 @@ Splitter = Literal["stratified_group", "group", "image", "holdout"]
 Folds = NDArray[np.int8]
 
 NEVER_HELD_OUT = -1
+OUTER = -2
+"""Of an image on an outer date, which no model is trained or scored on: see `Dataset.hold_out`."""
 
 
 def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, strata: int = 5) -> Folds:
@@ -33,12 +35,13 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
         strata: number of quantile bins.
 
     Returns:
-        (n,) fold of each image; -1 for an image that is never held out (pseudo-labelled, or with `holdout`).
+        (n,) fold of each image; -1 for an image that is never held out (pseudo-labelled, or with `holdout`), -2 for an
+        image of an outer date.
 
     Raises:
         InputError: more folds than there are groups, naming both.
     """
-    rows = np.flatnonzero(dataset.measured)
+    rows = np.flatnonzero(dataset.scored)
     n = len(rows)
     groups = np.arange(n) if splitter in ("image", "holdout") else pd.factorize(dataset.dates[rows])[0]
     needed = 2 if splitter == "holdout" else folds
@@ -48,7 +51,7 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
             f"validation.splitter={splitter} needs at least {needed} {kind}, the data have {len(np.unique(groups))}; "
             "lower validation.folds or choose another splitter"
         )
-    result = np.full(len(dataset), NEVER_HELD_OUT, dtype=np.int8)
+    result = np.where(dataset.outer, OUTER, NEVER_HELD_OUT).astype(np.int8)
     if splitter == "holdout":
         result[train_test_split(rows, test_size=0.2, random_state=seed)[1]] = 0
         return result
@@ -71,13 +74,18 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
 
 
 def training_rows(folds: Folds, fold: int) -> NDArray[np.int64]:
-    """Rows that the model of `fold` may see."""
-    return np.flatnonzero(folds != fold)
+    """Rows that the model of `fold` is trained on: all but those it holds out and those of outer dates."""
+    return np.flatnonzero((folds != fold) & (folds != OUTER))
 
 
 def held_out_rows(folds: Folds, fold: int) -> NDArray[np.int64]:
     """Rows that the model of `fold` is judged on."""
     return np.flatnonzero(folds == fold)
+
+
+def outer_rows(folds: Folds) -> NDArray[np.int64]:
+    """Rows of outer dates."""
+    return np.flatnonzero(folds == OUTER)
 
 
 def _splits(

@@ -28,6 +28,7 @@ class RunFolder:
     trials/<trial>.json                 what each trial was and how far it came: the state that `resume` reads
     trials.parquet                      the same as one table
     oof/<trial>.parquet                 OOF of the trial's epoch, all D4 elements
+    outer/<trial>.parquet               predictions for the images of outer dates, where a sweep holds dates out
     epochs/<trial>.npz                  OOF of every epoch, not augmented, for the nested estimate
     weights/<trial>/fold<k>.safetensors what differs from the pretrained backbone
     checkpoints/<trial>.pt              a trial under way
@@ -57,6 +58,11 @@ class RunFolder:
     def oof(self) -> Folder:
         """Folder of the OOF tables."""
         return self.folder / "oof"
+
+    @property
+    def outer(self) -> Folder:
+        """Folder of the predictions for outer dates."""
+        return self.folder / "outer"
 
     @property
     def epochs(self) -> Folder:
@@ -123,10 +129,10 @@ class RunFolder:
         )
 
     def write_truth(self, dataset: Dataset) -> None:
-        """Write truth.parquet from the measured images."""
+        """Write truth.parquet from the images that are scored."""
         table = pd.DataFrame({"image_id": dataset.ids, "date": dataset.dates})
         table[list(TARGETS)] = dataset.targets
-        table = table[dataset.measured]
+        table = table[dataset.scored]
         write_parquet(self.folder, "truth.parquet", pa.Table.from_pandas(table, preserve_index=False))
 
     def read_truth(self) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,10 +28,19 @@ class VerifiedDataset(Dataset):
     """A dataset whose content is known by its fingerprint.
 
     Attributes:
-        fingerprint: see `fingerprint_of`; every OOF file and every blend carries it.
+        content: see `fingerprint_of`. What depends on the photographs alone (decoded pictures, features) is kept
+            under it, so that it serves whatever dates are held out.
     """
 
-    fingerprint: str
+    content: str
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the content and the outer dates; the content's own where there are none.
+
+        Every OOF file and every blend carries it, so that trials that held out different dates are never blended.
+        """
+        return fingerprint_without(self.content, self.outer_dates)
 
 
 def verify(dataset: Dataset, needs_pictures: bool = True) -> VerifiedDataset:
@@ -70,9 +79,16 @@ def check_pictures(dataset: Dataset, findings: Findings) -> list[PictureFacts]:
     return facts
 
 
-def with_fingerprint(dataset: Dataset, fingerprint: str) -> VerifiedDataset:
-    """`dataset` with a fingerprint that was computed elsewhere, such as by the process that started a sweep."""
-    return VerifiedDataset(dataset.root, dataset.images, fingerprint)
+def with_fingerprint(dataset: Dataset, content: str) -> VerifiedDataset:
+    """`dataset` with its content's fingerprint, computed elsewhere, such as by the process that started a sweep."""
+    return VerifiedDataset(dataset.root, dataset.images, content, outer_dates=dataset.outer_dates)
+
+
+def fingerprint_without(content: str, outer_dates: Collection[str]) -> str:
+    """Fingerprint of data with some dates held out, from that of their content."""
+    if not outer_dates:
+        return content
+    return hashlib.sha256(json.dumps([content, *sorted(set(outer_dates))]).encode()).hexdigest()
 
 
 def fingerprint_of(dataset: Dataset, picture_digests: Sequence[bytes] = ()) -> str:

@@ -30,9 +30,10 @@ from tune.records.plan import Plan
 from tune.records.progress import Progress
 from tune.records.retention import Retention
 from tune.records.stop import Stop, StopReason
-from tune.search.asha import AshaScheduler
+from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.promotion import Promotion
-from tune.search.proposer import Proposer
+from tune.search.pruners import Pruner, make_pruner
+from tune.search.scheduler import PruningScheduler
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,18 @@ class Session:
             stop.watch(record)
             self.watch(record)
 
-        scheduler = AshaScheduler(self.space.epochs, ledger, promotion.cut, plan.promote)
-        proposer = Proposer(self.space, plan.search, plan.seed, plan.trials, ledger, self._configure, promoted)
-        callbacks = [Bookkeeper(ledger, scheduler, proposer, self.retention, stop, promotion, watch)]
+        scheduler = PruningScheduler(ledger, self._pruner(), promotion.cut)
+        searcher = OptunaSearcher(
+            self.space,
+            ledger,
+            self._configure,
+            trials=plan.trials,
+            search=plan.search,
+            seed=plan.seed,
+            starts=self.space.starts() if plan.start else (),
+            promoted=promoted,
+        )
+        callbacks = [Bookkeeper(ledger, scheduler, searcher, self.retention, stop, promotion, watch)]
         if plan.trial_timeout:
             callbacks.append(TrialTimeout(ledger, plan.trial_timeout))
         with tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch:
@@ -146,7 +156,7 @@ class Session:
                 self.cluster.trainable,
                 name=self.run.name,
                 num_samples=left,
-                search_alg=proposer,
+                search_alg=searcher,
                 scheduler=scheduler,
                 stop=stop,
                 callbacks=callbacks,
@@ -157,6 +167,12 @@ class Session:
                 storage_path=scratch,
                 verbose=0,
             )
+
+    def _pruner(self) -> Pruner:
+        plan = self.plan
+        return make_pruner(
+            plan.pruner, self.space.epochs, grace=plan.grace, reduction=plan.reduction, promote=plan.promote
+        )
 
     def _configure(self, record: Record) -> dict[str, Any]:
         """The configuration of a trial."""
@@ -170,6 +186,9 @@ class Session:
             reported=len(record.curve),
             node=self.cluster.node,
             cut=self.promotion.cut,
+            rungs=self._pruner().rungs,
+            origin=record.origin,
+            outer=self.plan.outer,
             **self.cluster.placement.request(Recipe.parse(record.recipe))._asdict(),
         )
         return job.to_config()

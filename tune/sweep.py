@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,14 @@ def launch(
     if limits.promote and space.epochs == 1:
         raise InputError("--promote: trials of this space have one epoch only, which leaves no first stage; do without")
     _check_writable(run)
-    dataset = _checked_data(data, space)
+    dataset = _checked_data(data, space, limits.outer)
     plan = Plan(
         **limits.model_dump(),
         data=str(dataset.root),
         space=space.to_dict(),
         search=search,
         seed=seed,
-        fingerprint=dataset.fingerprint,
+        fingerprint=dataset.content,
         versions=versions(),
     )
     with _stdout_to_stderr(), connection.open():
@@ -123,8 +123,8 @@ def resume(
             ledger.write_table()
             return Outcome(run, ledger, None if over else "score")
         space = Space.parse(plan.space)
-        dataset = verify(read_train(plan.data), _needs_pictures(space))
-        if dataset.fingerprint != plan.fingerprint:
+        dataset = verify(read_train(plan.data).hold_out(plan.outer), _needs_pictures(space))
+        if dataset.content != plan.fingerprint:
             raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
         plan = plan.changed({"data": str(dataset.root)})
         with _stdout_to_stderr(), connection.open():
@@ -154,13 +154,13 @@ def collect(run: RunFolder, keep: int | None = None) -> int:
         return Retention(run, Ledger(run), plan.keep).collect()
 
 
-def _checked_data(data: Path, space: Space) -> VerifiedDataset:
-    """The labelled data, once every recipe of the space can be trained on them.
+def _checked_data(data: Path, space: Space, outer: Sequence[str]) -> VerifiedDataset:
+    """The labelled data without the outer dates, once every recipe of the space can be trained on them.
 
     Raises:
         InputError: bad data, or a recipe that cannot be trained.
     """
-    table = read_train(data)
+    table = read_train(data).hold_out(outer)
     for recipe in space.variants("validation"):
         recipe.validation.assign(table)
     dataset = verify(table, _needs_pictures(space))

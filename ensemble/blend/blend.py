@@ -21,6 +21,8 @@ from torch import Tensor
 
 from ensemble.estimate.conformal import Conformal
 from pasture.errors import InputError
+from pasture.files import Folder
+from pasture.oof import OofTable
 from pasture.projection import project
 from pasture.targets import TARGETS, Array
 from trainables.network.weights_file import unpack
@@ -135,6 +137,10 @@ class Blend:
     def backbone_weights(self, digest: str) -> dict[str, Tensor]:
         """Weights of a pretrained backbone."""
         return _read_safetensors(self.folder / "backbones" / f"{digest}.safetensors")
+
+    def image_ids(self) -> list[str]:
+        """Ids of the images on which the blend was fitted."""
+        return OofTable.read(Folder.at(self.folder), "oof.parquet").image_ids
 
     @classmethod
     def read(cls, folder: Path) -> Blend:

@@ -19,8 +19,8 @@ from pasture.pictures import read_pixels
 from pasture.projection import project
 from pasture.targets import TARGETS, Array
 from trainables.compute.precision import autocast, best_device
-from trainables.features import embeddings as imported
-from trainables.features.feature_bank import extract
+from trainables.features import embeddings
+from trainables.features.feature_bank import bank_dtype, extract
 from trainables.fitted.learner import FittedNet
 from trainables.images import d4
 from trainables.images.image_cache import Watch, silent
@@ -43,6 +43,7 @@ class _Source(NamedTuple):
     view: View
     out_indices: tuple[int, ...]
     pool: str
+    precision: Precision
 
 
 class _Model(NamedTuple):
@@ -161,7 +162,7 @@ def model_predictions(
 def _predict(loaded: _Loaded, pictures: dict[View, Tensor], rows: slice, element: int, device: torch.device) -> Array:
     """(models, n, 5) in grams, of the photographs of some rows laid down one way."""
     features = {
-        source: _features(pictures[source.view], backbone, device)
+        source: _features(pictures[source.view], backbone, source.precision, device)
         if isinstance(backbone, Backbone)
         else torch.from_numpy(np.array(backbone[rows, element])).float().to(device)
         for source, backbone in loaded.frozen.items()
@@ -178,11 +179,12 @@ def _predict(loaded: _Loaded, pictures: dict[View, Tensor], rows: slice, element
     return np.stack(predictions)
 
 
-def _features(pictures: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
+def _features(pictures: Tensor, backbone: Backbone, precision: Precision, device: torch.device) -> Tensor:
     """(n, views, d) of pictures (n, views, size, size, 3)."""
-    features = extract(backbone, pictures.flatten(0, 1), device)
-    # Heads were trained on features kept in half precision; they are given the same here.
-    return features.half().float().view(*pictures.shape[:2], -1)
+    features = extract(backbone, pictures.flatten(0, 1), device, precision)
+    if bank_dtype(precision) == np.float16:
+        features = features.half().float()  # as the bank keeps them, on which heads were trained
+    return features.view(*pictures.shape[:2], -1)
 
 
 def _load(blend: Blend, ids: Sequence[str], device: torch.device) -> _Loaded:
@@ -190,11 +192,11 @@ def _load(blend: Blend, ids: Sequence[str], device: torch.device) -> _Loaded:
     frozen: dict[_Source, Backbone | np.ndarray] = {}
 
     def add(part: Recipe, key: str, digest: str) -> _Source:
-        source = _Source(digest, part.view, part.backbone.out_indices, part.backbone.pool)
+        source = _Source(digest, part.view, part.backbone.out_indices, part.backbone.pool, part.optimizer.precision)
         if source not in frozen:
             bank = part.backbone.bank
             frozen[source] = (
-                imported.read(bank).rows(ids, bank) if bank else _backbone(blend, key, part, digest).to(device)
+                _embeddings(blend, key, bank, ids, digest) if bank else _backbone(blend, key, part, digest).to(device)
             )
         return source
 
@@ -217,6 +219,16 @@ def _load(blend: Blend, ids: Sequence[str], device: torch.device) -> _Loaded:
 
 def _width(features: Backbone | np.ndarray) -> int:
     return features.features if isinstance(features, Backbone) else features.shape[-1]
+
+
+def _embeddings(blend: Blend, key: str, bank: str, ids: Sequence[str], digest: str) -> np.ndarray:
+    """(n, 8, views, d) stored embeddings, after checking that those of the training images are unchanged."""
+    stored = embeddings.read(bank)
+    if stored.digest(bank, blend.image_ids()) != digest:
+        raise InputError(
+            f"bank:{bank} has other embeddings than {key} was trained on; import the one used for training again"
+        )
+    return stored.rows(ids, bank)
 
 
 def _backbone(blend: Blend, key: str, recipe: Recipe, digest: str) -> Backbone:

@@ -66,3 +66,10 @@ def test_embeddings_instead_of_pictures(forage: Forage, data: Path, tmp_path: Pa
     predicted = rows.pivot(index="image_id", columns="target_name", values="target_x").loc[test.ids, list(TARGETS)]
     score = weighted_r2(truth.to_numpy(), predicted.to_numpy())
     assert score > 0.8 > baseline_r2(truth.to_numpy())
+
+    # Other embeddings of the same name and shape are not what the members were trained on.
+    np.save(tmp_path / "e.npy", (2 * mixed / mixed.std())[order])
+    forage("features", "import", tmp_path / "e.npy", "--ids", tmp_path / "ids.txt", "--name", "elsewhere")
+    said = forage("predict", tmp_path / "blend", bare, "--out", tmp_path / "other.csv")
+    assert said.returncode == 2
+    assert "bank:elsewhere has other embeddings than" in said.stderr

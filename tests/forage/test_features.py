@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables.features import embeddings as imported
+from trainables.features import embeddings
 from trainables.images.array_cache import entries
 
 TINY = ("--set", "backbone.name=test_resnet", "--set", "backbone.weights=none", "--set", "view.size=32")
@@ -54,7 +54,7 @@ def test_import(shell: Any, tmp_path: Path, kind: str) -> None:
     said = shell("features", "import", file, *words, "--name", "mine")
     assert (said.status, said.out) == (0, "")
     assert "bank:mine: 3 photographs, 1 element(s) of D4, 1 view(s), 4 features" in said.err
-    assert imported.read("mine").features[:, 0, 0].tolist() == values.tolist()
+    assert embeddings.read("mine").features[:, 0, 0].tolist() == values.tolist()
     assert json.loads(shell("features", "list", "--json").out)["imported"] == {"mine": [3, 1, 1, 4]}
     assert "bank:mine" in shell("features", "list").out
 

@@ -10,9 +10,12 @@ from trainables.compute.allocator import keep_freed_memory
 from trainables.recipe.sections import Precision
 
 
-def best_device() -> torch.device:
-    """The first visible GPU; else the CPU, on which this process then keeps the memory that it frees."""
-    if torch.cuda.is_available():
+def best_device(gpu: bool = True) -> torch.device:
+    """The first visible GPU; without one, or if `gpu` is false, the CPU.
+
+    On the CPU, this process then keeps the memory that it frees.
+    """
+    if gpu and torch.cuda.is_available():
         return torch.device("cuda")
     keep_freed_memory()
     return torch.device("cpu")

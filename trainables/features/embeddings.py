@@ -1,4 +1,4 @@
-"""Embeddings made elsewhere, by name: `bank:<name>` stands in a recipe where a frozen backbone would."""
+"""Embeddings from another tool, stored by name; a recipe uses them as `backbone.name=bank:<name>`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from pasture.errors import InputError
+from pasture.errors import InputError, read_error
 from pasture.files import Folder
 from trainables.images.array_cache import cache_root
 
 _SUFFIX: Final = ".safetensors"
 
 
-class Imported(NamedTuple):
-    """Embeddings of photographs.
+class Embeddings(NamedTuple):
+    """Embeddings of photographs, as `forage features import` stored them.
 
     Attributes:
         ids: n image ids.
@@ -34,7 +34,7 @@ class Imported(NamedTuple):
     features: np.ndarray
 
     def rows(self, ids: Sequence[str], name: str) -> np.ndarray:
-        """(len(ids), 8, views, d): the embeddings of some photographs.
+        """(len(ids), 8, views, d) embeddings of some photographs.
 
         Raises:
             InputError: one of them has none.
@@ -48,30 +48,33 @@ class Imported(NamedTuple):
         chosen = self.features[[row[image] for image in ids]]
         return np.broadcast_to(chosen, (len(chosen), 8, *chosen.shape[2:]))
 
+    def digest(self, name: str, ids: Sequence[str]) -> str:
+        """Hash of the bank's name and of the embeddings of some photographs, in any order.
+
+        Raises:
+            InputError: one of them has no embedding.
+        """
+        ordered = sorted(ids)
+        total = hashlib.sha256(json.dumps([name, self.features.shape[1:], ordered]).encode())
+        total.update(np.ascontiguousarray(self.rows(ordered, name)).tobytes())
+        return total.hexdigest()[:32]
+
 
 def folder() -> Folder:
-    """Where imported banks lie on this node."""
-    return Folder.at(cache_root() / "imported")
+    """Folder of the embeddings on this node."""
+    return Folder.at(cache_root() / "embeddings")
 
 
 def names() -> list[str]:
-    """Names of all imported banks."""
+    """Names of all stored embeddings."""
     return [name.removesuffix(_SUFFIX) for name in folder().names(_SUFFIX)]
 
 
-def digest(name: str, bank: Imported) -> str:
-    """What stands for the extractor where a backbone has the hash of its weights: name and shape, not the rows.
-
-    So that test photographs can join a bank after models were trained on it.
-    """
-    return hashlib.sha256(f"{name} {bank.features.shape[1:]}".encode()).hexdigest()[:32]
-
-
 def write(name: str, ids: Sequence[str], features: np.ndarray) -> None:
-    """Keep (n, d), (n, views, d) or (n, 8, views, d) embeddings under a name, in place of any that has it.
+    """Store (n, d), (n, views, d) or (n, 8, views, d) embeddings under a name, replacing what has that name.
 
     Raises:
-        InputError: the name, the shape or the values will not do.
+        InputError: the name, the shape or a value is not allowed.
     """
     file = _file(name)
     if not np.issubdtype(features.dtype, np.number) or features.ndim not in (2, 3, 4):
@@ -95,11 +98,11 @@ def write(name: str, ids: Sequence[str], features: np.ndarray) -> None:
     folder().write(file, save({"features": halves}, {"ids": json.dumps(list(ids))}))
 
 
-def read(name: str) -> Imported:
-    """An imported bank.
+def read(name: str) -> Embeddings:
+    """The embeddings stored under a name.
 
     Raises:
-        InputError: there is none of this name, or its file is damaged.
+        InputError: there are none of this name, or their file is damaged.
     """
     path = Path(folder().file(_file(name)))
     if not path.is_file():
@@ -109,16 +112,16 @@ def read(name: str) -> Imported:
 
 
 def publish(name: str, banks: Folder) -> None:
-    """Lay a bank into a folder that every node sees."""
+    """Copy embeddings into a folder that every node of a cluster can read."""
     read(name)
     banks.write(_file(name), folder().read(_file(name)))
 
 
 def adopt(name: str, banks: Folder) -> None:
-    """Take a bank over from such a folder, where this node does not have it.
+    """Copy embeddings from such a folder if this node lacks them.
 
     Raises:
-        InputError: the node has another one of this name.
+        InputError: this node has other embeddings of the same name.
     """
     file = _file(name)
     if not folder().exists(file):
@@ -130,16 +133,18 @@ def adopt(name: str, banks: Folder) -> None:
 
 
 def _file(name: str) -> str:
-    # A recipe may come from somebody else: its bank must not name a place outside the folder.
+    # A recipe may come from an untrusted file: its bank must not name a path outside the folder.
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise InputError(f"bank name {name!r}: expected letters, digits, dots, dashes and underscores")
     return f"{name}{_SUFFIX}"
 
 
 @lru_cache(maxsize=2)
-def _load(path: Path, modified: int) -> Imported:
+def _load(path: Path, modified: int) -> Embeddings:
     try:
         with safe_open(path, "np") as content:
-            return Imported(json.loads(content.metadata()["ids"]), content.get_tensor("features"))
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+            return Embeddings(json.loads(content.metadata()["ids"]), content.get_tensor("features"))
+    except OSError as error:
+        raise read_error(path, error) from None
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); import the bank again") from None

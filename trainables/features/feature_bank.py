@@ -15,18 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pasture.files import Folder
-from pasture.verification import VerifiedDataset
+from pasture.errors import JobError
 from trainables.compute.memory import with_smaller_batches
 from trainables.compute.precision import autocast
-from trainables.features import embeddings as imported
+from trainables.features import embeddings
+from trainables.features.context import TrialContext
 from trainables.features.shared_array import shared_array
 from trainables.images import d4
 from trainables.images.augment import augment, build
-from trainables.images.image_cache import Watch, cached_views, silent
+from trainables.images.image_cache import cached_views
 from trainables.images.views import view_count
 from trainables.network.backbone import Backbone, check_backbone, create_backbone
 from trainables.recipe.recipe import Recipe
+from trainables.recipe.sections import Precision
 from trainables.recipe.seeds import mix
 
 _PIXELS: Final = {"cuda": 256 * 256**2, "cpu": 32 * 256**2}
@@ -41,8 +42,8 @@ class FeatureBank:
     """Features of a dataset under one frozen backbone.
 
     Attributes:
-        elements: (images, 8, views, features) float16: the eight D4 elements.
-        replicas: (images, copies, views, features) float16: augmented copies; no copies where the recipe has none.
+        elements: (images, 8, views, features) float16 or float32: the eight D4 elements.
+        replicas: (images, copies, views, features): augmented copies; no copies where the recipe has none.
     """
 
     elements: np.ndarray
@@ -59,37 +60,33 @@ def copies(recipe: Recipe) -> int:
     return recipe.augment.replicas if recipe.augment.strength in ("medium", "heavy") else 0
 
 
-def feature_bank(
-    recipe: Recipe,
-    dataset: VerifiedDataset,
-    device: torch.device,
-    shared: Folder | None = None,
-    watch: Watch = silent,
-) -> FeatureBank:
+def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
     """The bank of a frozen recipe, computed by all who need it together; or one that was imported.
 
     Args:
         recipe: its view, backbone and augmentation say what is needed.
-        dataset: the photographs.
-        device: where the backbone runs. Not part of a bank's name: features of one device serve on any other.
-        shared: folder that all nodes of a cluster see; where there is one node, none is needed.
-        watch: told of progress.
+        context: the photographs, and where the backbone runs. The device is not part of a bank's name: features
+            computed on one device are used on any other.
 
     Raises:
         InputError: a picture cannot be read, or has no features in an imported bank.
     """
+    dataset, device = context.dataset, context.device
     if name := recipe.backbone.bank:
-        elements = imported.read(name).rows(dataset.ids, name)
+        elements = embeddings.read(name).rows(dataset.ids, name)
         return FeatureBank(elements, elements[:, :0])
     facts = check_backbone(recipe.backbone, recipe.view.size)
+    precision = recipe.optimizer.precision
     key = {
-        "dataset": dataset.fingerprint,
+        "dataset": dataset.content,
         "view": recipe.view.model_dump(mode="json"),
         "backbone": recipe.backbone.name,
         "weights": facts.digest,
         "out_indices": list(recipe.backbone.out_indices),
         "pool": recipe.backbone.pool,
+        "precision": precision,
     }
+    dtype = bank_dtype(precision)
 
     @cache
     def backbone() -> Backbone:
@@ -97,7 +94,7 @@ def feature_bank(
 
     @cache
     def views() -> np.ndarray:
-        return cached_views(dataset, recipe.view, watch)
+        return cached_views(dataset, recipe.view, context.watch)
 
     def built(width: int, draws: Draw, **more: object) -> np.ndarray:
         shape = (len(dataset), width, view_count(recipe.view), facts.features)
@@ -111,11 +108,11 @@ def feature_bank(
                     for row in rows[start : start + at_once]
                 ]
                 pictures = torch.stack(drawn).to(device)
-                features = extract(backbone(), pictures.flatten(0, 2), device).half().cpu().numpy()
-                parts.append(features.reshape(len(drawn), *shape[1:]))
+                features = extract(backbone(), pictures.flatten(0, 2), device, precision).cpu().numpy()
+                parts.append(_rounded(features, dtype, recipe).reshape(len(drawn), *shape[1:]))
             return np.concatenate(parts)
 
-        return shared_array("features", key | more, shape, np.float16, compute, shared, watch)
+        return shared_array("features", key | more, shape, dtype, compute, context.shared, context.watch)
 
     elements = built(len(d4.ALL), lambda views, _: torch.stack([d4.apply(views, e) for e in d4.ALL]), draw="d4")
     count = copies(recipe)
@@ -130,12 +127,34 @@ def feature_bank(
     return FeatureBank(elements, built(count, augmented, draw=recipe.augment.strength, copies=count))
 
 
+def bank_dtype(precision: Precision) -> type[np.floating]:
+    """The type that features are kept in: half precision unless the recipe asks for float32."""
+    return np.float32 if precision == "float32" else np.float16
+
+
+def _rounded(features: np.ndarray, dtype: type[np.floating], recipe: Recipe) -> np.ndarray:
+    """Features in the bank's type.
+
+    Raises:
+        JobError: a feature is not finite, or outside the type's range.
+    """
+    with np.errstate(over="ignore"):
+        rounded = features.astype(dtype)
+    if not np.isfinite(rounded).all():
+        largest = np.abs(features[np.isfinite(features)]).max(initial=0)
+        raise JobError(
+            f"{recipe.backbone.name}: a feature is not finite in {np.dtype(dtype)} (the largest finite one is "
+            f"{largest:.3g}); set optimizer.precision=float32, or choose another backbone.pool"
+        )
+    return rounded
+
+
 @torch.inference_mode()
-def extract(backbone: Backbone, pictures: Tensor, device: torch.device) -> Tensor:
+def extract(backbone: Backbone, pictures: Tensor, device: torch.device, precision: Precision) -> Tensor:
     """Features (b, features), float32, of pictures (b, size, size, 3), in batches that fit the device."""
 
     def features(batch: int) -> Tensor:
-        with autocast(device):
+        with autocast(device, precision):
             return torch.cat([backbone(part.to(device)).float() for part in torch.split(pictures, batch)])
 
     return with_smaller_batches(batch_size(pictures.shape[1], device), features)[0]

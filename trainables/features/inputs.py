@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pasture.files import Folder
-from pasture.verification import VerifiedDataset
 from trainables.compute.prefetch import prefetch
 from trainables.compute.ranks import ALONE, Ranks
+from trainables.features.context import TrialContext
 from trainables.features.feature_bank import FeatureBank, feature_bank, training_elements
 from trainables.images import d4
 from trainables.images.augment import augment, build
-from trainables.images.image_cache import Watch, cached_views, silent
+from trainables.images.image_cache import cached_views
 from trainables.network.model import Batch
 from trainables.recipe.recipe import Recipe
 
@@ -39,24 +38,14 @@ class Inputs(Protocol):
         """The images under one element of D4, not augmented otherwise."""
 
 
-def make_inputs(
-    recipe: Recipe,
-    dataset: VerifiedDataset,
-    device: torch.device,
-    shared: Folder | None = None,
-    watch: Watch = silent,
-) -> Inputs:
-    """Features from the bank where the backbone is fixed, pictures where it is trained; the second backbone's features
-    beside either. Nodes of a cluster share banks under way in the folder `shared`."""
-
-    def bank(recipe: Recipe) -> FeatureBank:
-        return feature_bank(recipe, dataset, device, shared, watch)
-
-    second = recipe.semantic
-    semantic = FeatureInputs(second, bank(second), device) if second else None
+def make_inputs(recipe: Recipe, context: TrialContext) -> Inputs:
+    """Features from the bank if the backbone is frozen, pictures if it is trained; either with the features of the second
+    backbone."""
+    device, second = context.device, recipe.semantic
+    semantic = FeatureInputs(second, feature_bank(second, context), device) if second else None
     if recipe.banked:
-        return FeatureInputs(recipe, bank(recipe), device, semantic)
-    return PictureInputs(recipe, cached_views(dataset, recipe.view, watch), device, semantic)
+        return FeatureInputs(recipe, feature_bank(recipe, context), device, semantic)
+    return PictureInputs(recipe, cached_views(context.dataset, recipe.view, context.watch), device, semantic)
 
 
 class FeatureInputs:
@@ -69,6 +58,16 @@ class FeatureInputs:
         drawn = self.elements[:, list(training_elements(recipe))]
         self.pool = torch.cat([drawn, torch.from_numpy(np.array(bank.replicas)).to(device)], dim=1)
         self.semantic = semantic
+        if semantic is not None:
+            semantic.extend_to(self.pool.shape[1])
+
+    def extend_to(self, draws: int) -> None:
+        """Let every draw of the first backbone have features here: an imported bank has no augmented copies, so the
+        features of the unaugmented photograph stand in for them."""
+        missing = draws - self.pool.shape[1]
+        if missing > 0:
+            unaugmented = self.elements[:, d4.IDENTITY].unsqueeze(1)
+            self.pool = torch.cat([self.pool, unaugmented.expand(-1, missing, -1, -1)], dim=1)
 
     def training(
         self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE

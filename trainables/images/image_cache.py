@@ -25,7 +25,7 @@ def cached_views(dataset: VerifiedDataset, view: View, watch: Watch = silent) ->
     """(images, views, size, size, 3) uint8 RGB, read-only.
 
     Args:
-        dataset: the photographs. The same fingerprint gives the same array.
+        dataset: the photographs. The same content gives the same array.
         view: how to cut them.
         watch: told of progress.
     """
@@ -39,6 +39,6 @@ def cached_views(dataset: VerifiedDataset, view: View, watch: Watch = silent) ->
             for done, _ in enumerate(pool.map(load, range(len(paths))), start=1):
                 watch("decoding", done, len(paths))
 
-    key = {"dataset": dataset.fingerprint, "view": view.model_dump(mode="json")}
+    key = {"dataset": dataset.content, "view": view.model_dump(mode="json")}
     shape = (len(dataset), view_count(view), view.size, view.size, 3)
     return cached_array("views", key, shape, np.uint8, fill)

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pasture.errors import InputError
+from pasture.errors import InputError, read_error
 from trainables.network.pooling import pool_tokens, pooled_width
 from trainables.recipe import sections
 from trainables.recipe.seeds import torch_seed
@@ -154,13 +154,19 @@ class BackboneFacts(NamedTuple):
     """Length of its feature vector."""
 
 
-@lru_cache(maxsize=64)
 def check_backbone(config: sections.Backbone, size: int) -> BackboneFacts:
-    """Build a backbone once to see that it can be had, and that it takes this size and has the tapped blocks.
+    """Build a backbone once per process, to check that it exists, takes this size and has the blocks of `out_indices`.
 
     Raises:
         InputError: naming the field that does not fit.
     """
+    # Only what decides features: a search over LoRA ranks must not build the same network for each rank.
+    same = sections.Backbone(name=config.name, weights=config.weights, out_indices=config.out_indices, pool=config.pool)
+    return _facts(same, size)
+
+
+@lru_cache(maxsize=64)
+def _facts(config: sections.Backbone, size: int) -> BackboneFacts:
     backbone = create_backbone(config, size)
     with torch.inference_mode():
         try:
@@ -235,6 +241,8 @@ def _read_weights(path: Path, source: str) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content.get("state_dict", content)
         return {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+    except OSError as error:
+        raise read_error(path, error) from None
     except Exception as error:  # every reader has its own idea of a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"backbone.weights={source!r}: {path} is not a readable weight file ({reason})") from None

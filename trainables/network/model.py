@@ -40,6 +40,8 @@ class Batch(NamedTuple):
 class BiomassNet(nn.Module):
     """From views to encoded targets, in two halves between which features can be mixed.
 
+    Under autocast only the backbone and its attention pool run in mixed precision; fusion and head run in float32.
+
     Args:
         recipe: what to build.
         features: length of a view's feature vector.
@@ -65,14 +67,16 @@ class BiomassNet(nn.Module):
             if self.pool is not None:
                 views = self.pool(views)
             views = views.view(n, count, -1)
-        fused: Tensor = self.fuse(views)
+        with _float32(views):
+            fused: Tensor = self.fuse(views.float())
         if batch.semantic is None:
             return fused
         return torch.cat([fused, batch.semantic.unsqueeze(1).expand(-1, fused.shape[1], -1)], dim=2)
 
     def encoded(self, fused: Tensor) -> Tensor:
         """(n, vectors, width) to encoded predictions (n, vectors, c)."""
-        encoded: Tensor = self.codec.expand(self.head(fused.flatten(0, 1)))
+        with _float32(fused):
+            encoded: Tensor = self.codec.expand(self.head(fused.float().flatten(0, 1)))
         return encoded.view(*fused.shape[:2], -1)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -81,6 +85,12 @@ class BiomassNet(nn.Module):
 
     def grams(self, batch: Batch) -> Tensor:
         """(n, 5) predictions in grams, not yet projected onto the mass balance."""
-        encoded = self(batch).float()
-        grams: Tensor = self.codec.decode(encoded.flatten(0, 1))
+        encoded = self(batch)
+        with _float32(encoded):
+            grams: Tensor = self.codec.decode(encoded.flatten(0, 1))
         return grams.view(*encoded.shape[:2], -1).mean(dim=1)
+
+
+def _float32(tensor: Tensor) -> torch.autocast:
+    """Leave mixed precision: bfloat16 has 8 significant bits, too few for weights in grams, and a head is cheap."""
+    return torch.autocast(tensor.device.type, enabled=False)

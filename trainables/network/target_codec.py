@@ -74,6 +74,8 @@ class TargetCodec(nn.Module):
         chosen = grams[:, self.columns]
         if self.transform == "none":
             return chosen
+        if self.transform == "sqrt":
+            return chosen.clamp(min=0).sqrt()
         return (torch.log1p(chosen) - self.mean) / self.std
 
     def expand(self, raw: Tensor) -> Tensor:
@@ -87,7 +89,9 @@ class TargetCodec(nn.Module):
     def decode(self, encoded: Tensor) -> Tensor:
         """(n, c) encoded predictions to (n, 5) grams; differentiable, not yet projected onto the mass balance."""
         grams = encoded
-        if self.transform != "none":
+        if self.transform == "sqrt":
+            grams = encoded.clamp(min=0).square()  # below 0 a square would grow again
+        elif self.transform != "none":
             grams = torch.expm1((encoded * self.std + self.mean).clamp(max=_LARGEST_LOG))
         if len(self.columns) == len(TARGETS):
             return grams

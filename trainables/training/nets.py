@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from pasture.errors import JobError
-from trainables.features import embeddings as imported
-from trainables.network.backbone import BackboneFacts, check_backbone, create_backbone
+from trainables.features import embeddings
+from trainables.network.backbone import check_backbone, create_backbone
 from trainables.network.model import BiomassNet
 from trainables.network.tuning import add_lora, set_tuning
 from trainables.recipe.recipe import Recipe
@@ -30,24 +30,33 @@ class Widths(NamedTuple):
 def widths(recipe: Recipe) -> Widths:
     """The lengths for a recipe, by building its backbones once."""
     second = recipe.semantic
-    return Widths(backbone_facts(recipe).features, backbone_facts(second).features if second else 0)
+    return Widths(_width(recipe), _width(second) if second else 0)
 
 
-def backbone_digests(recipe: Recipe) -> dict[str, str]:
-    """Hashes of the pretrained weights that a recipe stands on: `backbone_digest`, and `semantic_digest` or nothing."""
+def backbone_digests(recipe: Recipe, ids: Sequence[str]) -> dict[str, str]:
+    """Hashes of what a recipe's features are made with: `backbone_digest` and `semantic_digest` ("" without a second).
+
+    Args:
+        recipe: its backbones are hashed by their weights, imported embeddings by their values.
+        ids: images whose embeddings count: those of the trial's OOF, so that other photographs may join the bank later.
+    """
     second = recipe.semantic
     return {
-        "backbone_digest": backbone_facts(recipe).digest,
-        "semantic_digest": backbone_facts(second).digest if second else "",
+        "backbone_digest": _digest(recipe, ids),
+        "semantic_digest": _digest(second, ids) if second else "",
     }
 
 
-def backbone_facts(recipe: Recipe) -> BackboneFacts:
-    """Digest and width of a recipe's backbone, or of the imported bank that stands for one."""
+def _width(recipe: Recipe) -> int:
     if name := recipe.backbone.bank:
-        bank = imported.read(name)
-        return BackboneFacts(imported.digest(name, bank), bank.features.shape[-1])
-    return check_backbone(recipe.backbone, recipe.view.size)
+        return int(embeddings.read(name).features.shape[-1])
+    return check_backbone(recipe.backbone, recipe.view.size).features
+
+
+def _digest(recipe: Recipe, ids: Sequence[str]) -> str:
+    if name := recipe.backbone.bank:
+        return embeddings.read(name).digest(name, ids)
+    return check_backbone(recipe.backbone, recipe.view.size).digest
 
 
 def create_net(recipe: Recipe, sizes: Widths, backbone_state: Mapping[str, Tensor] | None = None) -> BiomassNet:

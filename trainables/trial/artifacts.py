@@ -38,8 +38,11 @@ def load_checkpoint(run: RunFolder, trial: Trial) -> None:
 
 
 def write_finished(run: RunFolder, trial: Trial) -> None:
-    """Write weights, the OOF of every epoch and, last, the OOF table: where it exists, the trial is finished."""
+    """Write weights, the OOF of every epoch, the predictions for outer dates and, last, the OOF table: where it exists,
+    the trial is finished."""
     table = trial.finish()
+    if (outer := trial.outer_table()) is not None:
+        outer.write(run.outer, f"{trial.name}.parquet")
     tags = {"recipe_hash": trial.recipe.hash, "fingerprint": trial.dataset.fingerprint}
     for fold in trial.fold_numbers:
         content = pack(trial.executor.best(fold), tags | {"fold": str(fold)})

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pasture.errors import InputError
-from trainables.features import embeddings as imported
+from trainables.features import embeddings
 from trainables.fitted.model import check_fitted
 from trainables.images.views import view_count
 from trainables.network.backbone import create_backbone
 from trainables.network.tuning import add_lora, set_tuning
 from trainables.recipe.recipe import Recipe
-from trainables.training.nets import backbone_facts
+from trainables.training.nets import widths
 
 
 def check_recipe(recipe: Recipe, ids: Sequence[str]) -> None:
@@ -26,8 +26,8 @@ def check_recipe(recipe: Recipe, ids: Sequence[str]) -> None:
     """
     if not recipe.neural:
         check_fitted(recipe)
+    widths(recipe)
     for part in filter(None, (recipe, recipe.semantic)):
-        backbone_facts(part)
         if name := part.backbone.bank:
             _check_bank(name, part, ids)
     tunings = {stage.tuning for stage in recipe.stages} - {"frozen", "full"}
@@ -40,7 +40,7 @@ def check_recipe(recipe: Recipe, ids: Sequence[str]) -> None:
 
 
 def _check_bank(name: str, recipe: Recipe, ids: Sequence[str]) -> None:
-    views = imported.read(name).rows(ids, name).shape[2]
+    views = embeddings.read(name).rows(ids, name).shape[2]
     if views != (expected := view_count(recipe.view)):
         kinds = {1: "whole", 2: "halves", 5: "corners"}
         raise InputError(

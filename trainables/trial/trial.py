@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pasture.errors import JobError
-from pasture.folds import held_out_rows, training_rows
+from pasture.folds import OUTER, held_out_rows, outer_rows, training_rows
 from pasture.metric import target_r2, weighted_r2
 from pasture.oof import OofTable
 from pasture.targets import TARGETS, Array
@@ -24,7 +24,7 @@ from trainables.images import d4
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import versions
 from trainables.training.nets import backbone_digests
-from trainables.trial.fold_executor import FoldExecutor, FoldState, SequentialFolds
+from trainables.trial.fold_executor import FoldExecutor, FoldState
 
 Report = dict[str, float | int]
 
@@ -48,11 +48,6 @@ class Trial:
         self.held = np.flatnonzero(self.folds >= 0)
         self.curve: list[Report] = []
         self.epochs: list[Array] = []
-
-    @classmethod
-    def here(cls, name: str, recipe: Recipe, dataset: VerifiedDataset, device: torch.device) -> Trial:
-        """A trial whose folds run one after another, on one device of this process."""
-        return cls(name, recipe, dataset, SequentialFolds(recipe, dataset, device))
 
     @property
     def done(self) -> bool:
@@ -126,10 +121,21 @@ class Trial:
             "curve": self.curve,
             "fingerprint": self.dataset.fingerprint,
             "pseudo_images": int((~self.dataset.measured).sum()),
-            **backbone_digests(self.recipe),
+            **backbone_digests(self.recipe, [ids[i] for i in self.held]),
             "versions": versions(),
         }
         return OofTable([ids[i] for i in self.held], self.folds[self.held], predictions, metadata)
+
+    def outer_table(self) -> OofTable | None:
+        """Predictions for the images of outer dates, by the weights that `finish` went back to: the mean over folds
+        under all eight elements of D4. None where no date is held out of the sweep."""
+        rows = outer_rows(self.folds)
+        if not len(rows):
+            return None
+        predictions = np.mean([*self.executor.predict_outer(d4.ALL).values()], axis=0)
+        ids = self.dataset.ids
+        metadata = {"trial": self.name, "recipe_hash": self.recipe.hash, "fingerprint": self.dataset.fingerprint}
+        return OofTable([ids[i] for i in rows], np.full(len(rows), OUTER, np.int8), predictions, metadata)
 
     def state(self) -> bytes:
         """Everything that continuing needs, all folds in one piece, whoever trains them."""

@@ -40,7 +40,7 @@ class DataServer:
 
 @contextmanager
 def serve_data(dataset: VerifiedDataset, local: bool) -> Iterator[str | None]:
-    """Serve a dataset to all nodes by an actor named `forage-data-<fingerprint>`.
+    """Serve a dataset to all nodes by an actor named `forage-data-<content>`.
 
     Args:
         dataset: the labelled data.
@@ -56,7 +56,7 @@ def serve_data(dataset: VerifiedDataset, local: bool) -> Iterator[str | None]:
     # With imported features there may be no pictures.
     names = ["train.csv", *(str(p) for p in dataset.images["image_path"] if (dataset.root / p).exists())]
     actor = ray.remote(num_cpus=0, max_concurrency=4)(DataServer).options(
-        name=f"forage-data-{dataset.fingerprint}", scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
+        name=f"forage-data-{dataset.content}", scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
     )
     server = actor.remote(str(dataset.root), names)
     try:

@@ -116,8 +116,10 @@ def test_a_photograph_is_decoded_once_and_few_are_in_memory(
     assert len({member.recipe.view for member in blend.members}) > 1
     monkeypatch.setattr(ensemble.blend.predict, "CHUNK", 2)
     decoded: list[Path] = []
-    decode = ensemble.blend.predict.decode
-    monkeypatch.setattr(ensemble.blend.predict, "decode", lambda path: (decoded.append(path), decode(path))[1])
+    read_pixels = ensemble.blend.predict.read_pixels
+    monkeypatch.setattr(
+        ensemble.blend.predict, "read_pixels", lambda path: (decoded.append(path), read_pixels(path))[1]
+    )
     told: list[tuple[str, int, int]] = []
 
     def watch(what: str, done: int, total: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import torch
 from numpy.testing import assert_allclose
 
 from pasture.dataset import Dataset
+from pasture.errors import JobError
 from pasture.verification import VerifiedDataset
 from trainables.features import feature_bank as module
+from trainables.features.context import TrialContext
 from trainables.features.feature_bank import FeatureBank, copies, feature_bank, training_elements
 from trainables.images import d4
 from trainables.images.augment import augment, build
@@ -29,7 +32,7 @@ Bank = Callable[..., FeatureBank]
 @pytest.fixture
 def four(dataset: VerifiedDataset) -> VerifiedDataset:
     """The first four photographs."""
-    return replace(dataset, images=dataset.images.iloc[:4])
+    return replace(dataset, images=dataset.images.iloc[:4], fingerprint="four")
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +43,7 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def bank(four: Dataset, cpu: torch.device) -> Bank:
     """`bank(recipe)`: the bank of the four photographs."""
-    return lambda recipe: feature_bank(recipe, four, "four", cpu)
+    return lambda recipe: feature_bank(recipe, TrialContext(four, cpu))
 
 
 @pytest.mark.parametrize("names", [{}, LITE0], ids=["tiny", "lite0"])
@@ -125,3 +128,31 @@ def test_architectures_with_the_same_tensors_do_not_share_features(bank: Bank, f
         for name in ("tf_efficientnet_lite0", "efficientnet_lite0")
     )
     assert not np.array_equal(first, second)
+
+
+def test_float32_reaches_the_bank(bank: Bank, frozen_recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def noted(device: torch.device, precision: str) -> object:
+        asked.append(precision)
+        return nullcontext()
+
+    monkeypatch.setattr(module, "autocast", noted)
+    half = bank(frozen_recipe).elements
+    full = bank(frozen_recipe.with_overrides({"optimizer.precision": "float32"})).elements
+    assert (half.dtype, full.dtype) == (np.float16, np.float32)
+    assert set(asked) == {"auto", "float32"}  # a bank of its own: the precision is part of its key
+    assert np.array_equal(half, full.astype(np.float16))
+
+
+def test_a_feature_beyond_half_precision_is_refused(
+    bank: Bank, frozen_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "extract", lambda _, pictures, *__: torch.full((len(pictures), 256), 1e5))
+    message = (
+        r"a feature is not finite in float16 \(the largest finite one is 1e\+05\); set optimizer.precision=float32"
+    )
+    with pytest.raises(JobError, match=message):
+        bank(frozen_recipe)
+    full = bank(frozen_recipe.with_overrides({"optimizer.precision": "float32"}))
+    assert (np.asarray(full.elements) == 1e5).all()

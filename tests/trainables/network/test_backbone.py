@@ -221,3 +221,20 @@ def test_a_size_that_does_not_fit_is_named() -> None:
     with pytest.raises(InputError, match="test_vit"):
         check_backbone(_tiny(name="test_vit"), 50)
     assert check_backbone(_tiny(name="test_vit"), 48).features == 64
+
+
+def test_a_backbone_is_built_once_for_all_lora_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def counted(config: Backbone, size: int) -> object:
+        built.append(config)
+        return create_backbone(config, size)
+
+    monkeypatch.setattr(module, "create_backbone", counted)
+    module._facts.cache_clear()
+    facts = [
+        check_backbone(_tiny(name="test_vit", tuning="lora", lora={"rank": rank}, gradient_checkpointing=True), 32)
+        for rank in (2, 4, 8)
+    ]
+    assert len(built) == 1
+    assert facts[0] == facts[1] == facts[2]

@@ -49,3 +49,14 @@ def test_pictures_through_the_backbone_are_features(tuned_recipe: Recipe, fusion
     behind = BiomassNet(recipe, backbone.features, None).eval()
     behind.head.load_state_dict(net.head.state_dict())
     torch.testing.assert_close(net(Batch(pictures)), behind(Batch(features)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["mean", "attention"])
+def test_fusion_and_head_run_in_float32_under_autocast(fusion: str) -> None:
+    net = _net(**{"fusion.kind": fusion})
+    batch = Batch(torch.randn(2000, 2, FEATURES))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        totals = net.grams(batch)[:, -1]
+    assert totals.dtype == torch.float32
+    assert len(totals.unique()) > 1900  # bfloat16 leaves some twenty values
+    torch.testing.assert_close(totals, net.grams(batch)[:, -1], rtol=0, atol=0)

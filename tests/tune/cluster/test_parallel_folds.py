@@ -24,12 +24,14 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from safetensors.torch import load
 
+from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset
 from trainables.recipe.recipe import Recipe
 from trainables.trial import artifacts
 from tune.cluster.parallel_folds import WorkerLostError, bundles
 from tune.cluster.ray_trial import RayTrial
+from tune.cluster.trial_job import TrialJob
 
 TIMES = ("seconds", "images_per_second")
 TWO = {"CPU": 1.0, "GPU": 2.0}
@@ -81,8 +83,8 @@ def trainable(config: dict[str, Any]) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def warm(session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[str, Any]], Any]]:
     """`warm(config)`: the one trainable of all tests, begun with another trial."""
-    first: dict[str, Any] = {"resources": TWO, "forage": version("forage"), "recipe": "{}", "run": "nowhere"}
-    with trainable(first) as actor:
+    first = TrialJob("nowhere", "nowhere", "none", version("forage"), "first", "{}", TWO)
+    with trainable(first.to_config()) as actor:
 
         def begin(config: dict[str, Any]) -> Any:
             assert ray.get(actor.reset.remote(config))
@@ -96,19 +98,16 @@ def make_config(tmp_path: Path, data_folder: Path, dataset: VerifiedDataset) -> 
     """`make_config(name, recipe, resources={"CPU": 1})`: what the driver sends to a trainable."""
 
     def make(name: str, recipe: Recipe, resources: dict[str, float] | None = None) -> dict[str, Any]:
-        return {
-            "trial": name,
-            "recipe": json.dumps(recipe.to_dict()),
-            "data": str(data_folder),
-            "fingerprint": dataset.fingerprint,
-            "run": str(tmp_path / "run"),
-            "reported": 0,
-            "resources": resources or {"CPU": 1.0},
-            "gpus_per_fold": 1,
-            "forage": version("forage"),
-            "node": None,
-            "cut": None,
-        }
+        job = TrialJob(
+            run=str(tmp_path / "run"),
+            data=str(data_folder),
+            fingerprint=dataset.fingerprint,
+            forage=version("forage"),
+            trial=name,
+            recipe=json.dumps(recipe.to_dict()),
+            resources=resources or {"CPU": 1.0},
+        )
+        return job.to_config()
 
     return make
 
@@ -159,7 +158,8 @@ def _left(config: dict[str, Any]) -> tuple[Any, ...]:
     assert epochs is not None
     files = {name: load(weights.read(name)) for name in weights.names(".safetensors")}
     bits = {name: {part: t.numpy().tobytes() for part, t in content.items()} for name, content in files.items()}
-    return metadata, table.image_ids, table.predictions.tobytes(), epochs.tobytes(), bits
+    outer = OofTable.read(run.outer, f"{config['trial']}.parquet").predictions if config.get("outer") else np.empty(0)
+    return metadata, table.image_ids, table.predictions.tobytes(), outer.tobytes(), epochs.tobytes(), bits
 
 
 def _timeless(report: Any) -> dict[str, Any]:
@@ -183,15 +183,17 @@ def test_side_by_side_is_one_after_another_bit_for_bit(
     make_config: MakeConfig,
     frozen_recipe: Recipe,
     tuned_recipe: Recipe,
+    dataset: VerifiedDataset,
     kind: str,
 ) -> None:
     recipe = _recipe(kind, frozen_recipe, tuned_recipe)
-    actor = warm(make_config("apart", recipe, TWO))
+    outer = {"outer": (dataset.dates[0],)} if kind == "tuned" else {}
+    actor = warm(make_config("apart", recipe, TWO) | outer)
     told = _steps(actor)
     assert "error" not in told[-1]
-    alone = make_config("alone", recipe)
+    alone = make_config("alone", recipe) | outer
     assert [_timeless(r["report"]) for r in told] == [_timeless(r["report"]) for r in _alone(alone)]
-    assert _left(make_config("apart", recipe)) == _left(alone)
+    assert _left(make_config("apart", recipe) | outer) == _left(alone)
     if kind == "frozen":
         scores = [dict(r["report"])["epoch_score"] for r in told]
         assert int(np.argmax(scores)) < len(scores) - 1 < 11, "the best epoch is not the last, or the test shows little"

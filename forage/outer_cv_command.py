@@ -1,0 +1,112 @@
+"""`forage outer-cv`: what a whole sweep and its blend are worth on dates that neither has seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from forage.messages import print_json, say
+from forage.options import (
+    CpusOption,
+    DataArgument,
+    EpochsOption,
+    GpusOption,
+    JsonOption,
+    SetOption,
+    TtaChoice,
+)
+from forage.sweep_commands import INTERRUPTED, override
+
+
+def outer_cv(
+    data: DataArgument,
+    space: Annotated[str, typer.Option(help="A shipped search space or a YAML file.")] = "default",
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each sweep.")] = 24,
+    splits: Annotated[int, typer.Option(min=2, help="Groups of dates; each is held out of whole sweeps in turn.")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="How often the dates are dealt into groups, and searched.")] = 3,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STRATEGY",
+            help="Compare with sweeps of this kind: one-recipe, random, random+asha, optuna+asha, or another space; "
+            "repeatable. Each runs as many sweeps again. The start portfolio and all ways to blend are always shown.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder of the sweeps; what is finished there is not run again.")
+    ] = Path("outer-cv"),
+    epochs: EpochsOption = None,
+    cpus_per_trial: CpusOption = 1,
+    gpus_per_trial: GpusOption = None,
+    tta: Annotated[TtaChoice, typer.Option(help="Test-time augmentation of the predictions.")] = TtaChoice.d4,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score whole procedures on dates that no part of them has seen: search, choice of epochs, choice of members.
+
+    For every group of dates a sweep runs without it, its trials are blended, and the blends predict the group. The
+    table shows R2 over all dates, for every strategy, and what `forage ensemble` would have quoted.
+    """
+    from forage.outer_cv.dates import deal_dates
+    from forage.outer_cv.strategies import sweeps
+    from pasture.dataset import read_train
+    from search_spaces.catalogue import load_space
+    from tune.records.plan import Limits
+
+    dataset = read_train(data)
+    groups = [deal_dates(dataset, splits, seed) for seed in range(seeds)]
+    chosen = override(load_space(space), settings, epochs)
+    limits = Limits(trials=trials, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
+    kinds = sweeps(chosen, limits, against or [])
+    from forage.outer_cv.compare import compare
+    from forage.outer_cv.run_sweeps import Stopped, run_sweeps
+    from forage.outer_cv.score_blends import score_sweep
+
+    truth = dict(zip(dataset.ids, dataset.targets, strict=True))
+    dates = dict(zip(dataset.ids, dataset.dates.tolist(), strict=True))
+    try:
+        scored = [score_sweep(run, truth, dates, tta.value) for run in run_sweeps(out, data, kinds, groups, say)]
+    except Stopped:
+        say(f"stopped; the same command goes on from {out}")
+        raise typer.Exit(INTERRUPTED) from None
+    table = compare(scored, dataset)
+    if as_json:
+        print_json(table.to_dict())
+    else:
+        _print(table)
+
+
+def _print(table: Any) -> None:
+    console = Console(highlight=False)
+    title = (
+        f"R2 on {table.images} photographs of {table.dates} dates, each held out of whole sweeps "
+        f"({table.splits} groups, {table.seeds} seed(s)); +/- standard error over dates"
+    )
+    grid = Table(title=title, title_justify="left")
+    for name in ("strategy", "outer R2", "sd of seeds", "difference", "nested", "nested - outer", "trial seconds"):
+        grid.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
+    for row in table.rows:
+        grid.add_row(
+            row.strategy,
+            f"{row.outer:.4f} +/- {row.error:.4f}",
+            _number(row.seeds),
+            "reference" if row is table.rows[0] else f"{row.difference:+.4f} +/- {row.difference_error:.4f}",
+            _number(row.nested),
+            "-" if row.optimism is None else f"{row.optimism:+.4f}",
+            f"{row.seconds:.0f}",
+        )
+    console.print(grid)
+    if table.interval:
+        low, high = table.interval
+        console.print(
+            f"the 95 % interval that `forage ensemble` quotes for {table.rows[0].strategy} is {low:.4f} to {high:.4f} "
+            f"on average; the outer score is {'inside' if table.agrees else 'outside'}"
+        )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
