@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,9 +38,10 @@ from tune.records.plan import Limits, Plan, Search
 from tune.records.progress import Progress
 from tune.records.retention import Retention
 from tune.records.stop import Stop, StopReason, reaches
-from tune.search.asha import AshaScheduler
+from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.promotion import Promotion
-from tune.search.proposer import Proposer
+from tune.search.pruners import make_pruner
+from tune.search.scheduler import PruningScheduler
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,9 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
     space = Space.parse(plan.space)
     retention = Retention(run, ledger, plan.keep)
     promotion = Promotion(ledger, retention, plan.trials, plan.promote, space.epochs)
+    pruner = partial(
+        make_pruner, plan.pruner, space.epochs, grace=plan.grace, reduction=plan.reduction, promote=plan.promote
+    )
 
     def configure(record: Record) -> dict[str, Any]:
         job = TrialJob(
@@ -179,6 +184,8 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
             reported=len(record.curve),
             node=node,
             cut=promotion.cut,
+            rungs=pruner().rungs,
+            origin=record.origin,
             outer=plan.outer,
             **placement.request(Recipe.parse(record.recipe))._asdict(),
         )
@@ -203,9 +210,18 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
                 break
             if promoted:
                 progress.say(f"the first stage is over; these go on to the end: {', '.join(promoted)}")
-            scheduler = AshaScheduler(space.epochs, ledger, promotion.cut, plan.promote)
-            proposer = Proposer(space, plan.search, plan.seed, plan.trials, ledger, configure, promoted)
-            callbacks = [Bookkeeper(ledger, scheduler, proposer, retention, stop, promotion, watch)]
+            scheduler = PruningScheduler(ledger, pruner(), promotion.cut)
+            searcher = OptunaSearcher(
+                space,
+                ledger,
+                configure,
+                trials=plan.trials,
+                search=plan.search,
+                seed=plan.seed,
+                starts=space.starts() if plan.start else (),
+                promoted=promoted,
+            )
+            callbacks = [Bookkeeper(ledger, scheduler, searcher, retention, stop, promotion, watch)]
             if plan.trial_timeout:
                 callbacks.append(TrialTimeout(ledger, plan.trial_timeout))
             with tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch:
@@ -214,7 +230,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
                     RayTrial,
                     name=run.name,
                     num_samples=left,
-                    search_alg=proposer,
+                    search_alg=searcher,
                     scheduler=scheduler,
                     stop=stop,
                     callbacks=callbacks,
