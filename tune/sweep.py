@@ -218,6 +218,7 @@ def _run(plan: Plan, run: RunFolder, ledger: Ledger, placement: Placement, hold:
                 trials=plan.trials,
                 search=plan.search,
                 seed=plan.seed,
+                starts=space.starts() if plan.start else (),
                 promoted=promoted,
             )
             callbacks = [Bookkeeper(ledger, scheduler, searcher, retention, stop, promotion, watch)]

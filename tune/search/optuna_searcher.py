@@ -16,7 +16,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from pasture.errors import InputError
-from search_spaces.space import Label, Space
+from search_spaces.parameter import Label
+from search_spaces.space import Space
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.seeds import mix
 from tune.records.ledger import Ledger, Record, Status
