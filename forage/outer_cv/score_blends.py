@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble.estimate.scores import evaluate
 from ensemble.members.members import Pool, load_candidates
@@ -74,7 +75,8 @@ def score_sweep(outer_run: OuterRun, truth: Mapping[str, Array], dates: Mapping[
     """
     pool = load_candidates([outer_run.run], tta)
     library = Library.of(pool)
-    fits = _fits(pool, library)
+    start = np.array([candidate.trial in outer_run.start for candidate in pool.candidates])
+    fits = _fits(start)
     nested = _nested(library, fits)
     ids, predictions = _outer_predictions(outer_run, pool, tta)
     grams = np.stack([truth[i] for i in ids])
@@ -83,12 +85,12 @@ def score_sweep(outer_run: OuterRun, truth: Mapping[str, Array], dates: Mapping[
     for name, fit in fits.items():
         residuals = (combine(fit(library), predictions) - grams) ** 2 @ WEIGHTS
         losses = {str(date): float(residuals[day == date].sum()) for date in outer_run.outer}
-        selections[name] = Selection(losses, nested.get(name), _seconds(outer_run, pool, name))
+        used = outer_run.start if name == START else outer_run.seconds
+        selections[name] = Selection(losses, nested.get(name), sum(outer_run.seconds[trial] for trial in used))
     return ScoredSweep(outer_run, selections, evaluate(pool, procedure(DEFAULT, Options())).interval)
 
 
-def _fits(pool: Pool, library: Library) -> dict[str, Fit]:
-    start = np.array([candidate.origin == "start" for candidate in pool.candidates])
+def _fits(start: NDArray[np.bool_]) -> dict[str, Fit]:
     fits: dict[str, Fit] = {SINGLE: _best_single}
     if start.any():
         equal = np.repeat((start / start.sum())[:, None], len(TARGETS), axis=1)
@@ -124,9 +126,3 @@ def _outer_predictions(outer_run: OuterRun, pool: Pool, tta: TtaName) -> tuple[l
     if other := next((c for c, t in zip(pool.candidates, tables, strict=True) if t.image_ids != ids), None):
         raise InputError(f"{outer_run.run}: {other.trial} has predicted other images of outer dates; run it anew")
     return ids, np.stack([table.mean(tta_elements(tta)) for table in tables])
-
-
-def _seconds(outer_run: OuterRun, pool: Pool, name: str) -> float:
-    if name == START:
-        return sum(outer_run.seconds[c.trial] for c in pool.candidates if c.origin == "start")
-    return sum(outer_run.seconds.values())

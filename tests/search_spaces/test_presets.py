@@ -25,6 +25,7 @@ from pasture.synthetic import make_data
 from pasture.targets import TOTAL, balance_gap
 from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import describe_recipe, load_recipe, recipe_names
+from trainables.features.context import TrialContext
 from trainables.features.inputs import make_inputs
 from trainables.fitted.learner import FittedNet
 from trainables.images import d4
@@ -35,6 +36,7 @@ from trainables.network.pooling import AttentionPool
 from trainables.recipe.recipe import Recipe
 from trainables.training.nets import Widths, widths
 from trainables.trial.artifacts import write_finished
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.preflight import check_recipe
 from trainables.trial.trained_net import trained_net
 from trainables.trial.trial import Trial
@@ -139,7 +141,8 @@ MakeTrial = Callable[[Recipe], Trial]
 @pytest.fixture(scope="module")
 def make_trial(dataset: VerifiedDataset) -> MakeTrial:
     """A trial that has not begun."""
-    return lambda recipe: Trial.here("t0000", recipe, dataset, torch.device("cpu"))
+    context = TrialContext(dataset, torch.device("cpu"))
+    return lambda recipe: Trial("t0000", recipe, dataset, SequentialFolds(recipe, context))
 
 
 def small(name: str, **more: Any) -> Recipe:
@@ -270,7 +273,7 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: VerifiedDataset
     assert balance_gap(oof.predictions).max() < 1e-4  # kept as float32
 
     rows = held_out_rows(trial.folds, 0)
-    inputs = make_inputs(recipe, dataset, torch.device("cpu"))
+    inputs = make_inputs(recipe, TrialContext(dataset, torch.device("cpu")))
     pretrained = create_backbone(recipe.backbone, recipe.view.size).model.state_dict()
     weights = load(run.weights("t0000").read("fold0.safetensors"))
     net = trained_net(recipe, widths(recipe), weights, pretrained)
@@ -331,7 +334,9 @@ def plain_pictures(dataset: VerifiedDataset, tmp_path_factory: pytest.TempPathFa
 def test_turning_a_picture_of_one_colour_changes_nothing(name: str, plain_pictures: Dataset) -> None:
     # Tuned and banked, tiles and corners, with a second backbone and without.
     recipe = small(name)
-    trial = Trial.here("t0000", recipe, verify(plain_pictures), torch.device("cpu"))
+    verified = verify(plain_pictures)
+    executor = SequentialFolds(recipe, TrialContext(verified, torch.device("cpu")))
+    trial = Trial("t0000", recipe, verified, executor)
     while not trial.done:
         trial.step()
     predicted = trial.finish().predictions

@@ -17,7 +17,9 @@ from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset, verify
 from tests.conftest import recipes
+from trainables.features.context import TrialContext
 from trainables.trial.artifacts import write_finished
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 ABOUT_HALF_PRECISION = {"rtol": 2e-3, "atol": 2e-3}
@@ -25,7 +27,8 @@ ABOUT_HALF_PRECISION = {"rtol": 2e-3, "atol": 2e-3}
 
 def finish(run: RunFolder, dataset: VerifiedDataset, name: str, number: int = 0) -> None:
     """Train one of the suite's recipes and write what it leaves."""
-    trial = Trial.here(name, recipes()[number], dataset, torch.device("cpu"))
+    recipe = recipes()[number]
+    trial = Trial(name, recipe, dataset, SequentialFolds(recipe, TrialContext(dataset, torch.device("cpu"))))
     while not trial.done:
         trial.step()
     write_finished(run, trial)

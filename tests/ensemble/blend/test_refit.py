@@ -22,6 +22,7 @@ from pasture.dataset import read_test, read_train
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
 from pasture.verification import verify
+from trainables.features.context import TrialContext
 from trainables.network import backbone
 from trainables.training.learner import FoldLearner
 from trainables.trial.refit import train_on_all
@@ -79,7 +80,7 @@ def test_a_schedule_and_epochs_are_those_of_the_folds(blend: Blend, paddocks: Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainables.trial.refit, "FoldLearner", Spy)
         recipe = member.recipe.with_overrides({"schedule.epochs": 10})
-        train_on_all(recipe, verify(dataset), 3, (), torch.device("cpu"))
+        train_on_all(recipe, TrialContext(verify(dataset), torch.device("cpu")), 3, ())
     assert len(rates) == 3
     assert rates[-1] > 0.5 * max(rates), "the cosine is stretched over 10 epochs, not 3"
 

@@ -16,6 +16,7 @@ from pasture.dataset import Dataset
 from pasture.errors import JobError
 from pasture.verification import VerifiedDataset
 from trainables.features import feature_bank as module
+from trainables.features.context import TrialContext
 from trainables.features.feature_bank import FeatureBank, copies, feature_bank, training_elements
 from trainables.images import d4
 from trainables.images.augment import augment, build
@@ -31,7 +32,7 @@ Bank = Callable[..., FeatureBank]
 @pytest.fixture
 def four(dataset: VerifiedDataset) -> VerifiedDataset:
     """The first four photographs."""
-    return replace(dataset, images=dataset.images.iloc[:4])
+    return replace(dataset, images=dataset.images.iloc[:4], fingerprint="four")
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,7 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def bank(four: Dataset, cpu: torch.device) -> Bank:
     """`bank(recipe)`: the bank of the four photographs."""
-    return lambda recipe: feature_bank(recipe, four, cpu)
+    return lambda recipe: feature_bank(recipe, TrialContext(four, cpu))
 
 
 @pytest.mark.parametrize("names", [{}, LITE0], ids=["tiny", "lite0"])
