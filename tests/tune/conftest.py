@@ -66,8 +66,9 @@ def _date_losses(score: float) -> list[float]:
 
 def _formula(recipe: dict[str, Any], epoch: int) -> float:
     """Higher for good recipes; curves cross."""
-    distance = abs(math.log10(recipe["optimizer"]["head_lr"]) + 2.3) + recipe["head"]["dropout"]
-    return 1 - distance / 3 - (0.1 + recipe["head"]["dropout"]) / epoch
+    dropout = float(recipe["head"]["dropout"])
+    distance = abs(math.log10(recipe["optimizer"]["head_lr"]) + 2.3) + dropout
+    return 1 - distance / 3 - (0.1 + dropout) / epoch
 
 
 def _fails(recipe: dict[str, Any], epoch: int) -> bool:

@@ -120,7 +120,7 @@ def test_the_study_rebuilt_from_the_ledger_equals_the_original(
     for i in range(14):
         record = next_record(searcher)
         curve = [report(e, 0.01 * (i * 7 % 10) + 0.1 * e) for e in range(1, 2 + i % 3)]
-        end(searcher, record, ("COMPLETE", "PRUNED", "FAILED")[i % 3], curve)  # type: ignore[arg-type]
+        end(searcher, record, ("COMPLETE", "PRUNED", "FAILED")[i % 3], curve)
     next_record(searcher)
     impossible = sum(not r.recipe for r in searcher.ledger.records.values())
     assert impossible > 0
@@ -236,11 +236,11 @@ def test_a_space_of_impossible_combinations_only_comes_to_an_end(run: RunFolder,
 
 def test_optuna_learns_and_random_does_not(run: RunFolder, drive: Callable[..., Ledger]) -> None:
     def late_mean(search: str) -> float:
-        scores = []
+        scores: list[float] = []
         for seed in range(3):
             ledger = drive(RunFolder(f"{run}-{search}-{seed}"), 30, search, seed)
             late = [r for r in ledger.records.values() if r.recipe and r.number >= 15]
-            scores += [abs(r.params["head.dropout"]) for r in late]
+            scores += [float(r.params["head.dropout"]) for r in late]
         return sum(scores) / len(scores)
 
     assert late_mean("optuna") < late_mean("random") - 0.03
@@ -300,7 +300,7 @@ def test_fewer_trials_than_start_recipes(run: RunFolder, make_searcher: Make, st
 
 def test_samplers_are_those_promised(run: RunFolder, make_searcher: Make) -> None:
     def sampler(search: str) -> optuna.samplers.BaseSampler:
-        searcher = make_searcher(run, search)
+        searcher = make_searcher(RunFolder(f"{run}-{search}"), search)
         next_record(searcher)
         return searcher.study.sampler
 
