@@ -1,7 +1,7 @@
-"""Between five weights in grams and what the head predicts: which targets, and on what scale.
+"""Coding of targets: which targets the head predicts, and on which scale.
 
-A head's raw outputs (n, k) are expanded to encoded targets (n, c), on which losses are taken, and those are decoded to
-grams (n, 5).
+A head's raw outputs (n, k) are expanded to encoded targets (n, c), on which losses are computed, and those are decoded
+to grams (n, 5).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLUMNS: Final = {
 """Targets that a loss is taken on, for each kind."""
 
 _OUTPUTS: Final = {"ratios": 1 + len(COMPONENTS), "scalar": 1}
-_LARGEST_LOG: Final = 8.0  # expm1(8) is 2,980 g, far above any paddock: a wild prediction must not become infinite
+_LARGEST_LOG: Final = 8.0  # expm1(8) is 2,980 g, far above any photograph; keeps extreme predictions finite
 _SMALLEST_SHARE: Final = 1e-3
 
 
