@@ -75,8 +75,8 @@ TimeoutOption = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="Fail trials that train for longer than this. The time in which features are computed or pictures are "
-        "decoded does not count.",
+        help="Fail trials that train for longer than this after their first epoch. The first epoch, which may include "
+        "the time to compute features or to decode pictures, does not count.",
     ),
 ]
 FailuresOption = Annotated[

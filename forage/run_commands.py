@@ -53,6 +53,9 @@ def resume(
         int | None, typer.Option(min=0, metavar="N", help="Train the best N recipes again with other seeds and folds.")
     ] = None,
     keep: KeepOption = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed trials again, from their beginning.")
+    ] = False,
     cache_limit: CacheLimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,7 +81,8 @@ def resume(
     changes = {name: value for name, value in given.items() if value is not None}
     from tune.sweep import resume as resume_sweep
 
-    conclude(resume_sweep(folder, changes, connection=connect_to(address, ship_code)), as_json)
+    connection = connect_to(address, ship_code)
+    conclude(resume_sweep(folder, changes, retry_failed=retry_failed, connection=connection), as_json)
 
 
 def status(
@@ -141,13 +145,17 @@ def _trial_status(run: RunFolder, ledger: Ledger, name: str, as_json: bool) -> N
     if record is None:
         known = f"t0000 to {list(ledger.records.values())[-1].name}" if ledger.records else "none yet"
         raise InputError(f"--trial {name}: {run} has no such trial; it has {known}")
+    log = f"{name}.log"
+    traceback = run.trials.read(log).decode() if run.trials.exists(log) else ""
     if as_json:
-        print_json({"trial": record.name, **vars(record), "score": record.score})
+        print_json({"trial": record.name, **vars(record), "score": record.score, "traceback": traceback})
         return
     score = "no score yet" if record.score is None else f"score {record.score:.4f}"
     show(f"{record.name}: {record.status.lower()}, {score}, {len(record.curve)} epoch(s), from the {record.origin}")
     if record.error:
         show(f"error: {record.error}")
+    if traceback:
+        show(traceback.rstrip())
     if record.curve:
         show_table(_curve(record))
     if record.recipe:  # none if the draw was not a recipe

@@ -175,7 +175,7 @@ def test_a_sweep_that_has_used_its_budget_says_how_to_go_on(
     import tune.sweep
     from tune.records.plan import Plan
 
-    def resume(run: RunFolder, changes: Any, connection: Any) -> Any:
+    def resume(run: RunFolder, changes: Any, **_: Any) -> Any:
         Plan.read(run).changed(changes).write(run)
         return outcome(run, stopped_by)
 
@@ -413,7 +413,9 @@ def test_status_of_a_trial_shows_its_recipe_curve_and_error(shell: Any, swept: R
     assert any(line.replace("│", " ").split() == ["2", "0.5000", "0.5000", "-", "1.5"] for line in lines)
     recipe = Recipe.parse(Ledger(swept).records["t0001"].recipe)
     assert said.out.endswith(recipe.to_yaml())
+    swept.trials.write("t0004.log", b"Traceback (most recent call last):\n  there [0]\n")
     said = shell("status", swept, "--trial", "t0004")
+    assert "Traceback (most recent call last):\n  there [0]\n" in said.out
     assert "error: head.hidden: no <script>alert(1)</script> & no layers" in said.out
     content = json.loads(shell("status", swept, "--trial", "t0001", "--json").out)
     assert (content["trial"], content["score"], len(content["curve"])) == ("t0001", 0.5, 2)
@@ -444,6 +446,16 @@ def test_sweep_passes_its_options_on(
     assert shell("sweep", paddocks, *(str(word).format(run=swept) for word in words)).status == 0
     for name, value in limits.items():
         assert getattr(given[0], name) == (value.format(run=swept) if isinstance(value, str) else value)
+
+
+def test_resume_can_retry_failed_trials(shell: Any, swept: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tune.sweep
+
+    given: list[Any] = []
+    monkeypatch.setattr(tune.sweep, "resume", lambda *_, **words: given.append(words) or outcome(swept))
+    assert shell("resume", swept, "--retry-failed").status == 0
+    assert shell("resume", swept).status == 0
+    assert [words["retry_failed"] for words in given] == [True, False]
 
 
 INTERRUPTED = {
