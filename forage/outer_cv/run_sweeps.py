@@ -13,7 +13,8 @@ from forage.outer_cv.strategies import Sweep
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
 from tune.records.plan import Plan
-from tune.sweep import Outcome, launch, resume
+from tune.session import Outcome
+from tune.sweep import launch, resume
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +18,53 @@ from pasture.dataset import read_train
 from pasture.errors import InputError, JobError, StorageError
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
+from pasture.synthetic import make_data
 from pasture.verification import verify
 from search_spaces.space import Space
 from trainables.recipe.recipe import Recipe
-from tune import sweep
-from tune.records.ledger import Ledger
+from tune import session, sweep
+from tune.records.ledger import Ledger, Status
 from tune.records.plan import Limits, Plan
-from tune.sweep import launch, resume
+from tune.session import Session
 
 
 class RayStartedError(Exception):
     """Nothing was wrong: Ray would have started now."""
 
 
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raise where Ray would start."""
+class NoRay:
+    """A connection that raises where Ray would start."""
+
+    local = True
+    on_loss = None
 
     @contextmanager
-    def connect(address: str, ship_code: bool) -> Iterator[None]:
+    def open(self) -> Iterator[None]:
         raise RayStartedError
         yield
 
-    monkeypatch.setattr(sweep, "connect", connect)
+
+class ReadyRay:
+    """A connection that only calls a function when it opens."""
+
+    local = True
+    on_loss = None
+
+    def __init__(self, opened: Callable[[], Any] = lambda: None) -> None:
+        self.opened = opened
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        self.opened()
+        yield
+
+
+launch = partial(sweep.launch, connection=NoRay())
+resume = partial(sweep.resume, connection=NoRay())
 
 
 @pytest.fixture
-def start(no_ray: None, run: RunFolder, data: Path, space: Space) -> Callable[..., None]:
+def start(run: RunFolder, data: Path, space: Space) -> Callable[..., None]:
     """`start(run=..., data=..., space=...)`: launch until Ray would start."""
 
     def start(run: RunFolder = run, data: Path = data, space: Space = space) -> None:
@@ -187,41 +208,41 @@ def test_a_plan_of_another_version_names_the_odd_keys(run: RunFolder, plan: dict
         Plan.read(run)
 
 
-def test_resume_refuses_before_ray(no_ray: None, run: RunFolder, plan: dict[str, Any], tmp_path: Path) -> None:
+def test_resume_refuses_before_ray(run: RunFolder, plan: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a run directory"):
-        resume(run, "local")
+        resume(run)
     assert not run.folder.exists()
     moved = tmp_path / "moved"
     run.write_sweep(plan | {"data": str(moved)})
     with pytest.raises(InputError, match="no such data folder"):
-        resume(run, "local")
+        resume(run)
     shutil.copytree(plan["data"], moved)
     picture = next((moved / "train").iterdir())
     picture.write_bytes(picture.read_bytes() + b"x")
     with pytest.raises(InputError, match="the data have changed since"):
-        resume(run, "local")
+        resume(run)
     run.write_sweep(plan)
     with pytest.raises(RayStartedError):
-        resume(run, "local")
+        resume(run)
     run.trials.write("t0000.json", b"{")
     with pytest.raises(InputError, match=r"t0000\.json: damaged"):
-        resume(run, "local")
+        resume(run)
 
 
-def test_a_second_driver_is_refused_and_a_later_one_is_not(no_ray: None, run: RunFolder, plan: dict[str, Any]) -> None:
+def test_a_second_driver_is_refused_and_a_later_one_is_not(run: RunFolder, plan: dict[str, Any]) -> None:
     run.write_sweep(plan)
     with (
         FileLock(run.folder.file(".driver.lock")),
         pytest.raises(InputError, match="another forage is at work in this run directory"),
     ):
-        resume(run, "local")
+        resume(run)
     with pytest.raises(RayStartedError):
-        resume(run, "local")
+        resume(run)
     with pytest.raises(RayStartedError):
-        resume(run, "local")
+        resume(run)
 
 
-def test_what_resume_is_told_is_kept(no_ray: None, run: RunFolder, plan: dict[str, Any]) -> None:
+def test_what_resume_is_told_is_kept(run: RunFolder, plan: dict[str, Any]) -> None:
     run.write_sweep(plan)
     with pytest.raises(InputError, match="no such data folder"):
         resume(run, changes={"trials": 9, "data": "/gone"})
@@ -240,7 +261,77 @@ def test_what_resume_is_told_is_kept(no_ray: None, run: RunFolder, plan: dict[st
         resume(run, changes={"trials": 3})
 
 
-def test_a_first_stage_needs_epochs_to_save(no_ray: None, run: RunFolder, data: Path, space: Space) -> None:
+def finish(run: RunFolder, plan: dict[str, Any], *statuses: Status) -> Ledger:
+    """A run directory whose trials have ended."""
+    run.write_sweep(plan)
+    ledger = Ledger(run)
+    for status in statuses:
+        record = ledger.propose({}, Recipe())
+        record.status = status
+        record.error = "no memory" if status == "FAILED" else ""
+        ledger.write(record)
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trials": 1}, "--trials 1: .*/run has 2 trials already; expected at least as many"),
+        ({"data": "/nowhere"}, "/nowhere: no such data folder"),
+        ({"data": "OTHER"}, "the data have changed since"),
+        ({"gpus_per_trial": 64}, "--gpus-per-trial: nothing is left to run in .*, so it cannot be checked"),
+        ({"pruner": "none"}, "--pruner: cannot be changed in a sweep that has started"),
+    ],
+)
+def test_changes_to_a_finished_sweep_are_checked_before_they_are_written(
+    run: RunFolder, plan: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    finish(run, plan, "COMPLETE", "FAILED")
+    if changes.get("data") == "OTHER":
+        make_data(tmp_path / "other", images=24, seed=5, width=128, height=64)
+        changes = {"data": str(tmp_path / "other")}
+    before = run.folder.read("sweep.yaml")
+    with pytest.raises(InputError, match=message) as caught:
+        resume(run, changes=changes)
+    assert "\n" not in str(caught.value)
+    assert run.folder.read("sweep.yaml") == before
+
+
+def test_a_finished_sweep_learns_where_its_data_are_now(run: RunFolder, plan: dict[str, Any], tmp_path: Path) -> None:
+    finish(run, plan, "COMPLETE", "COMPLETE")
+    moved = shutil.copytree(plan["data"], tmp_path / "moved")
+    assert resume(run, changes={"data": str(moved)}).stopped_by is None
+    assert Plan.read(run).data == str(moved)
+
+
+def test_failed_trials_run_again_only_when_asked_for(
+    run: RunFolder, plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = finish(run, plan, "COMPLETE", "FAILED")
+    ledger.write_log(ledger.records["t0001"], "Traceback")
+    assert resume(run).stopped_by is None
+    with pytest.raises(RayStartedError):
+        resume(run, retry_failed=True)
+    assert Ledger(run).records["t0001"].status == "FAILED"  # nothing is written before Ray is up
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    monkeypatch.setattr(Session, "work", lambda session: session.ledger.left(2))
+    assert resume(run, retry_failed=True, connection=ReadyRay()) == 1
+    record = Ledger(run).records["t0001"]
+    assert (record.status, record.curve, record.error) == ("PENDING", [], "")
+    assert not run.trials.exists("t0001.log")
+
+
+def test_a_launch_that_another_one_has_overtaken_is_refused(
+    run: RunFolder, data: Path, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    rival = ReadyRay(lambda: run.write_sweep({"rival": True}))
+    with pytest.raises(InputError, match="this run exists"):
+        sweep.launch(run, data, space, Limits(trials=2), connection=rival)
+    assert run.read_sweep() == {"rival": True}
+
+
+def test_a_first_stage_needs_epochs_to_save(run: RunFolder, data: Path, space: Space) -> None:
     fitted = Space.parse({"base": {"head": {"kind": "ridge"}, "backbone": {"name": "resnet18", "weights": "none"}}})
     for impossible in (fitted, space.fixed({"schedule.epochs": 1})):
         with pytest.raises(InputError, match="--promote: trials of this space have one epoch only"):
@@ -249,7 +340,7 @@ def test_a_first_stage_needs_epochs_to_save(no_ray: None, run: RunFolder, data: 
         launch(run, data, space.fixed({"schedule.epochs": 2}), Limits(trials=2, promote=1))
 
 
-def test_more_cannot_be_promoted_than_there_are(no_ray: None, run: RunFolder, plan: dict[str, Any]) -> None:
+def test_more_cannot_be_promoted_than_there_are(run: RunFolder, plan: dict[str, Any]) -> None:
     for count, message in (
         (0, "--promote 0: expected more than 0"),
         (3, "--promote 3: expected at most as many as"),
@@ -262,7 +353,7 @@ def test_more_cannot_be_promoted_than_there_are(no_ray: None, run: RunFolder, pl
 
 
 def test_a_sweep_whose_trials_wait_is_not_over(
-    no_ray: None, run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
+    run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
 ) -> None:
     run.write_sweep(plan | {"promote": 1})
     ledger = Ledger(run)
@@ -276,7 +367,7 @@ def test_a_sweep_whose_trials_wait_is_not_over(
 
 
 def test_a_sweep_that_has_its_score_needs_no_ray(
-    no_ray: None, run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
+    run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
 ) -> None:
     run.write_sweep(plan)
     record = Ledger(run).propose({}, Recipe())
@@ -294,7 +385,7 @@ def test_a_plan_from_before_a_limit_was_known_has_its_default(run: RunFolder, pl
 
 
 def test_a_finished_sweep_needs_neither_ray_nor_its_data(
-    no_ray: None, run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
+    run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
 ) -> None:
     run.write_sweep(plan | {"data": "/gone"})
     ledger = Ledger(run)
@@ -303,7 +394,7 @@ def test_a_finished_sweep_needs_neither_ray_nor_its_data(
         record.report(report(1, 0.1))
         record.status = status  # type: ignore[assignment]
         ledger.write(record)
-    outcome = resume(run, "local")
+    outcome = resume(run)
     assert outcome.stopped_by is None
     assert outcome.ledger.records == ledger.records
     # The driver may have died between the last trial and the table.
@@ -313,7 +404,7 @@ def test_a_finished_sweep_needs_neither_ray_nor_its_data(
 def test_where_the_storage_fails_it_is_said_how_to_go_on(run: RunFolder) -> None:
     with (
         pytest.raises(StorageError, match=f"disk is full; then go on with: forage resume {run}"),
-        sweep._resumable(run),
+        session._resumable(run),
     ):
         raise StorageError("disk is full")
 
