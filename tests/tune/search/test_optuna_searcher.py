@@ -314,6 +314,26 @@ def test_the_sampler_learns_from_earlier_trials(
     assert low["head.dropout"] < high["head.dropout"]
 
 
+@SEARCHES
+def test_no_recipe_is_proposed_twice_while_there_are_others(
+    search: str, run: RunFolder, make_searcher: Make, report: Report, space: Space
+) -> None:
+    small = Space.parse(
+        {"base": space.base.to_dict(), "search": {"seed": {"choice": [*range(8)]}}, "start": [{"seed": 3}]}
+    )
+    options: dict[str, Any] = {"trials": 10, "space": small, "starts": small.starts()}
+    earlier = [Record(0, {"seed": 5}, {}, "COMPLETE", [report(1, 0.9)])]
+    searcher = make_searcher(run, search, earlier=earlier, **options)
+    seeds = []
+    for i in range(10):
+        if i == 4:
+            searcher = make_searcher(run, search, earlier=earlier, **options)
+        record = next_record(searcher)
+        seeds.append(record.params["seed"])
+        end(searcher, record, "COMPLETE", [report(1, 0.1)])
+    assert sorted([*seeds[:7], 5]) == [*range(8)]
+
+
 class Apart:
     """Value of a trial: how far its score is from those of the others."""
 
