@@ -25,7 +25,13 @@ Rows = NDArray[np.int64]
 
 
 class Inputs(Protocol):
-    """A dataset's photographs as a network takes them. The first axis is always the image."""
+    """A dataset's photographs as a network takes them. The first axis is always the image.
+
+    Attributes:
+        semantic: features of the second backbone; None for a recipe without one.
+    """
+
+    semantic: FeatureInputs | None
 
     def training(
         self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE
@@ -39,8 +45,8 @@ class Inputs(Protocol):
 
 
 def make_inputs(recipe: Recipe, context: TrialContext) -> Inputs:
-    """Features from the bank if the backbone is frozen, pictures if it is trained; either with the features of the second
-    backbone."""
+    """Features from the bank if the backbone is frozen, pictures if it is trained; with the features of the second
+    backbone in either case."""
     device, second = context.device, recipe.semantic
     semantic = FeatureInputs(second, feature_bank(second, context), device) if second else None
     if recipe.banked:

@@ -92,6 +92,12 @@ class Recipe(Section):
         return self.schedule.epochs if self.neural else 1
 
     @property
+    def averaged_epochs(self) -> int:
+        """With `schedule.choose=average`: the number of last epochs whose weights are averaged; else 0."""
+        schedule = self.schedule
+        return max(1, round(schedule.average_share * self.epochs)) if schedule.choose == "average" else 0
+
+    @property
     def folds(self) -> int:
         """How many folds are trained."""
         return 1 if self.validation.splitter == "holdout" else self.validation.folds
@@ -228,4 +234,6 @@ def _first_complaint(error: ValidationError) -> str:
     if complaint["type"] == "extra_forbidden":
         return unknown_field(field)
     message = complaint["msg"].removeprefix("Value error, ")
-    return f"{field}={complaint['input']!r}: {message}" if field not in message or not field else message
+    if complaint["type"] == "value_error":  # a rule on several fields: it names them itself, the input is all of them
+        return message
+    return f"{field}={complaint['input']!r}: {message}"
