@@ -172,7 +172,7 @@ def test_a_sweep_that_has_used_its_budget_says_how_to_go_on(
     import tune.sweep
     from tune.records.plan import Plan
 
-    def resume(run: RunFolder, address: str, changes: Any, ship_code: bool) -> Any:
+    def resume(run: RunFolder, changes: Any, connection: Any) -> Any:
         Plan.read(run).changed(changes).write(run)
         return outcome(run, stopped_by)
 
@@ -285,6 +285,28 @@ def test_a_warning_of_ours_reaches_standard_error(shell: Any, paddocks: Path, tm
     json.loads(said.out)
 
 
+def test_check_reports_every_finding_in_a_line_of_its_own(shell: Any, paddocks: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(paddocks, tmp_path / "data")
+    table = pd.read_csv(data / "train.csv", dtype=str)
+    table.loc[0, "target"] = "1e9"
+    table.loc[7, "Sampling_Date"] = "soon"
+    table.to_csv(data / "train.csv", index=False)
+    next((data / "test").iterdir()).write_bytes(b"")
+    said = shell("check", data)
+    assert (said.status, said.out) == (2, "")
+    lines = said.err.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"forage: {data}") for line in lines)
+
+
+def test_check_refuses_constant_targets_in_one_line(shell: Any, paddocks: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(paddocks, tmp_path / "data")
+    pd.read_csv(data / "train.csv").assign(target=0.0).to_csv(data / "train.csv", index=False)
+    said = shell("check", data)
+    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "have the same five targets" in said.err
+
+
 BAD_INPUT = {
     "no data folder": "check {tmp}/nowhere",
     "no train.csv": "check {tmp}",
@@ -362,12 +384,12 @@ def test_a_submission_that_cannot_be_met_is_refused_before_predicting(
 def test_exit_statuses(
     error: BaseException, status: int, shell: Any, paddocks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pasture.dataset
+    import pasture.data_check
 
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(pasture.dataset, "read_train", fail)
+    monkeypatch.setattr(pasture.data_check, "check_folder", fail)
     said = shell("check", paddocks)
     assert said.status == status
     assert said.out == ""

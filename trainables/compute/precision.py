@@ -1,4 +1,4 @@
-"""Which device, and in what precision it computes."""
+"""The device to compute on, and the precision of its matrix products."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def best_device(gpu: bool = True) -> torch.device:
 
 
 def arithmetic(device: torch.device, precision: Precision = "auto") -> torch.dtype:
-    """The type that matrix products are computed in."""
+    """Data type of matrix products."""
     if device.type != "cuda" or precision == "float32":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from pasture.errors import InputError
+from pasture.errors import InputError, read_error
 from pasture.files import Folder
 from trainables.images.array_cache import cache_root
 
@@ -144,5 +144,7 @@ def _load(path: Path, modified: int) -> Embeddings:
     try:
         with safe_open(path, "np") as content:
             return Embeddings(json.loads(content.metadata()["ids"]), content.get_tensor("features"))
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+    except OSError as error:
+        raise read_error(path, error) from None
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); import the bank again") from None

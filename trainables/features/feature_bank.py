@@ -1,7 +1,7 @@
 """Features of a frozen backbone, computed once for every image, view and D4 element and kept on disk.
 
-A frozen backbone is a fixed function of the pixels. What it sees in training is a fixed set too: the D4 elements and,
-where augmentation goes beyond flips, a few augmented copies of each photograph.
+A frozen backbone is a fixed function of the pixels, and it sees a fixed set of pictures in training: the D4 elements of
+each photograph and, with stronger augmentation than flips, a few augmented copies.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trainables.recipe.sections import Precision
 from trainables.recipe.seeds import mix
 
 _PIXELS: Final = {"cuda": 256 * 256**2, "cpu": 32 * 256**2}
-"""Pixels in a batch of pictures: enough to keep a device busy, few enough for its memory."""
+"""Pixels in a batch of pictures: enough to keep the device busy, few enough for its memory."""
 
 Draw = Callable[[Tensor, int], Tensor]
 """Views (views, size, size, 3) of one photograph and its row to (width, views, size, size, 3)."""
@@ -61,10 +61,10 @@ def copies(recipe: Recipe) -> int:
 
 
 def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
-    """The bank of a frozen recipe, computed by all who need it together; or one that was imported.
+    """The feature bank of a frozen recipe: computed jointly by all processes that need it, or imported embeddings.
 
     Args:
-        recipe: its view, backbone and augmentation say what is needed.
+        recipe: its view, backbone and augmentation determine the features.
         context: the photographs, and where the backbone runs. The device is not part of a bank's name: features
             computed on one device are used on any other.
 

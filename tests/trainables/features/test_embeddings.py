@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pasture.errors import InputError
+from pasture.errors import InputError, StorageError
 from pasture.files import Folder
 from pasture.verification import VerifiedDataset
 from trainables.features import embeddings
@@ -198,3 +200,13 @@ def test_the_digest_covers_the_values_of_the_images_it_is_asked_for() -> None:
     values[1, 2] += 0.01
     embeddings.write("b", ["a", "b", "c"], values)
     assert embeddings.read("b").digest("b", ["a", "b"]) != before
+
+
+def test_a_disk_that_fails_under_a_bank_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    embeddings.write("eio", ["a"], np.ones((1, 3)))
+    monkeypatch.setattr(embeddings, "safe_open", fail)
+    with pytest.raises(StorageError, match="Input/output error"):
+        embeddings.read("eio")

@@ -72,8 +72,17 @@ def test_view_count() -> None:
     assert view_count(View(kind="halves")) == 2
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "text", "folder", "bomb"])
-def test_a_bad_file_is_named(photograph: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("missing", "no such picture"),
+        ("truncated", "not a readable picture"),
+        ("text", "not a readable picture"),
+        ("folder", "Is a directory"),
+        ("bomb", "not a readable picture"),
+    ],
+)
+def test_a_bad_file_is_named(photograph: Path, damage: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = photograph
     if damage == "missing":
         path = photograph.with_name("other.png")
@@ -86,6 +95,6 @@ def test_a_bad_file_is_named(photograph: Path, damage: str, monkeypatch: pytest.
         path = photograph.parent
     else:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(InputError, match="not a readable picture") as caught:
+    with pytest.raises(InputError, match=reason) as caught:
         load_views(path, View(size=32))
     assert str(path) in str(caught.value)

@@ -98,7 +98,7 @@ def test_one_changed_digit_is_noticed(run: RunFolder, report: Report) -> None:
     end(Ledger(run), "COMPLETE", report(1, 0.6125))
     content = run.trials.read("t0000.json")
     run.trials.write("t0000.json", content.replace(b"0.6125", b"0.7125"))
-    with pytest.raises(InputError, match=r"t0000\.json: damaged record \(its content does not fit its sha256\)"):
+    with pytest.raises(InputError, match=r"t0000\.json: damaged record \(its content does not match its sha256\)"):
         Ledger(run)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from pasture.synthetic_truth import Light, Plot
+from pasture.synthetic.truth import Light, Plot
 from pasture.targets import Array
 
 Image = NDArray[np.uint8]

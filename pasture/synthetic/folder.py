@@ -1,16 +1,11 @@
-"""Synthetic paddocks: drawn pictures in the competition's layout whose pixels determine the weights.
-
-First the truth is drawn (dates, species, grams), then each picture is drawn *from* its grams: so many blades, clover
-leaves and straws for every gram, one over another, on soil, in the light of its date. A model can therefore learn the
-weights from the pixels, and dates differ as they do in reality.
-"""
+"""Writing a data folder of synthetic paddocks."""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import pandas as pd
@@ -18,11 +13,13 @@ from numpy.random import SeedSequence
 
 from pasture.atomic import atomic_folder
 from pasture.errors import InputError
-from pasture.synthetic_picture import draw_picture
-from pasture.synthetic_truth import Plot, draw_truth
+from pasture.synthetic.picture import draw_picture
+from pasture.synthetic.truth import Plot, draw_truth
 from pasture.targets import TARGETS
 
 JPEG_QUALITY: Final = 90
+
+Kind = Literal["demo", "real"]
 
 
 def make_data(
