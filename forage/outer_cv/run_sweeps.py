@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from forage.outer_cv.strategies import Sweep
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
+from tune.cluster.connection import Connection, RayConnection
 from tune.records.plan import Plan
 from tune.session import Outcome
 from tune.sweep import launch, resume
@@ -65,22 +67,41 @@ def run_sweeps(
     """
     total = len(kinds) * sum(map(len, groups))
     number = 0
-    for seed, splits in enumerate(groups):
-        for split, outer in enumerate(splits):
-            for kind in kinds:
-                number += 1
-                run = RunFolder(out / f"seed{seed}-split{split}-{_slug(kind.name)}")
-                say(f"[{number}/{total}] {run.name}: without {len(outer)} date(s)")
-                yield _finished(run, data, kind, seed, outer)
+    with ExitStack() as stack:
+        ray = _OneRay(stack)
+        for seed, splits in enumerate(groups):
+            for split, outer in enumerate(splits):
+                for kind in kinds:
+                    number += 1
+                    run = RunFolder(out / f"seed{seed}-split{split}-{_slug(kind.name)}")
+                    say(f"[{number}/{total}] {run.name}: without {len(outer)} date(s)")
+                    yield _finished(run, data, kind, seed, outer, ray)
 
 
-def _finished(run: RunFolder, data: Path, kind: Sweep, seed: int, outer: tuple[str, ...]) -> OuterRun:
+class _OneRay:
+    """Connects to Ray when the first sweep needs it and stays connected until the stack is closed."""
+
+    local = True
+    on_loss = None
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack, self.connected = stack, False
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        if not self.connected:
+            self.stack.enter_context(RayConnection().open())
+            self.connected = True
+        yield
+
+
+def _finished(run: RunFolder, data: Path, kind: Sweep, seed: int, outer: tuple[str, ...], ray: Connection) -> OuterRun:
     limits = kind.limits.model_copy(update={"outer": outer})
     if run.folder.exists("sweep.yaml"):
         _check_same(run, {**limits.model_dump(mode="json"), "space": kind.space.to_dict(), "search": kind.search})
-        outcome = resume(run)
+        outcome = resume(run, connection=ray)
     else:
-        outcome = launch(run, data, kind.space, limits, search=kind.search, seed=seed)
+        outcome = launch(run, data, kind.space, limits, search=kind.search, seed=seed, connection=ray)
     if outcome.stopped_by == "signal":
         raise Stopped
     _check_complete(outcome)
