@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from forage.outer_cv.strategies import Sweep
+from pasture.dataset import Dataset
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
 from tune.cluster.connection import Connection, RayConnection
@@ -46,7 +47,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: the user stopped the com
 
 def run_sweeps(
     out: Path,
-    data: Path,
+    dataset: Dataset,
     kinds: Sequence[Sweep],
     groups: Sequence[Sequence[tuple[str, ...]]],
     say: Callable[[str], None],
@@ -55,16 +56,18 @@ def run_sweeps(
 
     Args:
         out: folder of the run directories.
-        data: data folder.
+        dataset: labelled images; sweeps read its folder.
         kinds: of sweeps.
         groups: for every seed, the groups of dates.
         say: receives a line before each sweep.
 
     Raises:
-        InputError: a run directory in `out` was made with other options.
+        InputError: a run directory in `out` was made with other options, or a group leaves too few dates.
         JobError: a sweep ended without a complete trial, or Ray or the disk fails.
         Stopped: by a signal. What is finished is kept.
     """
+    for kind in kinds:
+        _check_folds(kind, dataset, groups)
     total = len(kinds) * sum(map(len, groups))
     number = 0
     with ExitStack() as stack:
@@ -75,7 +78,15 @@ def run_sweeps(
                     number += 1
                     run = RunFolder(out / f"seed{seed}-split{split}-{_slug(kind.name)}")
                     say(f"[{number}/{total}] {run.name}: without {len(outer)} date(s)")
-                    yield _finished(run, data, kind, seed, outer, ray)
+                    yield _finished(run, dataset.root, kind, seed, outer, ray)
+
+
+def _check_folds(kind: Sweep, dataset: Dataset, groups: Sequence[Sequence[tuple[str, ...]]]) -> None:
+    """Check that the dates left by every group can be split into the folds of every recipe."""
+    for outer in (group for splits in groups for group in splits):
+        rest = dataset.hold_out(outer)
+        for recipe in kind.space.variants("validation"):
+            recipe.validation.assign(rest)
 
 
 class _OneRay:
