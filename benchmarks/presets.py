@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 from ensemble.estimate.scores import evaluate
-from ensemble.members.members import load_candidates
+from ensemble.members.load import load_members
+from ensemble.weighting.library import Library
 from pasture.dataset import read_train
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
@@ -73,10 +74,10 @@ def row(name: str, recipe: Recipe, dataset: VerifiedDataset) -> str:
         run = RunFolder(scratch)
         run.write_truth(dataset)
         artifacts.write_finished(run, trial)
-        pool = load_candidates([run], "d4")
+        pool = load_members([run], "d4")
         if recipe.validation.splitter == "holdout":
             return f"{name:28} {report['score']:7.4f} {'hold-out':>15} {len(trial.curve):6d} {seconds:8.1f}"
-        estimate = evaluate(pool)
+        estimate = evaluate(Library.of(pool))
     return (
         f"{name:28} {report['score']:7.4f} {estimate.fitted:7.4f} {estimate.nested:7.4f} "
         f"{len(trial.curve):6d} {seconds:8.1f}"

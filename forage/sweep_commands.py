@@ -187,14 +187,14 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
 
 
 def _imported_status(run: Any, as_json: bool) -> None:
-    from ensemble.members.external import imported_members
+    from ensemble.members.external import external_members
 
-    members = imported_members(run)
-    best = max(members, key=lambda member: member.score)
+    members = [member.metadata for member in external_members(run)]
+    best = max(members, key=lambda member: member["score"])
     if as_json:
-        print_json({"imported": len(members), "best_score": best.score, "best_trial": best.trial})
+        print_json({"imported": len(members), "best_score": best["score"], "best_trial": best["trial"]})
     else:
-        say(f"{run}: {len(members)} imported member(s); best {best.score:.4f} by {best.trial}")
+        say(f"{run}: {len(members)} imported member(s); best {best['score']:.4f} by {best['trial']}")
 
 
 def gc(run: RunArgument, keep: KeepOption = None) -> None:

@@ -39,7 +39,7 @@ from search_spaces.drawing import Labels, draw
 from search_spaces.parameter import Parameter, Suggest, Variation, leaves
 from search_spaces.reachable import check_parameters, check_when, combinations, states
 from search_spaces.resources import Rule
-from search_spaces.start import start_recipes, without_fields
+from search_spaces.start import entry_recipe, recipe_labels, start_recipes, without_fields
 from trainables.recipe.recipe import Recipe
 
 MOST_VARIANTS: Final = 64
@@ -150,6 +150,18 @@ class Space:
         twice.
         """
         return start_recipes(self.base, self.parameters, self.start, "space")
+
+    def labels(self, recipe: Recipe) -> Labels:
+        """Label of each searched field whose condition holds for a recipe and whose value lies in the space."""
+        return recipe_labels(self.parameters, recipe)
+
+    def at(self, labels: Labels) -> Recipe:
+        """The base recipe with the values of some labels, and the constants whose conditions hold.
+
+        Raises:
+            InputError: the combination is not a recipe.
+        """
+        return entry_recipe(self.base, self.parameters, labels, "space")
 
     def variants(self, *names: str) -> Iterator[Recipe]:
         """Recipes that trials may have, with all combinations of what some sections or dotted fields may be.

@@ -31,11 +31,11 @@ def start_recipes(
     """
     found: dict[str, tuple[dict[str, Label], Recipe]] = {}
     if entries:
-        recipes = [_recipe(base, parameters, entry, f"{source}: start[{i}]") for i, entry in enumerate(entries)]
+        recipes = [entry_recipe(base, parameters, entry, f"{source}: start[{i}]") for i, entry in enumerate(entries)]
     else:
         recipes = list(_default(base, parameters, source))
     for recipe in recipes:
-        found.setdefault(recipe.hash, (_labels(parameters, recipe), recipe))
+        found.setdefault(recipe.hash, (recipe_labels(parameters, recipe), recipe))
     return list(found.values())
 
 
@@ -53,12 +53,17 @@ def _default(base: Recipe, parameters: Sequence[Parameter], source: str) -> Iter
     entries = [{choice.field: label} for label in choice.options] if choice else [{}]
     for entry in entries:
         try:
-            yield _recipe(base, parameters, entry, source)
+            yield entry_recipe(base, parameters, entry, source)
         except InputError:  # the option needs other fields to change with it; only a draw has it
             continue
 
 
-def _recipe(base: Recipe, parameters: Sequence[Parameter], entry: Mapping[str, Any], where: str) -> Recipe:
+def entry_recipe(base: Recipe, parameters: Sequence[Parameter], entry: Mapping[str, Any], where: str) -> Recipe:
+    """The base with the values of an entry, and the constants whose conditions hold.
+
+    Raises:
+        InputError: an unknown field, or a value out of range.
+    """
     values = {field: _value(field, value, parameters) for field, value in entry.items()}
     given = {leaf: part for field, value in values.items() for leaf, part in leaves(field, value)}
     flat = base.flat() | given
@@ -70,7 +75,8 @@ def _recipe(base: Recipe, parameters: Sequence[Parameter], entry: Mapping[str, A
     return base.with_overrides(constants | values, where)
 
 
-def _labels(parameters: Sequence[Parameter], recipe: Recipe) -> dict[str, Label]:
+def recipe_labels(parameters: Sequence[Parameter], recipe: Recipe) -> dict[str, Label]:
+    """Labels of a recipe, see `Space.labels`."""
     flat = recipe.flat()
     drawn = [p for p in parameters if p.kind != "constant" and hold(p.when, flat)]
     return {parameter.field: label for parameter in drawn for label in parameter.label_in(flat)}

@@ -12,7 +12,7 @@ import torch
 
 import ensemble.blend.build
 from ensemble.blend.blend import Blend
-from ensemble.members.members import Pool
+from ensemble.weighting.library import Library
 from pasture.dataset import read_train
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
@@ -159,12 +159,10 @@ def make_blend() -> MakeBlend:
     """`make_blend(run, out, weights, tta="d4")`: a blend of the trials of a run with weights of the test's choice."""
 
     def make(run: RunFolder, out: Path, weights: Sequence[float], tta: str = "d4") -> Blend:
-        honest = ensemble.blend.build.evaluate
+        estimate = ensemble.blend.build.evaluate
 
-        def evaluate(pool: Pool, _: object) -> object:
-            wanted = dict(zip(("t0000", "t0001", "t0002"), weights, strict=True))
-            chosen = [wanted[candidate.trial] for candidate in pool.candidates]
-            return dataclasses.replace(honest(pool), weights=np.repeat(np.array(chosen)[:, None], 5, axis=1))
+        def evaluate(library: Library, _: object) -> object:
+            return dataclasses.replace(estimate(library), weights=np.repeat(np.array(weights)[:, None], 5, axis=1))
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ensemble.blend.build, "evaluate", evaluate)

@@ -101,6 +101,13 @@ def test_they_outlive_the_file() -> None:
     assert Space.parse(space.to_dict()).starts() == space.starts()
 
 
+def test_labels_and_recipes_of_draws_agree(draw_many: Any) -> None:
+    space = parse([])
+    for labels, recipe in draw_many(space, 20):
+        assert space.labels(recipe) == labels
+        assert space.at(labels) == recipe
+
+
 def test_a_longer_start_recipe_counts_for_the_epochs_of_the_space() -> None:
     assert parse([{"schedule.epochs": 90}]).epochs == 90
     assert {r.backbone.name for r in parse([{"backbone.name": "resnet50"}]).variants("backbone")} == {

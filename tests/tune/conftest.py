@@ -60,7 +60,7 @@ def _report(epoch: int, score: float, best_epoch: int | None = None) -> dict[str
 
 def _date_losses(score: float) -> list[float]:
     """Losses on four dates that sum to 1 - score, with differences between scores that vary from date to date."""
-    noise = np.sin(1000 * np.nan_to_num(score) * np.arange(1, 5))
+    noise = np.sin(1000 * score * np.arange(1, 5)) if math.isfinite(score) else np.zeros(4)
     return [float(loss) for loss in (1 - score) / 4 + 0.05 * (noise - noise.mean())]
 
 

@@ -7,7 +7,7 @@ trial running for ever. This searcher reports the states as they are: COMPLETE, 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -25,6 +25,9 @@ from tune.records.plan import Search
 
 Start = tuple[dict[str, Label], Recipe]
 """A recipe to try before the search: its labels in the space, as far as it has any, and the whole recipe."""
+
+Values = Callable[[Sequence[str]], Mapping[str, float]]
+"""What Optuna maximises, by trial, from the names of the complete trials."""
 
 _STATES: dict[Status, TrialState] = {
     "COMPLETE": TrialState.COMPLETE,
@@ -51,6 +54,9 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         search: `optuna` (TPE, Bergstra et al. 2011, multivariate, grouped for conditional fields) or `random`.
         seed: of the search.
         starts: recipes that run before the search. The i-th one is always trial number i.
+        earlier: trials of an earlier run that the sampler learns from; not used with `values`, which are none of them.
+        values: what Optuna maximises for complete trials, computed from their names, all together; those it leaves out
+            are not in the study. None for the score.
         promoted: names of the waiting trials that continue in this session.
     """
 
@@ -64,20 +70,16 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         search: Search = "optuna",
         seed: int = 0,
         starts: Sequence[Start] = (),
+        earlier: Sequence[Record] = (),
+        values: Values | None = None,
         promoted: Collection[str] = (),
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.space, self.ledger, self.configure = space, ledger, configure
         self.trials, self.search, self.seed, self.starts = trials, search, seed, starts
-        self.study = optuna.create_study(direction="maximize")
-        self.running: dict[str, optuna.Trial] = {}
-        self.unfinished: list[Record] = []
-        for record in ledger.records.values():
-            if record.status in ("PENDING", "RUNNING") or (record.status == "WAITING" and record.name in promoted):
-                self._add_running(record)
-                self.unfinished.append(record)
-            else:
-                self.study.add_trial(self._ended_trial(record))
+        self.earlier, self.values, self.promoted = earlier, values, promoted
+        self.unfinished = [record for record in ledger.records.values() if self._runs(record)]
+        self._build_study()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Configuration of the next trial: one that an earlier session left unfinished, else a new proposal."""
@@ -89,6 +91,9 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
 
     def report_end(self, record: Record) -> None:
         """Report to Optuna how a trial, or its first stage, has ended."""
+        if self.values is not None and record.status == "COMPLETE":
+            self.outdated = True  # the values of all trials change
+            return
         trial = self.running.pop(record.name)
         state = _STATES[record.status]
         # Reported only now, from the ledger, where the curve is complete whichever workers and sessions trained it.
@@ -102,7 +107,31 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Does nothing: `__init__` restores the state from the ledger."""
 
+    def _runs(self, record: Record) -> bool:
+        promoted = record.status == "WAITING" and record.name in self.promoted
+        return promoted or record.status in ("PENDING", "RUNNING")
+
+    def _build_study(self) -> None:
+        """Make Optuna's study from the ledger."""
+        self.study = optuna.create_study(direction="maximize")
+        self.running: dict[str, optuna.Trial] = {}
+        self.outdated = False
+        if self.values is None:
+            for record in self.earlier:
+                self.study.add_trial(self._ended_trial(record, record.score))
+        complete = self.ledger.with_status("COMPLETE")
+        values = {r.name: r.score for r in complete} if self.values is None else self.values([r.name for r in complete])
+        for record in self.ledger.records.values():
+            if self._runs(record):
+                self._add_running(record)
+            elif record.status in ("PRUNED", "WAITING"):
+                self.study.add_trial(self._ended_trial(record, record.score))
+            elif record.status == "FAILED" or record.name in values:
+                self.study.add_trial(self._ended_trial(record, values.get(record.name)))
+
     def _propose(self) -> Record | None:
+        if self.outdated:
+            self._build_study()
         while len(self.ledger.records) < self.trials:
             number = self.ledger.next_number
             if number < len(self.starts):
@@ -136,11 +165,11 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         self.study.enqueue_trial(record.params)
         self.running[record.name] = self.study.ask(self._distributions(record.params))
 
-    def _ended_trial(self, record: Record) -> FrozenTrial:
+    def _ended_trial(self, record: Record, value: float | None) -> FrozenTrial:
         distributions = self._distributions(record.params)
         return optuna.trial.create_trial(
             state=_STATES[record.status],
-            value=None if record.status == "FAILED" else record.score,
+            value=value,
             params={name: record.params[name] for name in distributions},
             distributions=distributions,
             intermediate_values={report["epoch"]: report["score"] for report in record.curve},

@@ -11,7 +11,7 @@ import torch
 import ensemble.blend.predict
 from ensemble.blend.build import build
 from ensemble.blend.predict import predict
-from ensemble.members.members import load_candidates
+from ensemble.members.load import load_members
 from pasture.dataset import Dataset, read_train
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
@@ -63,7 +63,7 @@ def test_trials_that_held_out_other_dates_are_not_blended(dataset: VerifiedDatas
     finish(run, dataset, "t0000")
     finish(run, dataset, "t0001", 1)
     finish(run, dataset.hold_out(()), "t0002", 2)
-    pool = load_candidates([run], "none")
-    assert [candidate.trial for candidate in pool.candidates] == ["t0000", "t0001"]
+    pool = load_members([run], "none")
+    assert [member.trial for member in pool.members] == ["t0000", "t0001"]
     assert not set(pool.image_ids) & {i for i, out in zip(dataset.ids, dataset.outer, strict=True) if out}
     assert [key for key, _ in pool.refused] == ["run-t0002"]

@@ -113,7 +113,7 @@ def test_what_cannot_be_refitted_is_refused(blend: Blend, paddocks: Path, tmp_pa
     (tmp_path / "full" / "mine").touch()
     with pytest.raises(InputError, match="exists: a new or empty folder"):
         refit(blend, paddocks, tmp_path / "full", lambda _: None)
-    theirs = dataclasses.replace(blend.members[0], recipe=None, folds=0)
+    theirs = dataclasses.replace(blend.members[0], recipe=None, folds=0, backbone="", semantic="")
     with pytest.raises(InputError, match="was imported and has no recipe"):
         refit(dataclasses.replace(blend, members=(theirs,)), paddocks, tmp_path / "out", lambda _: None)
     copied = Blend.read(Path(shutil.copytree(blend.folder, tmp_path / "copy")))
