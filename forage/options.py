@@ -101,7 +101,8 @@ HoursOption = Annotated[
 ]
 ScoreOption = Annotated[float | None, typer.Option(help="Stop once a complete trial has this score.")]
 TimeoutOption = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="A trial that runs for longer hangs: it is ended as failed.")
+    float | None,
+    typer.Option(metavar="SECONDS", help="Fail trials that train for longer than this after their first epoch."),
 ]
 FailuresOption = Annotated[
     int, typer.Option(help="How often the worker of one trial may die before the trial has failed.")

@@ -132,6 +132,9 @@ def resume(
         int | None, typer.Option(help="How often the worker of one trial may die before the trial has failed.")
     ] = None,
     keep: KeepOption = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed trials again, from their beginning.")
+    ] = False,
     cache_limit: CacheLimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -156,7 +159,8 @@ def resume(
         "keep": keep,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    conclude(go_on(RunFolder(run), changes, connection=connect_to(address, ship_code)), as_json)
+    outcome = go_on(RunFolder(run), changes, retry_failed=retry_failed, connection=connect_to(address, ship_code))
+    conclude(outcome, as_json)
 
 
 def status(run: RunArgument, as_json: JsonOption = False) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, train_test_split
 
 from pasture.dataset import Dataset
 from pasture.errors import InputError
@@ -41,6 +40,9 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
     Raises:
         InputError: more folds than there are groups, naming both.
     """
+    # Slow to import, and recipes, which import this module, are checked without it.
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, train_test_split
+
     rows = np.flatnonzero(dataset.scored)
     n = len(rows)
     groups = np.arange(n) if splitter in ("image", "holdout") else pd.factorize(dataset.dates[rows])[0]
@@ -88,9 +90,7 @@ def outer_rows(folds: Folds) -> NDArray[np.int64]:
     return np.flatnonzero(folds == OUTER)
 
 
-def _splits(
-    splitter: StratifiedGroupKFold | GroupKFold | KFold, bins: np.ndarray, groups: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _splits(splitter: Any, bins: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     with warnings.catch_warnings():
         # With few images a stratum can be rarer than the number of folds; the split is still valid.
         warnings.simplefilter("ignore", UserWarning)

@@ -107,7 +107,7 @@ class Session:
         plan, ledger = self.plan, self.ledger
         with (
             Progress(ledger, plan.trials, self.space.epochs, self.run.name) as progress,
-            Stop(plan.hours, plan.until_score, self.hold) as stop,
+            Stop(plan.hours, plan.until_score, self.hold, str(self.run)) as stop,
             watch_ray(self.run, self.cluster.on_loss or stop.interrupt),
             _resumable(self.run),
         ):
