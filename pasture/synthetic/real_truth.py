@@ -67,7 +67,7 @@ REGIONS: Final = {
             (Species("Fescue", 0.0, 200, 5, (65, 140, 120), 0.3), 0.4),
             (Species("Phalaris", 0.0, 240, 8, (75, 150, 115), 0.35), 0.2),
         ),
-        (58.0, 0.4),
+        (56.0, 0.3),
         (7.0, 0.9),
     ),
     "WA": Region(
@@ -77,7 +77,7 @@ REGIONS: Final = {
             (Species("Clover", 0.97, 150, 5, (55, 145, 110), 0.06), 0.7),
             (Species("SubcloverDalkeith", 1.0, 150, 5, (55, 145, 110), 0.06), 0.3),
         ),
-        (16.0, 0.7),
+        (15.0, 0.5),
         (0.0, 0.0),
     ),
 }
@@ -109,7 +109,7 @@ def _date_count(images: int) -> int:
 
 def _sizes(rng: Generator, images: int, dates: int) -> list[int]:
     """Photographs of each date: at least one, some many times more."""
-    share = rng.lognormal(0.0, 0.7, size=dates)
+    share = rng.lognormal(0.0, 0.55, size=dates)
     return (1 + rng.multinomial(images - dates, share / share.sum())).tolist()
 
 
@@ -163,8 +163,8 @@ def _draw_look(rng: Generator) -> Look:
 
 def _draw_plot(rng: Generator, image_id: str, visit: Visit, entropy: SeedSequence) -> Plot:
     species = visit.species[int(rng.random() < 0.25) % len(visit.species)]
-    living = visit.living * np.exp(rng.normal(0.0, 0.4))
-    dead = visit.dead * np.exp(rng.normal(0.0, 0.5)) * (rng.random() > 0.05)
+    living = visit.living * np.exp(rng.normal(0.0, 0.33))
+    dead = visit.dead * np.exp(rng.normal(0.0, 0.45)) * (rng.random() > 0.03)
     has_clover = species.clover > 0 and rng.random() < 0.5 + species.clover / 2
     share = species.clover if species.clover in (0.0, 1.0) else rng.beta(4 * species.clover, 4 * (1 - species.clover))
     clover = share * has_clover
