@@ -30,11 +30,9 @@ from numpy.typing import NDArray
 
 from ensemble.estimate.conformal import calibrate
 from ensemble.estimate.scores import evaluate
-from ensemble.members.members import Candidate, Pool
 from ensemble.weighting.auto import procedure
-from ensemble.weighting.greedy import Options
-from pasture.metric import weighted_r2
-from pasture.run_folder import RunFolder
+from ensemble.weighting.library import Library
+from ensemble.weighting.options import Options
 from pasture.targets import TARGETS, WEIGHTS, Array, from_components
 
 REAL_SIZES = (1,) * 12 + (2,) * 4 + (3,) * 4 + (4,) * 4 + (5,) * 2 + (7,) * 2
@@ -170,34 +168,14 @@ class Outcome(NamedTuple):
     conformal: float
 
 
-def as_pool(new: Paddocks, predictions: Array) -> Pool:
-    """Candidates with (m, n, 5) predictions, on five backbones."""
-    folds = np.zeros(len(new.day), dtype=np.int8)
-    candidates = [
-        Candidate(
-            key=f"run-{i:04}",
-            run=RunFolder("run"),
-            trial=f"{i:04}",
-            recipe={"backbone": {"name": f"b{i % 5}"}},
-            recipe_hash=f"{i:012}",
-            score=weighted_r2(new.truth, member),
-            epoch=0,
-            predictions=member,
-            epochs=None,
-            folds=folds,
-        )
-        for i, member in enumerate(predictions)
-    ]
-    ids = [f"ID{i:04}" for i in range(len(new.day))]
-    return Pool(ids, new.truth, np.array([f"{day:04}" for day in new.day]), "", candidates, [], [])
-
-
 def simulate(kind: Kind, fresh: Fresh, seed: int) -> Outcome:
     """One problem, its blend and its blend's true worth."""
     rng = np.random.default_rng(seed)
     models = Models(rng, kind)
     seen = paddocks(rng, kind)
-    estimate = evaluate(as_pool(seen, models.predict(rng, seen)), PLAIN_GREEDY, repeats=1, seed=seed)
+    backbones = [f"b{i % 5}" for i in range(kind.members)]
+    library = Library.of_arrays(seen.truth, models.predict(rng, seen), seen.day, backbones)
+    estimate = evaluate(library, PLAIN_GREEDY, repeats=1, seed=seed)
     assert estimate.nested is not None
     assert estimate.interval is not None
     assert estimate.unseen is not None

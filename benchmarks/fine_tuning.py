@@ -21,6 +21,7 @@ from pasture.folds import held_out_rows, training_rows
 from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import load_recipe
 from trainables.compute.precision import autocast, best_device, gradient_scaler
+from trainables.features.context import TrialContext
 from trainables.images.image_cache import cached_views
 from trainables.network.model import Batch
 from trainables.network.tuning import set_tuning
@@ -28,6 +29,7 @@ from trainables.recipe.recipe import Recipe
 from trainables.training.losses import Truth, loss
 from trainables.training.nets import create_net, widths
 from trainables.training.optimizer import create_optimizer
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 RECIPE = {
@@ -48,7 +50,7 @@ def measure(options: Options) -> Iterator[Row]:
     device = best_device()
     with photographs(options, images, width=400, height=200) as data:
         dataset = verify(read_train(data))
-        trial = Trial.here("fine-tuning", recipe, dataset, device)
+        trial = Trial("fine-tuning", recipe, dataset, SequentialFolds(recipe, TrialContext(dataset, device)))
         layouts = (torch.contiguous_format, torch.channels_last)
         limits = [_limit(recipe, dataset, device, layout) for layout in layouts]
         fastest = min(limits, key=lambda limit: min(seconds(limit)[0] for _ in range(2)))

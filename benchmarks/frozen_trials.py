@@ -23,9 +23,11 @@ from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import load_recipe
 from trainables.compute.precision import best_device
+from trainables.features.context import TrialContext
 from trainables.features.feature_bank import feature_bank
 from trainables.recipe.recipe import Recipe
 from trainables.trial import artifacts
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 SHARED_BY = (1, 64)
@@ -57,7 +59,7 @@ def measure(options: Options) -> Iterator[Row]:
             recipe, dataset, MEASURED_EPOCHS, torch.device("cuda" if torch.cuda.is_available() else "cpu")
         )
         device = best_device()
-        bank, _ = seconds(lambda: feature_bank(recipe, dataset, device))
+        bank, _ = seconds(lambda: feature_bank(recipe, TrialContext(dataset, device)))
         trial, curves = _forage(recipe, dataset, 1 if options.quick else MEASURED_TRIALS)
     _check(plain.epochs, curves[:MEASURED_EPOCHS], dataset)
     theirs = recipe.epochs * plain.epoch_seconds + plain.tta_seconds
@@ -78,7 +80,9 @@ def _forage(recipe: Recipe, dataset: VerifiedDataset, trials: int) -> tuple[floa
 
     def run(number: int) -> np.ndarray:
         changed = recipe.with_overrides({"optimizer.head_lr": recipe.optimizer.head_lr * (1 + 0.1 * number)})
-        trial = Trial.here(f"t{number:04d}", changed, dataset, best_device())
+        trial = Trial(
+            f"t{number:04d}", changed, dataset, SequentialFolds(changed, TrialContext(dataset, best_device()))
+        )
         while not trial.done:
             trial.step()
         artifacts.write_finished(folder, trial)

@@ -24,9 +24,9 @@ from benchmarks import harness
 from benchmarks.selection import make_members
 from benchmarks.table import Options, Row, main, photographs
 from benchmarks.timing import seconds
-from ensemble.members.members import load_candidates
+from ensemble.members.load import load_members
 from ensemble.weighting.greedy import Gram, greedy
-from ensemble.weighting.greedy import Options as SelectionOptions
+from ensemble.weighting.options import Options as SelectionOptions
 from pasture.dataset import Dataset, read_train
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
@@ -102,7 +102,7 @@ def members(sizes: tuple[int, ...]) -> Iterator[Series]:
         truth, predictions = make_members(size)
         with tempfile.TemporaryDirectory() as scratch:
             run = write_run(Path(scratch), truth, predictions)
-            loading.append(seconds(lambda run=run: load_candidates([run], "d4"))[0])  # type: ignore[misc]
+            loading.append(seconds(lambda run=run: load_members([run], "d4"))[0])  # type: ignore[misc]
         gram, names = Gram(truth, predictions), [f"b{i % 10}" for i in range(size)]
         selecting.append(seconds(lambda: greedy(gram, names, SelectionOptions(steps=100)))[0])  # noqa: B023
     yield Series("loading members", "members", sizes, tuple(loading))

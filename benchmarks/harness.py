@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import ray
@@ -26,9 +25,11 @@ from benchmarks.trivial import TrivialTrial
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
 from search_spaces.space import Space
-from tune import sweep
-from tune.cluster.connection import connect
-from tune.records.plan import Limits
+from tune.cluster.connection import ExistingRay, RayConnection
+from tune.records.ledger import Record
+from tune.records.plan import Limits, Search
+from tune.session import ignore
+from tune.sweep import launch
 
 BASE = {
     "view": {"kind": "whole", "size": 32},
@@ -36,7 +37,7 @@ BASE = {
     "validation": {"folds": 2},
 }
 TURNED_OFF = ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_GLOBAL_CHECKPOINT_S")
-"""What `tune.cluster.connection.connect` sets against Ray's default loggers and snapshots."""
+"""What `tune.cluster.connection` sets against Ray's default loggers and snapshots."""
 RATES = (1e-4, 1e-1)
 
 
@@ -74,11 +75,17 @@ def session() -> Iterator[Path]:
     """Ray on this machine, and a scratch folder with a data folder inside."""
     with tempfile.TemporaryDirectory(prefix="fbench-", ignore_cleanup_errors=True) as name:
         make_data(Path(name, "data"), images=8, width=64, height=64)
-        with connect("local"):
+        with RayConnection().open():
             yield Path(name)
 
 
-def forage(scratch: Path, trials: int, epochs: int, search: Any = "random") -> None:
+def forage(
+    scratch: Path,
+    trials: int,
+    epochs: int,
+    search: Search = "random",
+    watch: Callable[[Record], None] = ignore,
+) -> None:
     """A sweep of trivial trials, from the launch to the last line of its ledger."""
     space = Space.parse(
         {
@@ -87,17 +94,16 @@ def forage(scratch: Path, trials: int, epochs: int, search: Any = "random") -> N
         }
     )
     run = RunFolder(tempfile.mkdtemp(dir=scratch))
-    with (
-        mock.patch.object(sweep, "RayTrial", TrivialTrial),
-        mock.patch.object(sweep, "connect", return_value=nullcontext()),
-        redirect_stderr(StringIO()),
-    ):
-        outcome = sweep.launch(
+    with redirect_stderr(StringIO()):
+        outcome = launch(
             run,
             scratch / "data",
             space,
             Limits(trials=trials),
             search=search,
+            connection=ExistingRay(),
+            trainable=TrivialTrial,
+            watch=watch,
         )
     ended = len(outcome.ledger.with_status("COMPLETE", "PRUNED"))
     if ended != trials:

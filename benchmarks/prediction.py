@@ -24,7 +24,9 @@ from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import load_recipe
 from trainables.compute.precision import best_device
+from trainables.features.context import TrialContext
 from trainables.trial import artifacts
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 FOLDS = 5
@@ -71,7 +73,7 @@ def make_blend(dataset: VerifiedDataset, recipes: list[dict[str, object]], scrat
     run.write_truth(dataset)
     for number, changes in enumerate(recipes):
         recipe = load_recipe("frozen_mlp").with_overrides(changes)
-        trial = Trial.here(f"t{number:04d}", recipe, dataset, best_device())
+        trial = Trial(f"t{number:04d}", recipe, dataset, SequentialFolds(recipe, TrialContext(dataset, best_device())))
         while not trial.done:
             trial.step()
         artifacts.write_finished(run, trial)

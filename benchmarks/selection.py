@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.table import Options, Row, main
 from benchmarks.timing import Pairs, pairs
 from ensemble.weighting.greedy import Gram, Selection, greedy
-from ensemble.weighting.greedy import Options as SelectionOptions
+from ensemble.weighting.options import Options as SelectionOptions
 from pasture.metric import weighted_r2
 from pasture.targets import TARGETS, WEIGHTS, Array, from_components
 

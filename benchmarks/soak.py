@@ -1,10 +1,10 @@
-"""A long sweep of trials that do nothing: does the driver's memory stay flat, and is all handed back at the end?
+"""A long sweep of trials that do nothing: does the driver's memory stay flat, and is everything released at the end?
 
     python -m benchmarks.soak --trials 2000
 
-Prints, after an eighth, a quarter, a half and all of the trials, how long they have taken and what the driver holds;
-then what there was before the sweep and is after it, with Ray still up. Exit status 1 where the driver's memory has
-grown by more than a tenth from an eighth of the trials to all, or where anything was not handed back.
+Prints the time and the driver's memory after an eighth, a quarter, a half and all of the trials; then the number of
+files, threads, actors, placement groups and busy CPUs before and after the sweep, with Ray still up. Exit status 1 if
+the driver's memory has grown by more than a tenth from an eighth of the trials to all, or if anything was not released.
 """
 
 from __future__ import annotations
@@ -16,37 +16,33 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
 import ray
 import ray.util
 
 from benchmarks import harness
-from tune import sweep
 from tune.records.ledger import Record
-from tune.records.progress import Progress
 
 GROWTH = 1.1
-"""The most that the driver may hold after all trials, over what it held after an eighth of them."""
+"""The driver's memory after all trials, divided by that after an eighth of them, may be at most this."""
 
 WARM_UP = 16
-"""Trials of a sweep before, so that what is loaded and opened once is loaded and open."""
+"""Trials of a first sweep, after which everything that is loaded and opened once is loaded and open."""
 
 PATIENCE = 10.0
-"""Seconds that Ray has to end what it was told to end."""
+"""Seconds that Ray has to release everything."""
 
 
 def memory() -> float:
-    """Megabytes of this process's own, after a tidying. Not mapped files: its share of those grows when others end."""
+    """Megabytes of this process's own memory. Not mapped files: its share of those grows when other processes end."""
     gc.collect()
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
 
 
 def left() -> dict[str, float]:
-    """What can leak: open `files` and Python's `threads` of the driver (gRPC's come and go as they please); `actors`,
+    """What can leak: open `files` and Python's `threads` of the driver (the number of gRPC's threads varies); `actors`,
     placement `groups` and busy `cpus` of Ray."""
     groups = ray.util.placement_group_table().values()
     return {
@@ -76,26 +72,30 @@ def actors() -> Iterator[int]:
             yield pid
 
 
-@contextmanager
-def metered(at: list[int], tell: Callable[[int], None]) -> Iterator[None]:
-    """Have so many ended trials of the sweep in here told of."""
+class Meter:
+    """Calls `show` whenever one of some numbers of trials is complete.
 
-    class Meter(Progress):
-        def watch(self, record: Record) -> None:
-            super().watch(record)
-            if record.status == "COMPLETE" and (ended := len(self.ledger.ended())) in at:
-                tell(ended)
+    Args:
+        at: the numbers.
+        show: receives the number.
+    """
 
-    with mock.patch.object(sweep, "Progress", Meter):
-        yield
+    def __init__(self, at: list[int], show: Callable[[int], None]) -> None:
+        self.at, self.show, self.complete = at, show, 0
+
+    def watch(self, record: Record) -> None:
+        """An event of a trial."""
+        self.complete += record.status == "COMPLETE"
+        if record.status == "COMPLETE" and self.complete in self.at:
+            self.show(self.complete)
 
 
 def soak(trials: int) -> bool:
-    """Print what is held on the way and at the end; whether all is well."""
+    """Run the sweep and print its figures; True if nothing leaks."""
     marks, held = [trials // part for part in (8, 4, 2, 1)], []
     began = time.monotonic()
 
-    def tell(ended: int) -> None:
+    def show(ended: int) -> None:
         held.append(memory())
         # Not `print` alone: a sweep keeps standard output for its results.
         line = f"{ended:>6,} trials  {time.monotonic() - began:>6,.0f} s  {held[-1]:,.0f} MB"
@@ -104,8 +104,7 @@ def soak(trials: int) -> bool:
     with harness.session() as scratch:
         harness.forage(scratch, WARM_UP, 1)
         before, began = settled({}), time.monotonic()
-        with metered(marks, tell):
-            harness.forage(scratch, trials, 1)
+        harness.forage(scratch, trials, 1, watch=Meter(marks, show).watch)
         after = settled(before)
     grown = held[-1] / held[0]
     print(f"memory of the driver has grown by {100 * (grown - 1):.1f} % from {marks[0]:,} to {marks[-1]:,} trials")
@@ -115,7 +114,7 @@ def soak(trials: int) -> bool:
 
 
 def settled(before: dict[str, float]) -> dict[str, float]:
-    """What is left once it is no more than before, or Ray has had the time to end what it was told to."""
+    """`left()`, once it is no more than before or PATIENCE is over."""
     deadline = time.monotonic() + PATIENCE
     now = left()
     while time.monotonic() < deadline and any(value > before.get(name, 0) for name, value in now.items()):
@@ -125,7 +124,7 @@ def settled(before: dict[str, float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Exit status 1 where something grows or stays."""
+    """Exit status 1 if something leaks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=2000)
     sys.exit(not soak(parser.parse_args().trials))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -50,7 +49,7 @@ def ensemble(
 ) -> None:
     """Build a blend from the trials of one or several runs and say what it is worth on data it has not seen."""
     from ensemble.blend.build import build
-    from ensemble.weighting.greedy import Options
+    from ensemble.weighting.options import Options
     from forage.report import attempt, write_blend_report
     from forage.tables import blend_table
     from pasture.run_folder import RunFolder
@@ -144,14 +143,15 @@ def import_(
     run = new_run(runs, name or f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     names = [column.strip() for column in columns.split(",")] if columns else None
     members = import_members(files, truth, run, ids, names, folds)
-    for member in members:
-        if member.missing:
-            warn(f"{member.trial}: its file lacks {member.missing} image(s) of the truth")
+    facts = [{name: member.metadata[name] for name in ("trial", "score", "missing")} for member in members]
+    for fact in facts:
+        if fact["missing"]:
+            warn(f"{fact['trial']}: its file lacks {fact['missing']} image(s) of the truth")
     if as_json:
-        print_json({"run": str(run), "members": [asdict(member) for member in members]})
+        print_json({"run": str(run), "members": facts})
         return
-    for member in members:
-        say(f"{member.score:.4f}  {member.trial}")
+    for fact in facts:
+        say(f"{fact['score']:.4f}  {fact['trial']}")
     say(f"{run}: {len(members)} member(s); blend them with: forage ensemble {run} --out blend")
 
 

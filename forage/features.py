@@ -14,6 +14,7 @@ from forage.bars import bars
 from forage.messages import print_json, say
 from forage.options import CacheLimitOption, DataArgument, JsonOption, SetOption, parse_settings
 from pasture.errors import InputError
+from trainables.features.context import TrialContext
 
 if TYPE_CHECKING:
     from trainables.images.array_cache import Entry
@@ -47,7 +48,7 @@ def build(
 
     check_recipe(chosen, dataset.ids)
     with bars() as watch:
-        make_inputs(chosen, dataset, best_device(), watch=watch)
+        make_inputs(chosen, TrialContext(dataset, best_device(), watch=watch))
     what = "features" if chosen.banked else "decoded pictures (the backbone is trained)"
     say(f"{what} of {len(dataset)} photographs are in {cache_root()}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ensemble.blend.blend import Blend, Member
+from ensemble.blend.blend import Blend
+from ensemble.blend.blend_file import BlendMember
 from ensemble.estimate.tta_scores import ELEMENTS
 from forage import blend_charts, run_charts
 from forage.charts import score_range
@@ -154,7 +155,7 @@ def _methods(estimate: dict[str, Any]) -> list[list[str]]:
     return [[name, *(_number(facts[fact][name]) for fact in ("nested", "behind", "error"))] for name in facts["nested"]]
 
 
-def _member_row(member: Member) -> list[str]:
+def _member_row(member: BlendMember) -> list[str]:
     recipe = member.recipe
     words = (recipe.backbone.tuning, f"{recipe.view.kind} {recipe.view.size} px", recipe.hash) if recipe else "---"
     worth = (_number(member.tta.get(elements)) for elements in ELEMENTS)

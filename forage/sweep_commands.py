@@ -79,9 +79,11 @@ def sweep(
     )
     chosen = override(load_space(space), settings, epochs)
     run = new_run(runs, name or f"{Path(space).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
-    from tune.sweep import launch  # torch and Ray take seconds to import: not before the words are known to be right
+    from tune.sweep import launch  # torch and Ray take seconds to import: only after the arguments have been checked
 
-    outcome = launch(run, data, chosen, limits, search=search.value, seed=seed, address=address, ship_code=ship_code)
+    outcome = launch(
+        run, data, chosen, limits, search=search.value, seed=seed, connection=connect_to(address, ship_code)
+    )
     conclude(outcome, as_json)
 
 
@@ -110,7 +112,7 @@ def train(
     run = new_run(runs, name or f"{Path(recipe).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     from tune.sweep import launch
 
-    outcome = launch(run, data, chosen, limits, search="random", address=address, ship_code=ship_code)
+    outcome = launch(run, data, chosen, limits, search="random", connection=connect_to(address, ship_code))
     conclude(outcome, as_json)
 
 
@@ -154,7 +156,7 @@ def resume(
         "keep": keep,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    conclude(go_on(RunFolder(run), address, changes, ship_code=ship_code), as_json)
+    conclude(go_on(RunFolder(run), changes, connection=connect_to(address, ship_code)), as_json)
 
 
 def status(run: RunArgument, as_json: JsonOption = False) -> None:
@@ -185,14 +187,14 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
 
 
 def _imported_status(run: Any, as_json: bool) -> None:
-    from ensemble.members.external import imported_members
+    from ensemble.members.external import external_members
 
-    members = imported_members(run)
-    best = max(members, key=lambda member: member.score)
+    members = [member.metadata for member in external_members(run)]
+    best = max(members, key=lambda member: member["score"])
     if as_json:
-        print_json({"imported": len(members), "best_score": best.score, "best_trial": best.trial})
+        print_json({"imported": len(members), "best_score": best["score"], "best_trial": best["trial"]})
     else:
-        say(f"{run}: {len(members)} imported member(s); best {best.score:.4f} by {best.trial}")
+        say(f"{run}: {len(members)} imported member(s); best {best['score']:.4f} by {best['trial']}")
 
 
 def gc(run: RunArgument, keep: KeepOption = None) -> None:
@@ -212,6 +214,14 @@ def override(space: Any, settings: list[str] | None, epochs: int | None) -> Any:
     """A space with what `--set` and `--epochs` fix."""
     overrides = parse_settings(settings or []) | ({"schedule.epochs": epochs} if epochs is not None else {})
     return space.fixed(overrides) if overrides else space
+
+
+def connect_to(address: str, ship_code: bool) -> Any:
+    """How the command line connects to Ray: it ends the process if Ray dies."""
+    from tune.cluster.connection import RayConnection
+    from tune.cluster.ray_health import end_process
+
+    return RayConnection(address, ship_code, on_loss=end_process)
 
 
 def conclude(outcome: Any, as_json: bool) -> None:

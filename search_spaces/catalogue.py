@@ -1,27 +1,36 @@
-"""The named recipes and the named spaces: YAML files beside this module."""
+"""The named recipes and the named spaces: YAML files in this package, and files of the user's.
+
+    base: dinov2_mlp                        # in a recipe: the fields of another recipe, unless set here
+    extends: default                        # in a space: the content of another space, unless set here
+
+A name is that of a shipped recipe or space, or a file, relative to the file that names it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, Literal
 
 from pasture.errors import InputError
 from search_spaces.space import Space
+from search_spaces.yaml_file import read_yaml
 from trainables.recipe.recipe import Recipe
+
+_Word = Literal["recipe", "space"]
+_FOLDERS: dict[_Word, str] = {"recipe": "presets", "space": "spaces"}
 
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
-    return _names("presets")
+    return _names("recipe")
 
 
 def space_names() -> list[str]:
     """Names of the shipped search spaces."""
-    return _names("spaces")
+    return _names("space")
 
 
 def load_recipe(name_or_file: str) -> Recipe:
@@ -30,12 +39,12 @@ def load_recipe(name_or_file: str) -> Recipe:
     Raises:
         InputError: no such name or file, or not a recipe.
     """
-    return Recipe.parse(_read("presets", name_or_file, "recipe"), f"recipe {name_or_file}")
+    return _recipe(name_or_file, Path(), ())
 
 
 def describe_recipe(name: str) -> str:
     """The first line of a shipped recipe's file: what it is."""
-    return (_folder("presets") / f"{name}.yaml").read_text().splitlines()[0].removeprefix("# ")
+    return (_folder("recipe") / f"{name}.yaml").read_text().splitlines()[0].removeprefix("# ")
 
 
 def load_space(name_or_file: str) -> Space:
@@ -44,33 +53,64 @@ def load_space(name_or_file: str) -> Space:
     Raises:
         InputError: no such name or file, an unknown field, a range the recipe does not allow.
     """
-    source = f"space {name_or_file}"
-    content = _read("spaces", name_or_file, "space")
-    if not isinstance(content, dict):
-        raise InputError(f"{source}: expected a mapping with `base` and `search`")
+    return Space.parse(_space(name_or_file, Path(), ()), f"space {name_or_file}")
+
+
+def _recipe(name: str, folder: Path, above: tuple[str, ...]) -> Recipe:
+    source = f"recipe {name}"
+    content, folder = _read("recipe", name, folder, above)
+    base = content.pop("base", None)
+    if base is None:
+        return Recipe.parse(content, source)
+    if not isinstance(base, str):
+        raise InputError(f"{source}: base: expected the name of a recipe or a file, got {base!r}")
+    return _recipe(base, folder, (*above, name)).with_overrides(content, source)
+
+
+def _space(name: str, folder: Path, above: tuple[str, ...]) -> dict[str, Any]:
+    """The content of a space, with that of the spaces which it extends, and its base as a whole recipe."""
+    source = f"space {name}"
+    content, folder = _read("space", name, folder, above)
+    parent = content.pop("extends", None)
+    if parent is not None and not isinstance(parent, str):
+        raise InputError(f"{source}: extends: expected the name of a space or a file, got {parent!r}")
+    inherited = {} if parent is None else _space(parent, folder, (*above, name))
     base = content.get("base", {})
-    recipe = load_recipe(base) if isinstance(base, str) else Recipe.parse(base, f"{source}: base")
-    return Space.parse({**content, "base": recipe.to_dict()}, source)
+    if isinstance(base, str):
+        base = _recipe(base, folder, ()).to_dict()
+    elif isinstance(base, Mapping):
+        base = Recipe.parse(inherited.get("base", {})).with_overrides(base, f"{source}: base").to_dict()
+    search = content.get("search") or {}
+    if isinstance(search, Mapping):
+        # `null` removes a parameter of the extended space; a changed one keeps its place in the order.
+        merged = {str(field): spec for field, spec in {**inherited.get("search", {}), **search}.items()}
+        dropped = {f for f, spec in search.items() if spec is None and f in inherited.get("search", {})}
+        search = {field: spec for field, spec in merged.items() if field not in dropped}
+    return {**inherited, **content, "base": base, "search": search}
 
 
-def _folder(kind: str) -> Traversable:
-    return resources.files("search_spaces") / kind
+def _folder(word: _Word) -> Traversable:
+    return resources.files("search_spaces") / _FOLDERS[word]
 
 
-def _names(kind: str) -> list[str]:
-    return sorted(f.name.removesuffix(".yaml") for f in _folder(kind).iterdir() if f.name.endswith(".yaml"))
+def _names(word: _Word) -> list[str]:
+    return sorted(f.name.removesuffix(".yaml") for f in _folder(word).iterdir() if f.name.endswith(".yaml"))
 
 
-def _read(kind: str, name_or_file: str, word: str) -> Any:
-    if name_or_file in _names(kind):
-        content = (_folder(kind) / f"{name_or_file}.yaml").read_bytes()
-    elif Path(name_or_file).is_file():
-        content = Path(name_or_file).read_bytes()
+def _read(word: _Word, name: str, folder: Path, above: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
+    """The mapping of a shipped file or a user's file, and the folder that names in it are relative to."""
+    if name in above:
+        raise InputError(f"{word} {name}: it is built on itself ({' -> '.join((*above, name))})")
+    if name in _names(word):
+        text, folder = (_folder(word) / f"{name}.yaml").read_bytes(), Path()
+    elif (folder / name).is_file():
+        text, folder = (folder / name).read_bytes(), (folder / name).parent
     else:
-        raise InputError(
-            f"no {word} {name_or_file!r}: neither a file nor one of the shipped ones ({', '.join(_names(kind))})"
-        )
-    try:
-        return yaml.safe_load(content) or {}
-    except (yaml.YAMLError, ValueError) as error:  # an impossible date is a ValueError
-        raise InputError(f"{word} {name_or_file}: not YAML ({' '.join(str(error).split())})") from None
+        raise InputError(f"no {word} {name!r}: neither a file nor one of the shipped ones ({', '.join(_names(word))})")
+    content = read_yaml(text, f"{word} {name}")
+    if content is None or content == {}:
+        expected = "`base` and `search`" if word == "space" else "at least one field"
+        raise InputError(f"{word} {name}: the file is empty; expected {expected}")
+    if not isinstance(content, dict):
+        raise InputError(f"{word} {name}: expected a mapping, got {type(content).__name__}")
+    return content, folder

@@ -13,141 +13,125 @@
       loss.lds.enabled: {choice: [true, false]}
       loss.lds.sigma: {choice: [1, 2], when: {loss.lds.enabled: true}}
       optimizer.weight_decay: {constant: 0.01}
-    resources:                              # optional: what trials ask of the cluster, see resources.py
+    start:                                  # optional: trials that run first, see start.py
+      - {backbone: small, head.dropout: 0.2}
+    resources:                              # optional: what trials request from Ray, see resources.py
       - {gpus: 0.25, when: {backbone.tuning: frozen}}
 
-Parameters are drawn in the order they stand; `when` looks at the recipe as drawn so far, so that it may name any field
-of the base or of an earlier parameter. Several conditions must all hold; a list of values means any of them.
+Parameters are drawn in the order of the file. `when` refers to the recipe as drawn so far, so it may name any field of
+the base or of an earlier parameter. Several conditions must all hold; a list of values means any of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from pasture.errors import InputError
-from search_spaces.conditions import Conditions, check_conditions, hold, parse_conditions
-from search_spaces.resources import Rule, parse_rules
+from pasture.validated import validated
+from search_spaces.conditions import hold
+from search_spaces.drawing import Labels, draw
+from search_spaces.parameter import Parameter, Suggest, Variation, leaves
+from search_spaces.reachable import check_parameters, check_when, combinations, states
+from search_spaces.resources import Rule
+from search_spaces.start import entry_recipe, recipe_labels, start_recipes, without_fields
 from trainables.recipe.recipe import Recipe
 
-Label = str | int | float | bool | None
+MOST_VARIANTS: Final = 64
+"""More combinations than these are sampled before a sweep starts, not all tried."""
 
 
-class Suggest(Protocol):
-    """The part of an Optuna trial that a space needs."""
+class _Content(BaseModel):
+    """A space as written in a file."""
 
-    def suggest_categorical(self, name: str, choices: Sequence[Label]) -> Label:
-        """One of some labels."""
+    model_config = ConfigDict(extra="forbid")
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A number in a range."""
-
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        """A whole number in a range, both ends included."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One field, or one section, that varies.
-
-    Attributes:
-        field: dotted, of the recipe.
-        kind: choice, uniform, log_uniform, integer or constant.
-        options: label to value (choice); empty for the other kinds.
-        low, high: the range, both ends included; for a constant both are its value.
-        when: dotted field to the values under which the parameter exists.
-    """
-
-    field: str
-    kind: str
-    options: dict[Label, Any] = dataclasses.field(default_factory=dict)
-    low: Any = None
-    high: Any = None
-    when: Conditions = dataclasses.field(default_factory=dict)
-
-    def draw(self, trial: Suggest) -> Label:
-        """A value's label, as suggested."""
-        if self.kind == "choice":
-            return trial.suggest_categorical(self.field, list(self.options))
-        if self.kind == "integer":
-            return trial.suggest_int(self.field, self.low, self.high)
-        return trial.suggest_float(self.field, self.low, self.high, log=self.kind == "log_uniform")
-
-    def value(self, label: Label) -> Any:
-        """What a label stands for."""
-        return self.options[label] if self.kind == "choice" else label
-
-    def extremes(self) -> list[Any]:
-        """Values whose validity implies that of all others."""
-        if self.kind == "choice":
-            return list(self.options.values())
-        return [self.low] if self.low == self.high else [self.low, self.high]
-
-    def fields(self) -> set[str]:
-        """The dotted fields that it sets."""
-        return {leaf for value in self.extremes() for leaf in _leaves(self.field, value)}
+    base: Any = {}
+    search: Annotated[dict[str, Variation], BeforeValidator(lambda content: content or {})] = {}
+    start: Annotated[list[dict[str, Any]], BeforeValidator(lambda content: content or [])] = []
+    resources: Annotated[list[Rule], BeforeValidator(lambda content: content or [])] = []
 
 
 @dataclass(frozen=True)
 class Space:
-    """A base recipe and the parameters that vary on top of it."""
+    """A base recipe, the parameters that vary on top of it, the first trials, and what trials request.
+
+    Attributes:
+        base: recipe below all draws.
+        parameters: in the order in which they are drawn.
+        search, start, resources: as in the file.
+    """
 
     base: Recipe
-    parameters: tuple[Parameter, ...]
-    search: dict[str, Any]
+    parameters: tuple[Parameter, ...] = ()
+    search: dict[str, Any] = dataclasses.field(default_factory=dict)
+    start: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     resources: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @classmethod
     def parse(cls, content: Mapping[str, Any], source: str = "space") -> Space:
-        """Space from nested plain values; every field name and every range is tried on the recipe.
+        """Space from nested plain values; every field name, range and condition is checked as it can be drawn.
 
         Raises:
             InputError: naming the parameter and what is allowed.
         """
-        if extra := set(content) - {"base", "search", "resources"}:
-            raise InputError(f"{source}: unknown key {sorted(extra)[0]!r}; expected `base`, `search` and `resources`")
-        search = content.get("search") or {}
-        if not isinstance(search, Mapping):
-            raise InputError(f"{source}: `search` must map recipe fields to what they may be")
-        base = Recipe.parse(content.get("base", {}), f"{source}: base")
-        parameters = tuple(_parameter(str(f), s, source) for f, s in search.items())
-        resources = content.get("resources") or []
-        parse_rules(resources, base, source)
-        space = cls(base, parameters, dict(search), resources)
-        space._check(source)
+        read = validated(_Content, content, source)
+        base = Recipe.parse(read.base, f"{source}: base")
+        parameters = tuple(Parameter.of(field, variation) for field, variation in read.search.items())
+        check_parameters(base, parameters, source)
+        search, resources = dict(content.get("search") or {}), list(content.get("resources") or [])
+        space = cls(base, parameters, search, read.start, resources)
+        starts = [recipe for _, recipe in start_recipes(base, parameters, read.start, source)]
+        for i, rule in enumerate(read.resources):
+            if not any(hold(rule.when, recipe.flat()) for recipe in starts):
+                check_when(base, parameters, rule.when, f"{source}: resources[{i}]")
         return space
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """What trials ask of the cluster, the first that fits first; the last one fits all."""
-        return (*parse_rules(self.resources, self.base, "space"), Rule())
+        """What trials request from Ray: the first rule that holds applies; the last one holds for all."""
+        return (*(Rule.model_validate(rule) for rule in self.resources), Rule())
 
     @property
     def epochs(self) -> int:
         """Epochs of its longest trials."""
-        each = [self.base.with_overrides({p.field: value}) for p in self.parameters for value in p.extremes()]
-        recipes = [self.base, *each]
-        return max(r.schedule.epochs for r in recipes) if any(r.neural for r in recipes) else 1
+        return max(recipe.epochs for recipe in self.variants("schedule.epochs", "head.kind"))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that `parse` takes."""
-        return {"base": self.base.to_dict(), "search": self.search, "resources": self.resources}
+        return {"base": self.base.to_dict(), "search": self.search, "start": self.start, "resources": self.resources}
 
     def fixed(self, overrides: Mapping[str, Any]) -> Space:
-        """The space with some recipe fields set: they are no longer searched.
+        """The space with some recipe fields set: they are no longer searched, nor set by a start recipe.
+
+        Parameters and rules whose conditions can no longer hold are left out.
 
         Raises:
             InputError: unknown field, or a value out of range.
         """
         base = self.base.with_overrides(overrides, "--set")
-        named = {f for key, value in overrides.items() for f in _leaves(key, value)}
-        search = {p.field: self.search[p.field] for p in self.parameters if not (p.fields() & named)}
-        return Space.parse({"base": base.to_dict(), "search": search, "resources": self.resources})
+        named = {field for key, value in overrides.items() for field, _ in leaves(key, value)}
+        kept: list[Parameter] = []
+        for parameter in self.parameters:
+            if not (parameter.fields() & named) and states(base, kept, parameter.when):
+                kept.append(parameter)
+        starts = without_fields(self.start, self.parameters, named)
+        recipes = [recipe for _, recipe in start_recipes(base, kept, starts, "--set")]
+        resources = [
+            content
+            for content, rule in zip(self.resources, self.rules, strict=False)
+            if states(base, kept, rule.when) or any(hold(rule.when, recipe.flat()) for recipe in recipes)
+        ]
+        search = {parameter.field: self.search[parameter.field] for parameter in kept}
+        content = {"base": base.to_dict(), "search": search, "start": starts, "resources": resources}
+        return Space.parse(content, "--set")
 
-    def draw(self, trial: Suggest) -> tuple[dict[str, Label], Recipe]:
+    def draw(self, trial: Suggest) -> tuple[Labels, Recipe]:
         """Draw every parameter whose condition holds.
 
         Returns:
@@ -156,95 +140,53 @@ class Space:
         Raises:
             InputError: the combination is not a recipe.
         """
-        labels: dict[str, Label] = {}
-        values: dict[str, Any] = {}
-        flat = self.base.flat()
-        for parameter in self.parameters:
-            if not hold(parameter.when, flat):
-                continue
-            if parameter.kind == "constant":
-                value = parameter.low
-            else:
-                labels[parameter.field] = parameter.draw(trial)
-                value = parameter.value(labels[parameter.field])
-            values[parameter.field] = value
-            flat |= dict(_leaves_with_values(parameter.field, value))
-        return labels, self.base.with_overrides(values)
+        drawn = draw(self.base, self.parameters, trial)
+        return drawn.labels, self.base.with_overrides(drawn.values)
 
-    def variants(self, *sections: str) -> Iterator[Recipe]:
-        """Recipes with every combination of what some sections may be: what must exist before a sweep starts."""
-        varying = [p for p in self.parameters if p.field.split(".")[0] in sections]
-        for values in itertools.product(*(p.extremes() for p in varying)):
-            yield self.base.with_overrides(dict(zip((p.field for p in varying), values, strict=True)))
+    def starts(self) -> list[tuple[Labels, Recipe]]:
+        """The trials that run first: labels of the searched fields that lie in the space, and the whole recipe.
 
-    def _check(self, source: str) -> None:
-        seen: set[str] = set()
-        for parameter in self.parameters:
-            where = f"{source}: search.{parameter.field}"
-            for value in parameter.extremes():
-                self.base.with_overrides({parameter.field: value}, where)
-            if parameter.kind.endswith("uniform") and isinstance(self.base.flat()[parameter.field], int):
-                raise InputError(f"{where}: a whole number; use `integer` instead of `{parameter.kind}`")
-            searched_later = {f for p in self.parameters if p.field not in seen for f in p.fields()}
-            check_conditions(parameter.when, self.base, where)
-            for condition in parameter.when:
-                if condition in searched_later:
-                    raise InputError(f"{where}.when names {condition}, which is drawn later; move it up")
-            seen.add(parameter.field)
+        Without `start`, these are the base recipe, once for each option of a `backbone` choice. No recipe is returned
+        twice.
+        """
+        return start_recipes(self.base, self.parameters, self.start, "space")
 
+    def labels(self, recipe: Recipe) -> Labels:
+        """Label of each searched field whose condition holds for a recipe and whose value lies in the space."""
+        return recipe_labels(self.parameters, recipe)
 
-_KINDS = ("choice", "uniform", "log_uniform", "integer", "constant")
+    def at(self, labels: Labels) -> Recipe:
+        """The base recipe with the values of some labels, and the constants whose conditions hold.
 
+        Raises:
+            InputError: the combination is not a recipe.
+        """
+        return entry_recipe(self.base, self.parameters, labels, "space")
 
-def _parameter(name: str, spec: Any, source: str) -> Parameter:
-    where = f"{source}: search.{name}"
-    if not isinstance(spec, Mapping):
-        raise InputError(f"{where}: expected a mapping such as {{uniform: [0.1, 0.5]}}, got {spec!r}")
-    kinds = [k for k in spec if k in _KINDS]
-    if len(kinds) != 1 or set(spec) - {kinds[0], "when"}:
-        raise InputError(f"{where}: expected one of {', '.join(_KINDS)}, and optionally `when`; got {list(spec)}")
-    kind, content = kinds[0], spec[kinds[0]]
-    conditions = parse_conditions(spec, where)
-    if kind == "choice":
-        return Parameter(name, kind, options=_options(content, where), when=conditions)
-    if kind == "constant":
-        return Parameter(name, kind, low=content, high=content, when=conditions)
-    low, high = _range(content, kind, where)
-    return Parameter(name, kind, low=low, high=high, when=conditions)
+    def variants(self, *names: str) -> Iterator[Recipe]:
+        """Recipes that trials may have, with all combinations of what some sections or dotted fields may be.
 
+        A range counts as its two ends. If there are more than 64 combinations, 64 of them or more, in which each value
+        occurs. Start recipes are included.
+        """
+        seen = set()
+        recipes = combinations(self.base, self.parameters, names, MOST_VARIANTS)
+        for recipe in (*recipes, *(recipe for _, recipe in self.starts())):
+            flat = recipe.flat()
+            parts = {f: v for f, v in flat.items() if any(f == name or f.startswith(f"{name}.") for name in names)}
+            if (key := json.dumps(parts)) not in seen:
+                seen.add(key)
+                yield recipe
 
-def _options(content: Any, where: str) -> dict[Label, Any]:
-    if isinstance(content, Mapping) and content:
-        return {str(label): value for label, value in content.items()}
-    if isinstance(content, list) and content:
-        # Optuna takes plain values only; a list such as [512, 256] goes by its text.
-        return {v if isinstance(v, Label) else str(v): v for v in content}
-    raise InputError(f"{where}.choice: expected a list of values, or a mapping of names to sections; got {content!r}")
+    def check_trials(self, trials: int) -> None:
+        """Check that so many trials need not be identical.
 
-
-def _range(content: Any, kind: str, where: str) -> tuple[Any, Any]:
-    try:
-        low, high = (float(v) for v in content)
-    except (TypeError, ValueError):
-        raise InputError(f"{where}.{kind}: expected [low, high], got {content!r}") from None
-    if low > high:
-        raise InputError(f"{where}.{kind}: the low end {low} is above the high end {high}")
-    if kind == "log_uniform" and low <= 0:
-        raise InputError(f"{where}.log_uniform: the low end {low} must be above 0")
-    if kind != "integer":
-        return low, high
-    if not (low.is_integer() and high.is_integer()):
-        raise InputError(f"{where}.integer: expected whole numbers, got {content!r}")
-    return int(low), int(high)
-
-
-def _leaves_with_values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _leaves_with_values(f"{name}.{key}", part)
-    else:
-        yield name, value
-
-
-def _leaves(name: str, value: Any) -> list[str]:
-    return [leaf for leaf, _ in _leaves_with_values(name, value)]
+        Raises:
+            InputError: nothing varies.
+        """
+        varies = any(p.kind != "constant" and (p.kind == "choice" or p.low < p.high) for p in self.parameters)
+        if not varies and trials > (recipes := len(self.starts())):
+            raise InputError(
+                f"--trials {trials}: the space varies no field, so it has only {recipes} different trial(s); "
+                f"add parameters under `search`, or use --trials {recipes}"
+            )

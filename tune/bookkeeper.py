@@ -1,4 +1,4 @@
-"""Keeps the ledger while Ray Tune runs: every report and every ending is written down and told to the sampler."""
+"""Keeps the ledger while Ray Tune runs: writes every report and every result, and reports results to the searcher."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pasture.errors import ForageError, StorageError
 from tune.records.ledger import Ledger, Record
 from tune.records.retention import Retention
 from tune.records.stop import Stop
-from tune.search.asha import AshaScheduler
+from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.promotion import Promotion
-from tune.search.proposer import Proposer
+from tune.search.scheduler import PruningScheduler
 
 _TABLE_SECONDS = 10.0
 _TABLE_SHARE = 0.01
-"""Of the driver's time, at most: the table of a long sweep takes a while to write."""
+"""At most this share of the driver's time goes into writing trials.parquet, which is slow for a long sweep."""
 
 
-def _closed_by_failure(entry: Callable[..., None]) -> Callable[..., None]:
-    """Where something cannot be written down the sweep stops, and nothing is written from there on: a record would
-    say more than what has happened to the files. Not raised: Ray Tune would blame the trial and run it again."""
+def _stop_on_failure(entry: Callable[..., None]) -> Callable[..., None]:
+    """Stop the sweep if something cannot be written, and write nothing after that: a later record could claim more
+    than the files hold. The error is not raised, because Ray Tune would fail the trial for it and run it again."""
 
     @wraps(entry)
     def guarded(self: Bookkeeper, *args: Any, **info: Any) -> None:
@@ -43,42 +43,42 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
 
     Args:
         ledger: to write to.
-        scheduler: knows which trials it stopped.
-        proposer: is told how trials end.
-        retention: is tidied when a trial ends.
-        stop: is told of what cannot be written, by the driver or by a worker.
-        promotion: knows which trials wait in vain.
-        watch: called after every event, with the record it was about.
+        scheduler: says which trials were pruned.
+        searcher: gets the result of every trial.
+        retention: deletes what ended trials no longer need.
+        stop: stops the sweep if the driver or a worker cannot write.
+        promotion: prunes waiting trials that will not be promoted.
+        watch: called after every event, with its record.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        scheduler: AshaScheduler,
-        proposer: Proposer,
+        scheduler: PruningScheduler,
+        searcher: OptunaSearcher,
         retention: Retention,
         stop: Stop,
         promotion: Promotion,
         watch: Callable[[Record], None],
     ) -> None:
-        self.ledger, self.scheduler, self.proposer = ledger, scheduler, proposer
+        self.ledger, self.scheduler, self.searcher = ledger, scheduler, searcher
         self.retention, self.stop, self.promotion, self.watch = retention, stop, promotion, watch
         self.table_written, self.table_cost = time.monotonic(), 0.0
 
-    @_closed_by_failure
+    @_stop_on_failure
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has got its worker; not always its first."""
+        """A trial has a worker; after a lost worker this happens again."""
         record = self._record(trial)
         if record.status in ("PENDING", "WAITING"):
             record.status = "RUNNING"
             self.ledger.write(record)
         self.watch(record)
 
-    @_closed_by_failure
+    @_stop_on_failure
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch, or an error that the trial caught itself."""
+        """An epoch, or an error that the trial caught."""
         if result.get("stop"):
             raise StorageError(result["error"])
         record = self._record(trial)
@@ -86,20 +86,20 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
             record.error = result["error"]
         else:
             record.report(dict(result["report"]))
-        if result["done"]:  # in one write with the report: a trial judged at a rung must not be judged again
+        if result["done"]:  # in one write with the report, so that a pruned trial is not resumed after a kill
             record.status = self.scheduler.outcome(record.name, result)
         self.ledger.write(record)
         if record.status == "RUNNING":
             self.watch(record)
 
-    @_closed_by_failure
+    @_stop_on_failure
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial has finished, was pruned, waits or gave up: its last result said so and is written down."""
+        """The trial is complete, pruned, waiting or failed; its last result said so and is written."""
         self._end(self._record(trial))
 
-    @_closed_by_failure
+    @_stop_on_failure
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial's worker died more often than is forgiven, or was killed for a reason that the record has."""
+        """The trial's worker died more than `max_failures` times, or was killed for a reason that its record has."""
         record = self._record(trial)
         record.status = "FAILED"
         record.error = record.error or _death(trial.get_pickled_error())
@@ -107,16 +107,16 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         self._end(record)
 
     def _end(self, record: Record) -> None:
-        self.proposer.tell(record)
+        self.searcher.report_end(record)
         if record.status != "WAITING":
             self.retention.tidy(record)
-        settled = self.promotion.settle()
+        pruned = self.promotion.prune_waiting()
         start = time.monotonic()
         if start - self.table_written > max(_TABLE_SECONDS, self.table_cost / _TABLE_SHARE):
             self.ledger.write_table()
             self.table_written = time.monotonic()
             self.table_cost = self.table_written - start
-        for other in settled:
+        for other in pruned:
             if other is not record:
                 self.watch(other)
         self.watch(record)
@@ -126,9 +126,9 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
 
 
 def _death(error: Exception | None) -> str:
-    """Ray's many lines in one."""
+    """Ray's error message in one line."""
     if isinstance(error, ray.exceptions.RayTaskError):
-        error = error.cause  # what the trial's process says of one of its fold workers
+        error = error.cause  # the error of a fold worker, as the trial's process raised it
     words = " ".join(str(error).split())[:300]
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return f"its node ran out of memory; raise --cpus-per-trial, so that fewer trials share a node ({words})"

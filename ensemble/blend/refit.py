@@ -1,22 +1,23 @@
-"""The members of a blend trained anew on all images, one model each, in place of the models of their folds."""
+"""Refitting a blend: each member becomes one model trained on all images, in place of the models of its folds."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from ensemble.blend.blend import Blend, Member, member_entry
+from ensemble.blend.blend import Blend
+from ensemble.blend.blend_file import BlendFile, BlendMember
 from pasture.atomic import atomic_folder
 from pasture.dataset import read_train
 from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.verification import VerifiedDataset, verify
 from trainables.compute.precision import best_device
+from trainables.features.context import TrialContext
 from trainables.network.weights_file import pack
 from trainables.recipe.recipe import Recipe
 from trainables.training.nets import backbone_digests
@@ -26,7 +27,7 @@ NOTE = (
     "refit: each member is one model trained on all images; the scores are those of the fold models that it replaces, "
     "and no image is left on which it could be scored itself"
 )
-OTHER_DATA = "refit on other data than the blend was judged on: its scores say nothing of them"
+OTHER_DATA = "refit on other data than the blend was judged on: its scores do not describe these models"
 
 
 def refit(blend: Blend, data: Path, out: Path, say: Callable[[str], None]) -> Blend:
@@ -38,14 +39,14 @@ def refit(blend: Blend, data: Path, out: Path, say: Callable[[str], None]) -> Bl
         blend: whose members to train.
         data: data folder with labelled photographs: that of the blend, or one with more.
         out: folder to write; appears only when complete.
-        say: is told of every member.
+        say: called with one line a member.
 
     Raises:
-        InputError: bad data, `out` exists, or a member was imported and has no recipe.
+        InputError: bad data, `out` exists, or a member is external and has no recipe.
         JobError: a loss is not finite, or the folder cannot be written.
     """
-    if imported := [member.key for member in blend.members if member.recipe is None]:
-        raise InputError(f"member {imported[0]} was imported and has no recipe: there is nothing to train")
+    if external := [member.key for member in blend.members if member.recipe is None]:
+        raise InputError(f"member {external[0]} was imported and has no recipe: there is nothing to train")
     dataset = verify(read_train(data), any(m.recipe.needs_pictures for m in blend.members if m.recipe))
     device = best_device()
     with atomic_folder(out) as partial:
@@ -61,30 +62,34 @@ def refit(blend: Blend, data: Path, out: Path, say: Callable[[str], None]) -> Bl
         if (blend.folder / "backbones").exists():  # not where all features were made elsewhere
             shutil.copytree(blend.folder / "backbones", partial / "backbones")
         shutil.copyfile(blend.folder / "oof.parquet", partial / "oof.parquet")
-        content = json.loads((blend.folder / "blend.json").read_text())
         notes = [NOTE, *([OTHER_DATA] if dataset.fingerprint != blend.fingerprint else [])]
-        content |= {
-            "fingerprint": dataset.fingerprint,
-            "members": [member_entry(member) for member in members],
-            "warnings": [*blend.warnings, *notes],
-        }
-        folder.write("blend.json", json.dumps(content, indent=2).encode())
+        content = dataclasses.replace(
+            BlendFile.read(blend.folder),
+            fingerprint=dataset.fingerprint,
+            members=tuple(members),
+            warnings=[*blend.warnings, *notes],
+        )
+        content.write(folder)
     return Blend.read(out)
 
 
-def _train(blend: Blend, member: Member, dataset: VerifiedDataset, device: torch.device) -> dict[str, torch.Tensor]:
+def _train(
+    blend: Blend, member: BlendMember, dataset: VerifiedDataset, device: torch.device
+) -> dict[str, torch.Tensor]:
     assert member.recipe is not None
     recipe = _on_the_blends_backbones(blend, member, member.recipe)
     digests = backbone_digests(recipe, blend.image_ids())
     if (digests["backbone_digest"], digests["semantic_digest"]) != (member.backbone, member.semantic):
         raise InputError(f"{blend.folder}: backbones/ does not hold what {member.key} was trained on; build it again")
-    return train_on_all(recipe, dataset, member.epoch + 1, member.curve, device)
+    return train_on_all(recipe, TrialContext(dataset, device), member.epoch + 1, member.curve)
 
 
-def _on_the_blends_backbones(blend: Blend, member: Member, recipe: Recipe) -> Recipe:
+def _on_the_blends_backbones(blend: Blend, member: BlendMember, recipe: Recipe) -> Recipe:
     """The recipe with the blend's own copies of its pretrained weights, so that neither hub nor package is needed."""
-    places = {"backbone.weights": member.backbone} | (
+    digests = {"backbone.weights": member.backbone} | (
         {"backbone.semantic.weights": member.semantic} if member.semantic else {}
     )
-    files = {field: blend.folder.absolute() / "backbones" / f"{digest}.safetensors" for field, digest in places.items()}
+    files = {
+        field: blend.folder.absolute() / "backbones" / f"{digest}.safetensors" for field, digest in digests.items()
+    }
     return recipe.with_overrides({field: str(path) for field, path in files.items()}, member.key)

@@ -1,4 +1,4 @@
-"""What a blend is not sure of: how much its members, folds and test-time augmentation disagree, and intervals."""
+"""Uncertainty of predictions: how much members, folds and test-time augmentation disagree, and intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.blend.blend import Blend
-from ensemble.blend.predict import imported_members, model_predictions
+from ensemble.blend.predict import external_members, model_predictions
 from pasture.dataset import Dataset
 from pasture.files import Folder
 from pasture.projection import project
@@ -46,7 +46,7 @@ def predict_in_detail(
     given: Mapping[str, Array] | None = None,
     watch: Watch = silent,
 ) -> Detail:
-    """Predict photographs once and keep what the members, folds and elements said; arguments as of `predict`.
+    """Predict photographs once and keep what the members, folds and elements predicted; arguments as of `predict`.
 
     Raises:
         InputError, JobError: as `predict`.
@@ -54,7 +54,7 @@ def predict_in_detail(
     n, m = len(dataset), len(blend.members)
     members = np.zeros((m, n, len(TARGETS)))
     fold_variance, tta_variance = np.zeros((2, n, len(TARGETS)))
-    for member in imported_members(blend, given or {}):
+    for member in external_members(blend, given or {}):
         members[blend.members.index(member)] = (given or {})[member.key]
     shares = np.stack([member.shares for member in blend.members])  # (m, 5)
     importance = np.abs(shares) / np.abs(shares).sum(axis=0)

@@ -1,4 +1,4 @@
-"""How sure a nested score is: an interval by leaving out each date in turn, the whole procedure run again."""
+"""Confidence interval of a nested score: the jackknife over dates, with the whole procedure repeated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from scipy.stats import t
 
 from ensemble.weighting.greedy import TIE
 from ensemble.weighting.library import Library, combine
-from ensemble.weighting.nested import Grouping, Procedure, losses_by_day
+from ensemble.weighting.nested import Grouping, losses_by_day
+from ensemble.weighting.procedure import Procedure
 from pasture.targets import WEIGHTS, Array
 
 LEVEL: Final = 0.95
@@ -21,13 +22,14 @@ FEWEST_DATES: Final = 5
 def interval(library: Library, unseen: Array, replicates: Array) -> tuple[float, float] | None:
     """95 % interval of the R2 of nested predictions.
 
-    What it is to hold: the R2 that the blend is to be expected to have on a new set of as many dates and photographs.
-    With L and T the sums of squares about the predictions and about the mean, it is made on the scale of log(L / T) =
-    log(1 - R2), which knows no bound and on which the error is nearly symmetric. Its standard error is that of the
-    jackknife over dates: the score is computed anew without each, and everything that was chosen by score is chosen
-    anew (J. MacKinnon, M. Nielsen, M. Webb: Fast and reliable jackknife and bootstrap methods for cluster-robust
-    inference, Journal of Applied Econometrics 38, 2023). So it knows the luck of the choice besides that of the dates
-    that the choice is scored on, and asks neither that dates be of one size nor that photographs of one be independent.
+    It is an interval for the expected R2 of the blend on a new set of as many dates and photographs. With L and T the
+    sums of squares about the predictions and about the mean, it is computed on the scale of log(L / T) = log(1 - R2),
+    which is unbounded and on which the error is nearly symmetric. Its standard error is that of the jackknife over
+    dates: the score is computed again without each date, and everything that was chosen by score is chosen again
+    (J. MacKinnon, M. Nielsen, M. Webb: Fast and reliable jackknife and bootstrap methods for cluster-robust inference,
+    Journal of Applied Econometrics 38, 2023). So it includes the variance of the choice besides that of the dates that
+    the choice is scored on, and assumes neither that dates have one size nor that photographs of one date are
+    independent.
 
     The quantiles are Student's. A standard error from D values has D - 1 degrees of freedom if they are normal; but
     they are sums of squares, often one date's above all, and it is then less certain: a variance has the degrees of
@@ -55,18 +57,18 @@ def interval(library: Library, unseen: Array, replicates: Array) -> tuple[float,
 
 
 def replicates(library: Library, procedure: Procedure, groupings: Sequence[Grouping]) -> Array:
-    """(days, days) weighted residual sum of squares on each day (column), were it not for one day (row).
+    """(days, days) weighted residual sum of squares on each day (column), computed without one day (row).
 
-    The nested predictions are made anew without each date: neither epochs nor members nor weights nor penalties are
-    chosen by it, and it is not scored. The mean over the groupings, as the score itself is. Only what `procedure`
-    decides by scores on dates held out is decided once a group: to decide it anew for every row would be to nest a
-    third time.
+    The nested predictions are made again without each date: neither epochs nor members nor weights nor penalties are
+    chosen by it, and it is not scored. The result is the mean over the groupings, as the score is. Only what
+    `procedure` decides by scores on dates held out is decided once for each group: to decide it again for every row
+    would be a third level of nesting.
     """
     days = library.days
     losses = np.zeros((len(days), len(days)))
     for group in (group for grouping in groupings for group in grouping):
         rest, held_out = library.split(group)
-        fit = procedure(rest)
+        fit = procedure(rest).fit
         columns = np.isin(days, group)
         losses[np.ix_(columns, columns)] += _losses(held_out, fit(rest))
         for row in np.flatnonzero(~columns):

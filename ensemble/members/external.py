@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,21 +22,6 @@ from pasture.targets import Array
 from pasture.verification import fingerprint_of
 
 
-@dataclass(frozen=True)
-class Imported:
-    """One member that was imported.
-
-    Attributes:
-        trial: its name in the run: that of its file.
-        score: OOF R2.
-        missing: measured images that its file lacks.
-    """
-
-    trial: str
-    score: float
-    missing: int
-
-
 def import_members(
     files: Sequence[Path],
     truth: Path,
@@ -45,21 +29,25 @@ def import_members(
     ids: Path | None = None,
     columns: list[str] | None = None,
     folds: Path | None = None,
-) -> list[Imported]:
+) -> list[OofTable]:
     """Write a run directory from files of OOF predictions; all of them, or none.
 
-    Predictions are joined with the truth by image id and kept as they are: neither projected nor clipped, so that
-    their scores are those their makers know. Where `check_columns` or `check_rows` finds that they belong to other
-    targets or images, they are refused. Such a member has no models: what it predicts for new photographs is given
-    at prediction.
+    Predictions are joined with the truth by image id and kept as they are, neither projected nor clipped, so that
+    they have the scores that the other tool reported. They are refused where they belong to other images or targets,
+    are on another scale or are the truth itself (see `alignment`). An external member has no models: what it predicts
+    for new photographs is given at prediction.
 
     Args:
         files: of one member or several, as `read_members` takes them.
-        truth: train.csv, or the folder it lies in; no picture is looked at.
+        truth: train.csv, or its folder; no picture is read.
         run: must not exist.
         ids: for arrays: the image id of each row.
         columns: for arrays: the target of each column.
         folds: CSV or Parquet with `image_id` and `fold`, of all members; unknown where None.
+
+    Returns:
+        The tables, in the order of their names. Metadata has `trial` (the name of the file), `score` (OOF R2) and
+        `missing` (the number of measured images that the file lacks).
 
     Raises:
         InputError: `run` exists, or a file cannot be imported, naming it.
@@ -75,32 +63,33 @@ def import_members(
     members = [(file, *member) for file in files for member in read_members(file, ids, columns).items()]
     names = [re.sub(r"[^\w.-]", "_", name).lstrip(".") for _, name, _ in members]
     if doubled := next((name for name in names if not name or names.count(name) > 1), None):
-        raise InputError(f"{doubled!r}: the name of a file becomes the member's, once; rename one")
+        raise InputError(f"{doubled!r}: each member has the name of its file, and names must differ; rename one")
     tables = []
     for name, (file, _, given) in zip(names, members, strict=True):
         predictions = as_known(file, given, measured)
         expected = _aligned(file, predictions, measured, orders)
         fold = _folds_of(file, predictions.index, held_out)
-        tables.append(_table(name, predictions, expected, fold, fingerprint_of(dataset)))
+        table = _table(name, predictions, expected, fold)
+        table.metadata.update(fingerprint=fingerprint_of(dataset), missing=len(measured) - len(predictions))
+        tables.append(table)
+    tables.sort(key=lambda table: str(table.metadata["trial"]))
     for table in tables:
         table.write(run.oof, f"{table.metadata['trial']}.parquet")
     run.write_truth(dataset)  # last: a run without it cannot be read
-    return imported_members(run)
+    return tables
 
 
-def imported_members(run: RunFolder) -> list[Imported]:
-    """The members of a run that `import_members` wrote, in the order of their names.
+def external_members(run: RunFolder) -> list[OofTable]:
+    """The tables that `import_members` wrote into a run, in the order of their names.
 
     Raises:
         InputError: a file is damaged.
     """
-    measured = len(run.read_truth())
-    tables = [run.read_oof(name.removesuffix(".parquet")) for name in run.oof.names(".parquet")]
-    return [Imported(t.metadata["trial"], t.metadata["score"], measured - len(t.image_ids)) for t in tables]
+    return [run.read_oof(name.removesuffix(".parquet")) for name in run.oof.names(".parquet")]
 
 
 def _aligned(file: Path, predictions: pd.DataFrame, measured: dict[str, Array], orders: dict[str, list[str]]) -> Array:
-    """(n, 5) truth of the images of a file, which is found to be predictions of them."""
+    """(n, 5) truth of the images of a file, after checking that the file predicts them."""
     if unknown := [i for i in predictions.index if i not in measured]:
         raise InputError(
             f"{file}: {len(unknown)} of {len(predictions)} images are not in the truth, such as {unknown[0]!r}; "
@@ -113,7 +102,7 @@ def _aligned(file: Path, predictions: pd.DataFrame, measured: dict[str, Array], 
     return expected
 
 
-def _table(name: str, predictions: pd.DataFrame, expected: Array, folds: Array | None, fingerprint: str) -> OofTable:
+def _table(name: str, predictions: pd.DataFrame, expected: Array, folds: Array | None) -> OofTable:
     values = predictions.to_numpy()
     content = hashlib.sha256(name.encode() + values.astype("<f8").tobytes()).hexdigest()[:12]
     metadata = {
@@ -122,8 +111,7 @@ def _table(name: str, predictions: pd.DataFrame, expected: Array, folds: Array |
         "recipe_hash": content,
         "score": weighted_r2(expected, values),
         "epoch": 0,
-        "fingerprint": fingerprint,
-        "imported": True,
+        "external": True,
         "folds_known": folds is not None,
     }
     unknown = np.zeros(len(values), dtype=np.int8)

@@ -1,4 +1,4 @@
-"""The OOF files of some runs, as they were found."""
+"""The OOF files of some runs, read and checked one by one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,18 @@ _METADATA = ("recipe", "recipe_hash", "epoch", "fingerprint")
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
-    """An OOF file as it was found but for the mean over the TTA; `damage` says why it cannot be used."""
+class OofFile:
+    """One OOF file, averaged over the TTA.
+
+    Attributes:
+        key: `<run>-<trial>`.
+        run: run directory that it lies in.
+        trial: name of its trial.
+        damage: why it cannot be used; None for a sound file.
+        table: the OOF table; one prediction an image, the mean over the elements of the TTA.
+        epochs: (E, n, 5) OOF in grams of every epoch, without TTA, rows as in `table`; None where the run has none, or
+            where the trial's epoch was not chosen by score.
+    """
 
     key: str
     run: RunFolder
@@ -35,13 +45,13 @@ class Member:
     epochs: NDArray[np.float32] | None
 
     @classmethod
-    def read(cls, elements: tuple[int, ...], key: str, run: RunFolder, trial: str) -> Member:
-        """The member, its predictions averaged over `elements` of D4, or the identity alone where it lacks them."""
+    def read(cls, elements: tuple[int, ...], key: str, run: RunFolder, trial: str) -> OofFile:
+        """Read a file; the mean is over `elements` of D4, or the identity alone where the file has only that."""
         nothing = OofTable([], np.empty(0, np.int8), np.empty((0, 1, len(TARGETS))), {})
         try:
             table = run.read_oof(trial)
-            epochs = run.read_epochs(trial)
-            # All elements of all members are large, and only their mean is needed.
+            epochs = run.read_epochs(trial) if _epoch_chosen(table.metadata) else None
+            # All elements of all files are large, and only their mean is needed.
             averaged = elements if max(elements) < table.predictions.shape[1] else (0,)
             table = dataclasses.replace(table, predictions=table.mean(averaged)[:, None])
         except InputError as error:
@@ -53,20 +63,28 @@ class Member:
             expected = (len(table.image_ids), len(TARGETS))
             if epochs.shape[1:] != expected or not 0 <= table.metadata["epoch"] < len(epochs):
                 damage = f"its epochs {epochs.shape} do not hold epoch {table.metadata['epoch']} of {expected} OOF rows"
-            # A sweep of 2,000 trials keeps some 10^8 numbers here, and they were stored as float32.
+            # A sweep of 2,000 trials has some 10^8 numbers here, and they were stored as float32.
             epochs = epochs.astype(np.float32)
         return cls(key, run, trial, damage, table, epochs)
 
     @property
     def metadata(self) -> dict[str, Any]:
+        """Metadata of the OOF table."""
         return self.table.metadata
 
     @property
-    def imported(self) -> bool:
-        return bool(self.metadata.get("imported"))
+    def external(self) -> bool:
+        """Whether another tool made the predictions, so that there are no models."""
+        return bool(self.metadata.get("external"))
+
+    @property
+    def epoch_chosen(self) -> bool:
+        """Whether the trial's epoch was chosen by its OOF score, or may have been."""
+        return _epoch_chosen(self.metadata)
 
     @property
     def curve(self) -> tuple[float, ...]:
+        """R2 after every epoch up to the trial's own."""
         reports = self.metadata.get("curve", [])[: self.metadata["epoch"] + 1]
         return tuple(float(report["epoch_score"]) for report in reports)
 
@@ -77,6 +95,7 @@ class Member:
 
     @cached_property
     def images(self) -> frozenset[str]:
+        """Ids of the images that were held out."""
         return frozenset(self.rows)
 
     def splits_a_date(self, dates: dict[str, Any]) -> bool:
@@ -86,25 +105,35 @@ class Member:
         return len(pairs) > len(set(dates.values()))
 
 
-def read_members(runs: Sequence[RunFolder], tta: TtaName) -> list[Member]:
+def read_oof_files(runs: Sequence[RunFolder], tta: TtaName) -> list[OofFile]:
     """Every OOF file of some runs, in the order of their keys.
 
     Raises:
         InputError: two trials of one key.
     """
-    files = _oof_files(runs)
-    if not files:
+    found = _trials(runs)
+    if not found:
         return []
     with ThreadPoolExecutor() as threads:
-        return list(threads.map(partial(Member.read, tta_elements(tta)), *zip(*files, strict=True)))
+        return list(threads.map(partial(OofFile.read, tta_elements(tta)), *zip(*found, strict=True)))
 
 
 def read_common_truth(runs: Sequence[RunFolder]) -> pd.DataFrame:
     """Truth of all runs, sorted by image id.
 
     Raises:
-        InputError: runs that differ in images, dates or targets.
+        InputError: a run directory does not exist or holds no run, or runs differ in images, dates or targets.
     """
+    for run in runs:
+        if not run.folder.exists():
+            raise InputError(
+                f"{run}: no such run directory; give a folder that `forage sweep` or `forage import` wrote"
+            )
+        if not run.folder.exists("truth.parquet"):
+            raise InputError(
+                f"{run}: not a run directory (no truth.parquet); give a folder that `forage sweep` or `forage import` "
+                "wrote"
+            )
     first, *others = [run.read_truth().sort_index() for run in runs]
     columns = ["date", *TARGETS]
     for run, other in zip(runs[1:], others, strict=True):
@@ -115,7 +144,7 @@ def read_common_truth(runs: Sequence[RunFolder]) -> pd.DataFrame:
     return first
 
 
-def _oof_files(runs: Sequence[RunFolder]) -> list[tuple[str, RunFolder, str]]:
+def _trials(runs: Sequence[RunFolder]) -> list[tuple[str, RunFolder, str]]:
     """(key, run, trial) of every OOF file, in the order of the keys."""
     found: dict[str, tuple[str, RunFolder, str]] = {}
     for run in runs:
@@ -125,3 +154,9 @@ def _oof_files(runs: Sequence[RunFolder]) -> list[tuple[str, RunFolder, str]]:
                 raise InputError(f"{found[key][1]} and {run} both have a {key}; give each run once, or rename a folder")
             found[key] = (key, run, trial)
     return [found[key] for key in sorted(found)]
+
+
+def _epoch_chosen(metadata: dict[str, Any]) -> bool:
+    """Recipes with `schedule.choose` last or average fix the epoch before training."""
+    recipe = metadata.get("recipe") or {}
+    return bool(recipe.get("schedule", {}).get("choose", "best") == "best")

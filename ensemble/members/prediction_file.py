@@ -1,4 +1,4 @@
-"""Predictions in a file of somebody's own making: by image id, in whatever order, as CSV, Parquet or NumPy array."""
+"""Prediction files of other tools: by image id, in any order, as CSV, Parquet or NumPy array."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _from_submission(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_given(given: dict[str, Path], image_ids: list[str]) -> dict[str, Array]:
-    """(n, 5) predictions in grams for n images, from a file for each member that was imported.
+    """(n, 5) predictions in grams for n images, from a file for each external member.
 
     Raises:
         InputError: a file cannot be read, or has no prediction for one of the images.

@@ -3,25 +3,25 @@ by more than one standard error (L. Breiman et al.: Classification and Regressio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ensemble.weighting.greedy import Options
 from ensemble.weighting.library import Library, combine
-from ensemble.weighting.methods import METHODS, MethodName, fit_method
-from ensemble.weighting.nested import Fit, Procedure, deal, losses_by_day, nested_predictions
+from ensemble.weighting.methods import METHODS, fit_method
+from ensemble.weighting.nested import deal, losses_by_day, nested_predictions, standard_error
+from ensemble.weighting.options import MethodChoice, MethodName, Options
+from ensemble.weighting.procedure import Choice, Decided, Fit, Procedure, whole
+from pasture.projection import project
 from pasture.targets import Array
-
-Chosen = MethodName | Literal["auto"]
 
 GROUPINGS = 2
 """How often the dates are dealt anew to choose."""
 
 
-def procedure(method: Chosen, options: Options, scale: bool = False) -> Procedure:
+def procedure(method: MethodChoice, options: Options, scale: bool = False) -> Procedure:
     """The whole way from a library to weights, choices included.
 
     Args:
@@ -30,35 +30,52 @@ def procedure(method: Chosen, options: Options, scale: bool = False) -> Procedur
         scale: whether each target may have a factor of its own, where that pays (`scaling_pays`).
     """
 
-    def decide(library: Library) -> Fit:
-        name = choose(library, options).name if method == "auto" else method
+    def decide(library: Library) -> Decided:
+        choice = choose(library, options) if method == "auto" else None
+        name = choice.name if choice else method
+        assert name != "auto"
         plain = partial(_fit, name, options)
-        return (lambda part: scaled(plain(part), part)) if scale and scaling_pays(plain, library) else plain
+        scaling = scale and scaling_pays(plain, library)
+        return Decided((lambda part: scaled(plain(part), part)) if scaling else plain, choice)
 
     return decide
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen, and why.
+def blend_predictions(
+    method: MethodChoice,
+    truth: Array,
+    oof: Array,
+    dates: ArrayLike,
+    others: Array,
+    *,
+    backbones: Sequence[str] | None = None,
+    recipes: Sequence[str] | None = None,
+    options: Options | None = None,
+) -> Array:
+    """Fit a blend to OOF predictions in arrays, and predict other images with it, as `forage predict` would.
 
-    Attributes:
-        name: the method.
-        scores: nested R2 of every method, from the simplest to the freest.
-        behind: R2 by which every method is behind the best, on average over the groupings.
-        error: standard error of that over dates.
+    Args:
+        method: how members and weights are chosen.
+        truth: (n, 5) in grams.
+        oof: (m, n, 5) OOF predictions in grams.
+        dates: (n,) date of each image.
+        others: (m, k, 5) what the members predict for other images, in grams.
+        backbones: m names; for limits and ties of greedy selection.
+        recipes: m names, the same for members that differ only in their seed.
+        options: plain greedy selection where None.
+
+    Returns:
+        (k, 5) in grams, non-negative and in mass balance.
     """
-
-    name: MethodName
-    scores: dict[MethodName, float]
-    behind: dict[MethodName, float]
-    error: dict[MethodName, float]
+    library = Library.of_arrays(truth, oof, dates, backbones, recipes)
+    weights = whole(procedure(method, options or Options()))(library)
+    return project(combine(weights, others))
 
 
 def choose(library: Library, options: Options, seed: int = 0) -> Choice:
     """The simplest method that is not worse than the best by more than one standard error.
 
-    Every method is judged by its nested predictions (`nested_predictions`, 2 groupings). That of least loss is the
+    Every method is judged by its nested predictions (`nested_predictions`, 2 groupings). The one of least loss is the
     best; the others are behind it by a difference of losses on every date, of which the sum has the standard error
     sqrt(D var(differences)) over D dates. In a library of one date there is nothing to judge by: equal weights.
     """
@@ -70,7 +87,7 @@ def choose(library: Library, options: Options, seed: int = 0) -> Choice:
     best = min(losses, key=lambda name: losses[name].sum())
     excess = {name: loss - losses[best] for name, loss in losses.items()}
     behind = {name: float(e.sum()) for name, e in excess.items()}
-    error = {name: standard_error(e) for name, e in excess.items()}
+    error = {name: float(standard_error(e)) for name, e in excess.items()}
     chosen = next(name for name in METHODS if behind[name] <= error[name])
     total = library.gram.total
     return Choice(
@@ -82,8 +99,8 @@ def choose(library: Library, options: Options, seed: int = 0) -> Choice:
 
 
 def scaled(weights: Array, library: Library) -> Array:
-    """(m, 5) weights, those of each target times the factor that fits the library best: a post-processing that undoes a
-    tendency to predict too much or too little."""
+    """(m, 5) weights, those of each target times the factor that fits the library best: a post-processing that corrects
+    a tendency to predict too much or too little."""
     blended = combine(weights, library.predictions)
     square = (blended**2).sum(axis=0)
     factors = np.divide((blended * library.truth).sum(axis=0), square, out=np.ones(len(square)), where=square > 0)
@@ -102,8 +119,3 @@ def scaling_pays(fit: Fit, library: Library, seed: int = 0) -> bool:
 
 def _fit(name: MethodName, options: Options, library: Library) -> Array:
     return fit_method(name, library, options)
-
-
-def standard_error(by_day: Array) -> float:
-    """Of the sum of (days,) independent numbers."""
-    return float(np.sqrt(len(by_day) * by_day.var(ddof=1)))

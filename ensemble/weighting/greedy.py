@@ -1,18 +1,17 @@
 """Greedy forward selection of members with replacement, on the Gram matrix of their weighted residuals.
 
-R. Caruana, A. Niculescu-Mizil, G. FoldExecutor, A. Ksikes: Ensemble Selection from Libraries of Models, ICML 2004.
+R. Caruana, A. Niculescu-Mizil, G. Crew, A. Ksikes: Ensemble Selection from Libraries of Models, ICML 2004.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pasture.errors import InputError
+from ensemble.weighting.options import Options
 from pasture.metric import total_ss
 from pasture.targets import WEIGHTS, Array
 
@@ -62,57 +61,6 @@ class Gram:
     def members_r2(self) -> Array:
         """(m,) score of each member alone."""
         return 1.0 - self.diagonal / self.total
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to select. The defaults are plain greedy selection over all members.
-
-    Attributes:
-        steps: length of the path, warm start included.
-        warm_start: the first so many picks are the best members by their own score (Caruana 2004, section 2.2).
-        bags: average the selections from so many random parts of the members (section 2.3); 0 for none.
-        bag_fraction: share of the members in each bag.
-        seed: draws the bags.
-        max_members: at most so many distinct members.
-        max_backbones: at most so many distinct backbones.
-        min_gain: end the path at a step that raises R2 by less than this; None to walk it to its end.
-        min_weight: drop members with less weight than this, and share their weight among the others.
-
-    Raises:
-        InputError: a value out of its range, naming the option.
-    """
-
-    steps: int = 200
-    warm_start: int = 0
-    bags: int = 0
-    bag_fraction: float = 0.5
-    seed: int = 0
-    max_members: int | None = None
-    max_backbones: int | None = None
-    min_gain: float | None = None
-    min_weight: float = 0.0
-
-    @property
-    def limited(self) -> bool:
-        """Whether members or backbones are limited."""
-        return self.max_members is not None or self.max_backbones is not None
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "steps": (1, math.inf),
-            "warm_start": (0, math.inf),
-            "bags": (0, math.inf),
-            "bag_fraction": (0, 1),
-            "max_members": (1, math.inf),
-            "max_backbones": (1, math.inf),
-            "min_weight": (0, 1),
-        }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-                raise InputError(f"selection option {name}={value}: expected {bounds}")
 
 
 @dataclass(frozen=True, eq=False)

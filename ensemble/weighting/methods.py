@@ -1,28 +1,27 @@
-"""The methods that make a blend: one small function each, in one table, from the simplest to the freest.
+"""The methods that make a blend: one small function each, in one table, from the simplest to the most flexible.
 
-A method is given a library and returns (m, 5) weights, a member's for each target. What is the same for all of them,
-the limits and the dropping of tiny weights, is in `fit_method`.
+A method is given a library and returns (m, 5) weights, a member's for each target. What is the same for all of them
+is in `fit_method`: the mean over seeds, the limits and the dropping of tiny weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.weighting.greedy import Options, greedy
+from ensemble.weighting.best_k import best_k
+from ensemble.weighting.greedy import greedy
 from ensemble.weighting.library import Library
 from ensemble.weighting.optimum import convex_optimum, convex_weights
+from ensemble.weighting.options import MethodName, Options
 from ensemble.weighting.ridge_path import penalty, ridge
-from pasture.errors import InputError
 from pasture.targets import TARGETS, WEIGHTS, Array
 
-MethodName = Literal["uniform", "shrunk", "greedy", "simplex", "per-target", "ridge"]
-
 WIDEST: Final = 100
-"""Methods that solve for all weights at once are given at most so many members, the best by their own score: pruning
+"""Methods that solve for all weights at once get at most so many members, the best by their own score: pruning
 helps (R. Caruana, A. Munson, A. Niculescu-Mizil: Getting the Most Out of Ensemble Selection, ICDM 2006, section 4)."""
 
 
@@ -31,7 +30,7 @@ class Method(NamedTuple):
 
     Attributes:
         fit: (m, 5) weights for a library of m members; the options are those of greedy selection.
-        meaning: half a line that says what it is.
+        meaning: what it is, in a few words.
         solves: whether it solves for the weights of all members at once.
     """
 
@@ -43,6 +42,12 @@ class Method(NamedTuple):
 def _uniform(library: Library, _: Options) -> Array:
     """The same weight for all."""
     return _alike(np.full(len(library), 1 / len(library)))
+
+
+def _best_k(library: Library, _: Options) -> Array:
+    """The same weight for the k best, k chosen by dates held out."""
+    kept = best_k(library.gram.residuals.reshape(len(library), *library.truth.shape), library.day)
+    return _alike(np.isin(np.arange(len(library)), kept) / len(kept))
 
 
 def _greedy(library: Library, options: Options) -> Array:
@@ -83,6 +88,7 @@ def _ridge(library: Library, _: Options) -> Array:
 
 METHODS: Final[dict[MethodName, Method]] = {
     "uniform": Method(_uniform, "mean of all members"),
+    "best-k": Method(_best_k, "mean of the k best members, k chosen by dates held out"),
     "shrunk": Method(_shrunk, "convex weights, drawn toward the mean", solves=True),
     "greedy": Method(_greedy, "greedy selection with replacement"),
     "simplex": Method(_simplex, "best convex weights on the images fitted to", solves=True),
@@ -94,15 +100,22 @@ METHODS: Final[dict[MethodName, Method]] = {
 def fit_method(name: MethodName, library: Library, options: Options) -> Array:
     """(m, 5) weights by a method, within the limits.
 
-    Where members or backbones are limited, every method weighs the members that greedy selection picks under the
-    limits. Members with less weight than `options.min_weight` (in the mean over targets, by the metric's weights) are
-    dropped and the others weighed anew; equal weights know no small ones.
+    Members that differ only in their seed count as one, their mean, and share its weight equally. Where members or
+    backbones are limited, every method weighs the members that greedy selection picks under the limits. Members with
+    less weight than `options.min_weight` (in the mean over targets, by the metric's weights) are dropped and the others
+    weighed anew; that does not concern equal weights.
 
     Args:
         name: of the method.
         library: m members.
         options: of greedy selection; the limits and `min_weight` hold for every method.
     """
+    number = library.recipe_number
+    weights = _weights(name, library.mean_over_seeds(), options)
+    return np.asarray(weights[number] / np.bincount(number)[number, None])
+
+
+def _weights(name: MethodName, library: Library, options: Options) -> Array:
     method = METHODS[name]
     if name == "greedy":
         return method.fit(library, options)
@@ -112,29 +125,12 @@ def fit_method(name: MethodName, library: Library, options: Options) -> Array:
         kept = np.sort(kept[best])
     while True:
         weights = np.zeros((len(library), len(TARGETS)))
-        weights[kept] = method.fit(_members(library, kept), options)
+        weights[kept] = method.fit(library.members(kept), options)
         share = np.abs(weights) @ WEIGHTS
         large = kept[share[kept] >= options.min_weight]
-        if name == "uniform" or len(large) == len(kept):
+        if name in ("uniform", "best-k") or len(large) == len(kept):
             return weights
         kept = large if len(large) else np.array([share.argmax()])
-
-
-def check_options(name: str, options: Options) -> None:
-    """Refuse options that the method would not look at.
-
-    Raises:
-        InputError: naming the option.
-    """
-    if name in ("greedy", "auto") or options.limited:
-        return
-    default = Options()
-    for option in ("steps", "warm_start", "bags", "min_gain"):
-        if getattr(options, option) != getattr(default, option):
-            raise InputError(
-                f"--{option.replace('_', '-')} is of greedy selection, which --method {name} does not use; leave it "
-                "out, or choose greedy or auto"
-            )
 
 
 def _alike(weights: Array) -> Array:
@@ -160,17 +156,3 @@ def _admitted(library: Library, options: Options) -> NDArray[np.intp]:
     if not options.limited:
         return np.arange(len(library))
     return np.flatnonzero(greedy(library.gram, library.backbones, options).weights)
-
-
-def _members(library: Library, kept: NDArray[np.intp]) -> Library:
-    if len(kept) == len(library):
-        return library
-    return Library(
-        library.truth,
-        library.predictions[kept],
-        library.day,
-        tuple(library.backbones[i] for i in kept),
-        library.rows,
-        tuple(library.candidates[i] for i in kept),
-        tuple(library.losses[i] for i in kept),
-    )

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from forage.outer_cv.score_blends import DEFAULT, SINGLE, START, ScoredSweep
+from ensemble.weighting.options import DEFAULT_METHOD
+from forage.outer_cv.score_blends import SINGLE, START, ScoredSweep
 from forage.outer_cv.strategies import ONE_RECIPE, OURS
 from pasture.dataset import Dataset
 from pasture.metric import total_ss
 from pasture.targets import WEIGHTS, Array
 
-REFERENCE = f"{OURS}: {DEFAULT}"
+REFERENCE = f"{OURS}: {DEFAULT_METHOD}"
 BASELINE = "target means"
 """Each target's mean over the dates that a sweep has seen."""
 
@@ -175,7 +176,7 @@ def _strategy(sweep: str, selection: str) -> str | None:
     """Name of a strategy in the table; None for one that is not shown."""
     if sweep == ONE_RECIPE:
         return sweep if selection == SINGLE else None
-    if sweep != OURS and selection not in (DEFAULT, "uniform", START):
+    if sweep != OURS and selection not in (DEFAULT_METHOD, "uniform", START):
         return None
     if selection == START:
         return START if sweep == OURS else f"{sweep}: {START}"

@@ -13,7 +13,8 @@ from forage.outer_cv.strategies import Sweep
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
 from tune.records.plan import Plan
-from tune.sweep import Outcome, launch, resume
+from tune.session import Outcome
+from tune.sweep import launch, resume
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class OuterRun:
         seed: of the search and of the deal of dates.
         outer: the dates that it has not seen.
         seconds: computed by each trial, by name.
+        start: names of the trials of the space's start portfolio.
     """
 
     run: RunFolder
@@ -33,6 +35,7 @@ class OuterRun:
     seed: int
     outer: tuple[str, ...]
     seconds: dict[str, float]
+    start: frozenset[str]
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the user stopped the command
@@ -84,7 +87,8 @@ def _finished(run: RunFolder, data: Path, kind: Sweep, seed: int, outer: tuple[s
     _delete_weights(run)
     records = outcome.ledger.records.values()
     seconds = {record.name: sum(report["seconds"] for report in record.curve) for record in records}
-    return OuterRun(run, kind.name, seed, outer, seconds)
+    start = frozenset(record.name for record in records if record.origin == "start")
+    return OuterRun(run, kind.name, seed, outer, seconds, start)
 
 
 def _check_same(run: RunFolder, wanted: dict[str, Any]) -> None:

@@ -8,14 +8,17 @@ from functools import partial
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble.estimate.scores import evaluate
-from ensemble.members.members import Pool, load_candidates
+from ensemble.members.load import load_members
+from ensemble.members.pool import Pool
 from ensemble.weighting.auto import procedure
-from ensemble.weighting.greedy import Options
 from ensemble.weighting.library import Library, combine
-from ensemble.weighting.methods import METHODS, MethodName, fit_method
-from ensemble.weighting.nested import Fit, deal, nested_predictions
+from ensemble.weighting.methods import METHODS, fit_method
+from ensemble.weighting.nested import deal, nested_predictions
+from ensemble.weighting.options import DEFAULT_METHOD, MethodName, Options
+from ensemble.weighting.procedure import Fit
 from forage.outer_cv.run_sweeps import OuterRun
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
@@ -24,7 +27,6 @@ from pasture.targets import TARGETS, WEIGHTS, Array
 from trainables.images.d4 import tta_elements
 from trainables.recipe.sections import TtaName
 
-DEFAULT: Final = "greedy"
 START: Final = "start portfolio"
 SINGLE: Final = "best single"
 _REPEATS: Final = 5
@@ -72,9 +74,10 @@ def score_sweep(outer_run: OuterRun, truth: Mapping[str, Array], dates: Mapping[
     Raises:
         InputError: the run directory is damaged.
     """
-    pool = load_candidates([outer_run.run], tta)
+    pool = load_members([outer_run.run], tta)
     library = Library.of(pool)
-    fits = _fits(pool, library)
+    start = np.array([member.trial in outer_run.start for member in pool.members])
+    fits = _fits(start)
     nested = _nested(library, fits)
     ids, predictions = _outer_predictions(outer_run, pool, tta)
     grams = np.stack([truth[i] for i in ids])
@@ -83,12 +86,12 @@ def score_sweep(outer_run: OuterRun, truth: Mapping[str, Array], dates: Mapping[
     for name, fit in fits.items():
         residuals = (combine(fit(library), predictions) - grams) ** 2 @ WEIGHTS
         losses = {str(date): float(residuals[day == date].sum()) for date in outer_run.outer}
-        selections[name] = Selection(losses, nested.get(name), _seconds(outer_run, pool, name))
-    return ScoredSweep(outer_run, selections, evaluate(pool, procedure(DEFAULT, Options())).interval)
+        used = outer_run.start if name == START else outer_run.seconds
+        selections[name] = Selection(losses, nested.get(name), sum(outer_run.seconds[trial] for trial in used))
+    return ScoredSweep(outer_run, selections, evaluate(library, procedure(DEFAULT_METHOD, Options())).interval)
 
 
-def _fits(pool: Pool, library: Library) -> dict[str, Fit]:
-    start = np.array([candidate.origin == "start" for candidate in pool.candidates])
+def _fits(start: NDArray[np.bool_]) -> dict[str, Fit]:
     fits: dict[str, Fit] = {SINGLE: _best_single}
     if start.any():
         equal = np.repeat((start / start.sum())[:, None], len(TARGETS), axis=1)
@@ -118,15 +121,9 @@ def _nested(library: Library, fits: Mapping[str, Fit]) -> dict[str, float]:
 
 
 def _outer_predictions(outer_run: OuterRun, pool: Pool, tta: TtaName) -> tuple[list[str], Array]:
-    """Ids of the images of outer dates, and (m, n, 5) what each candidate predicts for them, in grams."""
-    tables = [OofTable.read(outer_run.run.outer, f"{c.trial}.parquet") for c in pool.candidates]
+    """Ids of the images of outer dates, and (m, n, 5) what each member predicts for them, in grams."""
+    tables = [OofTable.read(outer_run.run.outer, f"{m.trial}.parquet") for m in pool.members]
     ids = tables[0].image_ids
-    if other := next((c for c, t in zip(pool.candidates, tables, strict=True) if t.image_ids != ids), None):
+    if other := next((m for m, t in zip(pool.members, tables, strict=True) if t.image_ids != ids), None):
         raise InputError(f"{outer_run.run}: {other.trial} has predicted other images of outer dates; run it anew")
     return ids, np.stack([table.mean(tta_elements(tta)) for table in tables])
-
-
-def _seconds(outer_run: OuterRun, pool: Pool, name: str) -> float:
-    if name == START:
-        return sum(outer_run.seconds[c.trial] for c in pool.candidates if c.origin == "start")
-    return sum(outer_run.seconds.values())

@@ -60,7 +60,7 @@ def _other(word: str, space: Space, limits: Limits) -> Sweep:
     plain = limits.model_copy(update={"start": False, "objective": "score", "confirm": 0, "warm_start": None})
     if word == ONE_RECIPE:
         alone = plain.model_copy(update={"trials": 1, "promote": None, "pruner": "none"})
-        return Sweep(word, Space(space.base, (), {}, resources=space.resources), alone, "random")
+        return Sweep(word, Space(space.base, resources=space.resources), alone, "random")
     if word == "random":
         return Sweep(word, space, plain.model_copy(update={"pruner": "none", "promote": None}), "random")
     if word == "random+asha":

@@ -355,7 +355,7 @@ def test_code_reached_nodes_that_had_none(headless: Headless, machines: Machines
 def test_death_of_the_head_ends_the_driver_with_a_word(headless: Headless) -> None:
     assert headless.status == 1
     assert headless.said.count("\n") == 1, headless.said
-    assert f"answers no more; go on with: forage resume {headless.run}" in headless.said
+    assert f"no longer answers; go on with: forage resume {headless.run}" in headless.said
     assert headless.seconds < 55, "it was Ray that ended it"
 
 

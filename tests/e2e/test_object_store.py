@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ensemble.members.members import load_candidates
+from ensemble.members.load import load_members
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from tune.records.ledger import Ledger
@@ -122,4 +122,4 @@ def test_status_gc_and_a_blend_read_it_like_any_other(
     assert collect(run, keep=1) > 0
     (kept,) = (name.removesuffix(".parquet") for name in run.oof.names())
     assert {path.split("/")[1] for path in run.folder.sizes() if path.startswith("weights/")} == {kept}
-    assert [candidate.trial for candidate in load_candidates([run], "d4").candidates] == [kept]
+    assert [member.trial for member in load_members([run], "d4").members] == [kept]

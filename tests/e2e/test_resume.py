@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 from pasture.run_folder import RunFolder
-from tune.records.ledger import Ledger
-from tune.search.asha import AshaScheduler, Rungs
+from tune.records.plan import Plan
+from tune.search.pruners import make_pruner
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -180,13 +180,12 @@ def test_a_proposal_that_waits_for_a_place_does_not_run(journey: Journey) -> Non
         assert [record["status"] for record in ledger.values()].count("RUNNING") <= 1
 
 
-def test_rungs_are_intact(journey: Journey) -> None:
-    rungs = Rungs(EPOCHS)
+def test_pruning_follows_from_the_curves(journey: Journey) -> None:
+    pruner = make_pruner(Plan.read(RunFolder(journey.run)).pruner, EPOCHS)
     for name, record in journey.ledgers[3].items():
-        verdicts = [rungs.record(name, report["epoch"], report["score"]) for report in record["curve"]]
+        verdicts = [pruner.judge(name, report, record["origin"] == "search") for report in record["curve"]]
         assert all(verdicts[:-1])
         assert record["status"] == ("COMPLETE" if verdicts[-1] else "PRUNED")
-    assert AshaScheduler(EPOCHS, Ledger(RunFolder(journey.run))).rungs.scores == rungs.scores
 
 
 def test_the_disturbed_sweep_equals_an_undisturbed_one_bit_for_bit(

@@ -12,7 +12,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def test_a_long_sweep_hands_everything_back(program: Callable[..., Any]) -> None:
+def test_a_long_sweep_releases_everything(program: Callable[..., Any]) -> None:
     root = str(Path(__file__).parents[2])
     process = program(sys.executable, "-m", "benchmarks.soak", "--trials", 200, PYTHONPATH=root)
     status = process.wait(500)

@@ -20,7 +20,8 @@ from pasture.targets import balance_gap
 from pasture.verification import verify
 from search_spaces.catalogue import load_space
 from trainables.recipe.recipe import Recipe
-from tune.search.asha import REDUCTION, Rungs
+from tune.records.plan import Plan
+from tune.search.pruners import make_pruner
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -145,10 +146,10 @@ def test_trials_parquet_has_one_row_a_trial(done: Any, records: Records) -> None
         assert row["head.dropout"] == record["params"]["head.dropout"]
 
 
-def test_trials_were_pruned_by_asha_in_the_order_they_ran(done: Any, records: Records) -> None:
-    rungs = Rungs(EPOCHS, REDUCTION)
+def test_trials_were_pruned_in_the_order_they_ran(done: Any, records: Records) -> None:
+    pruner = make_pruner(Plan.read(RunFolder(done[0])).pruner, EPOCHS)
     for name, record in records(done[0]).items():
-        verdicts = [rungs.record(name, report["epoch"], report["score"]) for report in record["curve"]]
+        verdicts = [pruner.judge(name, report, record["origin"] == "search") for report in record["curve"]]
         assert all(verdicts[:-1])
         assert record["status"] == ("COMPLETE" if verdicts[-1] else "PRUNED")
         assert len(record["curve"]) == (EPOCHS if verdicts[-1] else len(verdicts))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.members.members import Candidate, Pool
+from ensemble.members.pool import Member, Pool
 from pasture.dataset import Dataset
 from pasture.metric import weighted_r2
 from pasture.oof import OofTable
@@ -89,12 +89,12 @@ def make_pool(tmp_path: Path) -> MakePool:
         epochs: Array | None = None,
         epoch: Sequence[int] | None = None,
     ) -> Pool:
-        candidates = [
-            Candidate(
+        members = [
+            Member(
                 key=f"run-{i:04}",
                 run=RunFolder(tmp_path / "run"),
                 trial=f"{i:04}",
-                recipe={"backbone": {"name": f"lite{i % 3}"}},
+                recipe={"backbone": {"name": f"lite{i % 3}"}, "head": {"hidden": [i]}},
                 recipe_hash=f"{i:012}",
                 score=weighted_r2(truth, member),
                 epoch=0 if epoch is None else epoch[i],
@@ -105,6 +105,6 @@ def make_pool(tmp_path: Path) -> MakePool:
             for i, member in enumerate(predictions)
         ]
         ids = [f"ID{i:04}" for i in range(len(truth))]
-        return Pool(ids, truth, dates.astype(str), "f" * 64, candidates, [], [])
+        return Pool(ids, truth, dates.astype(str), "f" * 64, members, [], [])
 
     return make

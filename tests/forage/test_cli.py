@@ -172,7 +172,7 @@ def test_a_sweep_that_has_used_its_budget_says_how_to_go_on(
     import tune.sweep
     from tune.records.plan import Plan
 
-    def resume(run: RunFolder, address: str, changes: Any, ship_code: bool) -> Any:
+    def resume(run: RunFolder, changes: Any, connection: Any) -> Any:
         Plan.read(run).changed(changes).write(run)
         return outcome(run, stopped_by)
 

@@ -24,8 +24,10 @@ from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from pasture.targets import balance_gap
 from pasture.verification import verify
+from trainables.features.context import TrialContext
 from trainables.recipe.recipe import Recipe
 from trainables.trial.artifacts import write_finished
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 METADATA = ["Sampling_Date", "State", "Species", "Pre_GSHH_NDVI", "Height_Ave_cm"]
@@ -183,7 +185,9 @@ def test_a_trial_on_it_is_judged_on_measured_images_and_can_be_blended(
     run.write_truth(dataset)
     for seed in (0, 1):
         recipe = RECIPE.with_overrides({"seed": seed})
-        trial = Trial.here(f"t{seed}", recipe, verify(dataset), torch.device("cpu"))
+        verified = verify(dataset)
+        executor = SequentialFolds(recipe, TrialContext(verified, torch.device("cpu")))
+        trial = Trial(f"t{seed}", recipe, verified, executor)
         while not trial.done:
             trial.step()
         for learner in trial.executor.learners.values():

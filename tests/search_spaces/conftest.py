@@ -8,7 +8,8 @@ from collections.abc import Callable
 import optuna
 import pytest
 
-from search_spaces.space import Label, Space
+from search_spaces.parameter import Label
+from search_spaces.space import Space
 from trainables.recipe.recipe import Recipe
 
 Draws = list[tuple[dict[str, Label], Recipe]]

@@ -47,7 +47,6 @@ def test_default_searches_what_it_promises() -> None:
     promised = {
         "backbone.name",
         "backbone.weights",
-        "optimizer.backbone_lr",
         "optimizer.head_lr",
         "head.dropout",
         "head.hidden",
@@ -67,17 +66,17 @@ def test_default_draws_lds_details_only_where_lds_is_on(draw_many: Callable[...,
         assert labels.keys() & details == (details if recipe.loss.lds.enabled else set())
 
 
-def test_default_searches_the_backbone_rate_once_the_backbone_is_tuned(draw_many: Callable[..., Any]) -> None:
-    space = load_space("default")
-    assert not any("optimizer.backbone_lr" in labels for labels, _ in draw_many(space, 20))
-    tuned = space.fixed({"backbone.tuning": "full"})
+def test_fine_tuned_is_default_with_a_trained_backbone(draw_many: Callable[..., Any]) -> None:
+    space = load_space("fine_tuned")
     names = set()
-    for labels, recipe in draw_many(tuned, 20):
+    for labels, recipe in draw_many(space, 20):
         assert 1e-5 <= recipe.optimizer.backbone_lr <= 1e-4
         assert labels["optimizer.backbone_lr"] == recipe.optimizer.backbone_lr
         assert recipe.backbone.tuning == "full"
         names.add(recipe.backbone.name)
     assert len(names) == 3
+    added = {"backbone.tuning", "optimizer.backbone_lr"}
+    assert fields(space) == fields(load_space("default")) | added
 
 
 def test_a_file_is_a_space_and_may_name_a_shipped_base(tmp_path: Path) -> None:
@@ -94,13 +93,98 @@ def test_a_file_is_a_recipe(tmp_path: Path) -> None:
     assert load_recipe(str(path)) == Recipe().with_overrides({"head.dropout": 0.25})
 
 
+def test_a_recipe_may_say_which_fields_differ_from_another(tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text("base: mine.yaml\nloss: {lds: {sigma: 1.0}}\n")
+    (tmp_path / "mine.yaml").write_text("base: two_stream\nhead: {dropout: 0.1}\nseed: 3\n")
+    recipe = load_recipe("two_stream").with_overrides({"head.dropout": 0.1, "seed": 3, "loss.lds.sigma": 1.0})
+    assert load_recipe(str(tmp_path / "theirs.yaml")) == recipe
+
+
+def test_a_space_may_extend_another(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("""
+extends: default
+base: {seed: 5, schedule: {epochs: 7}}
+search:
+  head.dropout: {uniform: [0.2, 0.3]}
+  augment.strength: null
+  view.size: {choice: [128, 256]}
+start: [{head.dropout: 0.25}]
+resources: [{gpus: 1, when: {view.size: 256}}]
+""")
+    default, space = load_space("default"), load_space(str(path))
+    assert space.base == default.base.with_overrides({"seed": 5, "schedule.epochs": 7})
+    names = [p.field for p in default.parameters if p.field != "augment.strength"]
+    assert [p.field for p in space.parameters] == [*names, "view.size"]
+    changed = next(p for p in space.parameters if p.field == "head.dropout")
+    assert (changed.low, changed.high) == (0.2, 0.3)
+    assert [recipe.head.dropout for _, recipe in space.starts()] == [0.25]
+    assert len(space.rules) == 2
+    (tmp_path / "other.yaml").write_text("extends: mine.yaml\nbase: feature_ridge\n")
+    other = load_space(str(tmp_path / "other.yaml"))
+    assert other.base == load_recipe("feature_ridge")
+    assert other.search == space.search
+    assert other.start == space.start
+
+
+@pytest.mark.parametrize(
+    ("content", "load", "message"),
+    [
+        ("base: mine.yaml", load_recipe, r"mine\.yaml: it is built on itself"),
+        ("base: 5", load_recipe, "base: expected the name of a recipe or a file, got 5"),
+        ("base: nowhere", load_recipe, "no recipe 'nowhere'"),
+        ("base: two_stream\nhead: {dropuot: 1}", load_recipe, r"mine\.yaml: unknown recipe field 'head\.dropuot'"),
+        ("extends: mine.yaml", load_space, r"mine\.yaml: it is built on itself"),
+        ("extends: [default]", load_space, r"extends: expected the name of a space or a file, got \['default'\]"),
+        ("extends: nowhere", load_space, "no space 'nowhere'"),
+        ("extends: default\nsearch: {head.dropuot: null}", load_space, "expected a mapping such as"),
+    ],
+)
+def test_a_wrong_base(content: str, load: Callable[[str], Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(InputError, match=message):
+        load(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize("load", [load_space, load_recipe])
+@pytest.mark.parametrize("content", ["", "# nothing\n", "{}", "---\n"])
+def test_an_empty_file_is_refused(load: Callable[[str], Any], content: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"bad\.yaml: the file is empty; expected"):
+        load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ("base: {}\nsearch: {}\nbase: {}", "base"),
+        ("search:\n  head.dropout: {constant: 0.1}\n  head.dropout: {constant: 0.2}", "head.dropout"),
+        ("search: {head.dropout: {constant: 0.1, constant: 0.2}}", "constant"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(content: str, key: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=rf"bad\.yaml: not valid YAML .*the key '{key}' stands twice.*line"):
+        load_space(str(path))
+
+
+def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("search: {optimizer.head_lr: {choice: [1e-3, 3e-4, 1.5E-3]}}\nstart: [{optimizer.head_lr: 3e-4}]")
+    space = load_space(str(path))
+    assert list(space.parameters[0].options) == [1e-3, 3e-4, 1.5e-3]
+    assert space.starts()[0][0] == {"optimizer.head_lr": 3e-4}
+
+
 @pytest.mark.parametrize("load", [load_space, load_recipe])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"base: [", "not YAML"),
-        (b"base: \xff\xfe\x00", "not YAML"),
-        (b"base: 2001-13-40", "not YAML"),
+        (b"base: [", "not valid YAML"),
+        (b"base: \xff\xfe\x00", "not valid YAML"),
+        (b"base: 2001-13-40", "not valid YAML"),
         (b"- a\n- b", "expected a mapping"),
         (b"just words", "expected a mapping"),
     ],
@@ -119,7 +203,7 @@ def test_a_damaged_file(load: Callable[[str], Any], content: bytes, message: str
     [
         ("base: frozen_mpl", "no recipe 'frozen_mpl': .*frozen_mlp"),
         ("base: {head: {dropout: 3}}", r"base: head\.dropout=3"),
-        ("base: 5", "base: expected a mapping"),
+        ("base: 5", "base: expected"),
         ("extra: 1", "unknown key 'extra'"),
         ("search: {head.droput: {uniform: [0, 0.1]}}", r"bad\.yaml: search\.head\.droput: unknown"),
     ],

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ensemble.blend.build import build
 from ensemble.blend.predict import predict
@@ -25,16 +26,19 @@ from pasture.synthetic import make_data
 from pasture.targets import TOTAL, balance_gap
 from pasture.verification import VerifiedDataset, verify
 from search_spaces.catalogue import describe_recipe, load_recipe, recipe_names
+from trainables.features.context import TrialContext
 from trainables.features.inputs import make_inputs
 from trainables.fitted.learner import FittedNet
 from trainables.images import d4
 from trainables.images.views import view_count
-from trainables.network.backbone import check_backbone, create_backbone
+from trainables.network import backbone as backbone_module
+from trainables.network.backbone import create_backbone
 from trainables.network.model import Batch, BiomassNet
 from trainables.network.pooling import AttentionPool
 from trainables.recipe.recipe import Recipe
 from trainables.training.nets import Widths, widths
 from trainables.trial.artifacts import write_finished
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.preflight import check_recipe
 from trainables.trial.trained_net import trained_net
 from trainables.trial.trial import Trial
@@ -119,9 +123,9 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(timm, "create_model", narrow)
         patch.setenv("FORAGE_CACHE", str(tmp_path_factory.mktemp("cache")))
         torch.set_num_threads(1)
-        check_backbone.cache_clear()
+        backbone_module._facts.cache_clear()
         yield
-        check_backbone.cache_clear()
+        backbone_module._facts.cache_clear()
         torch.set_num_threads(threads)
 
 
@@ -139,7 +143,8 @@ MakeTrial = Callable[[Recipe], Trial]
 @pytest.fixture(scope="module")
 def make_trial(dataset: VerifiedDataset) -> MakeTrial:
     """A trial that has not begun."""
-    return lambda recipe: Trial.here("t0000", recipe, dataset, torch.device("cpu"))
+    context = TrialContext(dataset, torch.device("cpu"))
+    return lambda recipe: Trial("t0000", recipe, dataset, SequentialFolds(recipe, context))
 
 
 def small(name: str, **more: Any) -> Recipe:
@@ -173,15 +178,15 @@ def test_every_preset_is_worked_out_here() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parameters_and_shapes_by_hand(name: str) -> None:
     recipe, expected = load_recipe(name), NETWORKS[name]
-    with torch.device("meta"):
+    with FakeTensorMode():  # shapes without memory
         net = BiomassNet(recipe, expected.view, semantic=expected.semantic)
         views = torch.zeros(3, view_count(recipe.view), expected.view)
         semantic = torch.zeros(3, expected.semantic) if expected.semantic else None
-    assert sum(p.numel() for p in net.head.parameters()) == expected.head
-    assert sum(p.numel() for p in net.fuse.parameters()) == expected.fusion
-    net.eval()
-    assert net(Batch(views, semantic)).shape == (3, *expected.shape)
-    assert net.grams(Batch(views, semantic)).shape == (3, 5)
+        assert sum(p.numel() for p in net.head.parameters()) == expected.head
+        assert sum(p.numel() for p in net.fuse.parameters()) == expected.fusion
+        net.eval()
+        assert net(Batch(views, semantic)).shape == (3, *expected.shape)
+        assert net.grams(Batch(views, semantic)).shape == (3, 5)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +275,7 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: VerifiedDataset
     assert balance_gap(oof.predictions).max() < 1e-4  # kept as float32
 
     rows = held_out_rows(trial.folds, 0)
-    inputs = make_inputs(recipe, dataset, torch.device("cpu"))
+    inputs = make_inputs(recipe, TrialContext(dataset, torch.device("cpu")))
     pretrained = create_backbone(recipe.backbone, recipe.view.size).model.state_dict()
     weights = load(run.weights("t0000").read("fold0.safetensors"))
     net = trained_net(recipe, widths(recipe), weights, pretrained)
@@ -331,7 +336,9 @@ def plain_pictures(dataset: VerifiedDataset, tmp_path_factory: pytest.TempPathFa
 def test_turning_a_picture_of_one_colour_changes_nothing(name: str, plain_pictures: Dataset) -> None:
     # Tuned and banked, tiles and corners, with a second backbone and without.
     recipe = small(name)
-    trial = Trial.here("t0000", recipe, verify(plain_pictures), torch.device("cpu"))
+    verified = verify(plain_pictures)
+    executor = SequentialFolds(recipe, TrialContext(verified, torch.device("cpu")))
+    trial = Trial("t0000", recipe, verified, executor)
     while not trial.done:
         trial.step()
     predicted = trial.finish().predictions

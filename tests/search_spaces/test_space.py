@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pasture.errors import InputError
-from search_spaces.space import Label, Space
+from search_spaces.parameter import Label
+from search_spaces.space import Space
 from trainables.recipe.recipe import Recipe
 
 SEARCH: dict[str, Any] = {
@@ -117,7 +118,7 @@ def test_parse_refuses(search: dict[str, Any], message: str) -> None:
         ({"base": {"head": {"dropuot": 1}}}, r"space s: base: unknown recipe field 'head\.dropuot'"),
         ({"base": {"head": {"dropout": 7}}}, r"space s: base: head\.dropout=7"),
         ({"base": ["frozen_mlp"]}, "space s: base: expected a mapping"),
-        ({"search": [1]}, "`search` must map recipe fields"),
+        ({"search": [1]}, r"space s: search=\[1\]: Input should be a valid dictionary"),
         ({"serach": {}}, "unknown key 'serach'"),
     ],
 )
@@ -164,8 +165,9 @@ def test_a_condition_sees_the_base_and_constants() -> None:
         "augment.replicas": {"integer": [2, 4], "when": {"augment.strength": "heavy"}},
         "optimizer.backbone_lr": {"log_uniform": [1e-5, 1e-4], "when": {"backbone.tuning": "full"}},
     }
-    assert parse(search).draw(Script({}))[0].keys() == {"augment.replicas"}
-    assert "optimizer.backbone_lr" in parse(search, backbone={"tuning": "full"}).draw(Script({}))[0]
+    space = parse(search, backbone={"tuning": "full"})
+    assert space.draw(Script({}))[0].keys() == {"augment.replicas", "optimizer.backbone_lr"}
+    assert space.fixed({"backbone.tuning": "frozen"}).draw(Script({}))[0].keys() == {"augment.replicas"}
 
 
 def test_draws_of_a_real_sampler_respect_ranges_and_conditions(draw_many: Callable[..., Any]) -> None:
@@ -179,6 +181,9 @@ def test_draws_of_a_real_sampler_respect_ranges_and_conditions(draw_many: Callab
         assert recipe.loss.beta == labels.get("loss.beta", Recipe().loss.beta)
         seen.add(frozenset(labels))
     assert len(seen) == 3
+
+
+HYPOTHESIS_SPACE = parse(SEARCH)
 
 
 # Values here are drawn by us rather than by a sampler: any that lies in its range must do.
@@ -195,7 +200,7 @@ def test_any_values_in_range_make_a_valid_recipe_that_says_them(data: st.DataObj
         def suggest_int(self, name: str, low: int, high: int) -> int:
             return data.draw(st.integers(low, high), name)
 
-    space = parse(SEARCH)
+    space = HYPOTHESIS_SPACE
     labels, recipe = space.draw(Drawn())
     flat = recipe.flat()
     by_field = {p.field: p for p in space.parameters}
@@ -217,7 +222,9 @@ def test_any_values_in_range_make_a_valid_recipe_that_says_them(data: st.DataObj
         ({"head.dropout": 0.2}, {"head.dropout"}),
         ({"head": {"dropout": 0.2}}, {"head.dropout"}),
         ({"backbone.name": "resnet50"}, {"backbone"}),
-        ({"backbone": {"weights": "hub"}}, {"backbone"}),
+        # No backbone is left for which loss.beta would be drawn.
+        ({"backbone": {"weights": "hub"}}, {"backbone", "loss.beta"}),
+        ({"loss.lds.enabled": False}, {"loss.lds.enabled", "loss.lds.sigma"}),
         ({"backbone.tuning": "full"}, set()),
         ({"loss.lds.sigma": 3.0, "schedule.epochs": 3}, {"loss.lds.sigma"}),
         ({"optimizer.weight_decay": 0.1}, {"optimizer.weight_decay"}),
@@ -240,9 +247,9 @@ def test_fixing_a_field_deep_in_a_bundle_drops_the_bundle() -> None:
 
 
 def test_a_fixed_field_keeps_the_conditions_on_it() -> None:
-    on, off = (parse(SEARCH).fixed({"loss.lds.enabled": value}) for value in (True, False))
-    assert "loss.lds.sigma" in on.draw(Script({}))[0]
-    assert "loss.lds.sigma" not in off.draw(Script({}))[0]
+    fixed = parse(SEARCH).fixed({"loss.lds.enabled": False})
+    assert "loss.beta" in fixed.draw(Script({"backbone": "b"}))[0]
+    assert "loss.beta" not in fixed.draw(Script({"backbone": "a"}))[0]
 
 
 @pytest.mark.parametrize(
@@ -258,16 +265,152 @@ def test_fixed_refuses(overrides: dict[str, Any], message: str) -> None:
         parse(SEARCH).fixed(overrides)
 
 
-def test_variants_are_every_combination_of_what_sections_may_be() -> None:
+def test_variants_are_every_combination_that_can_be_drawn() -> None:
     search = {
         "backbone": SEARCH["backbone"],
         "view.size": {"integer": [64, 128]},
-        "view.kind": {"choice": ["whole", "halves"], "when": {"backbone.name": "resnet18"}},
+        "view.kind": {"choice": ["whole", "corners"], "when": {"backbone.name": "resnet18"}},
         "head.dropout": {"uniform": [0.1, 0.2]},
     }
-    found = {(r.backbone.name, r.view.size, r.view.kind) for r in parse(search).variants("backbone", "view")}
-    assert found == {(n, s, k) for n in ("resnet18", "resnet34") for s in (64, 128) for k in ("whole", "halves")}
-    assert [*parse(search).variants("validation")] == [parse(search).base]
+    found = [(r.backbone.name, r.view.size, r.view.kind) for r in parse(search).variants("backbone", "view")]
+    assert len(set(found)) == len(found)
+    starts = {("resnet18", 256, "halves"), ("resnet34", 256, "halves")}
+    assert set(found) - starts == {
+        *(("resnet18", size, kind) for size in (64, 128) for kind in ("whole", "corners")),
+        *(("resnet34", size, "halves") for size in (64, 128)),
+    }
+    assert [r.validation for r in parse(search).variants("validation")] == [parse(search).base.validation]
+    assert {r.view.kind for r in parse(search).variants("view.kind")} == {"halves", "whole", "corners"}
+
+
+def test_variants_of_a_large_space_are_few_and_have_every_value() -> None:
+    search = {
+        "backbone.name": {"choice": [f"resnet{i}" for i in range(20)]},
+        "backbone.blocks": {"integer": [1, 9]},
+        "backbone.pool": {"choice": ["default", "cls", "mean", "cls_mean"], "when": {"backbone.name": "resnet19"}},
+        "view.size": {"choice": [64, 96, 128, 160]},
+        "view.tiles": {"integer": [1, 4]},
+        "view.kind": {"choice": ["whole", "halves"]},
+    }
+    variants = [*parse(search).variants("backbone", "view")]
+    assert 40 <= len(variants) <= 120
+    assert {r.backbone.name for r in variants} == {f"resnet{i}" for i in range(20)}
+    assert {r.backbone.pool for r in variants if r.backbone.name == "resnet19"} == {
+        "default",
+        "cls",
+        "mean",
+        "cls_mean",
+    }
+    assert {r.backbone.pool for r in variants if r.backbone.name != "resnet19"} == {"default"}
+    assert {r.view.size for r in variants} >= {64, 96, 128, 160}
+
+
+@pytest.mark.parametrize(
+    ("base", "search"),
+    [
+        # A value that only goes with another field's value: refused before because it was tried on the base alone.
+        (
+            {"target": {"kind": "ratios", "transform": "none"}},
+            {
+                "target.kind": {"choice": ["ratios", "five"]},
+                "target.transform": {"choice": ["none", "log1p_z"], "when": {"target.kind": "five"}},
+            },
+        ),
+        (
+            {},
+            {
+                "backbone": {"choice": {"bank": {"name": "bank:dinov3"}, "vit": {"name": "vit_small_patch14_dinov2"}}},
+                "backbone.pool": {"choice": ["cls", "mean"], "when": {"backbone.name": "vit_small_patch14_dinov2"}},
+            },
+        ),
+        (
+            {"backbone": {"name": "bank:dinov3"}},
+            {"backbone.pool": {"constant": "cls"}, "backbone.name": {"choice": ["vit_small_patch14_dinov2"]}},
+        ),
+        # A condition on a value that the base alone cannot have.
+        (
+            {"target": {"kind": "ratios", "transform": "none"}},
+            {
+                "target.kind": {"choice": ["ratios", "five"]},
+                "target.transform": {"choice": ["none", "log1p_z"], "when": {"target.kind": "five"}},
+                "loss.beta": {"uniform": [1, 2], "when": {"target.transform": "log1p_z"}},
+            },
+        ),
+    ],
+)
+def test_what_can_be_drawn_is_accepted(base: dict[str, Any], search: dict[str, Any]) -> None:
+    space = parse(search, **base)
+    for recipe in space.variants("target", "backbone"):
+        assert Recipe.parse(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (
+            {"loss.lds.sigma": {"choice": [1.0, 2.0], "when": {"loss.lds.enabled": True}}},
+            r"sigma\.when can never hold: loss\.lds\.enabled is False in the base, and no parameter above varies it",
+        ),
+        (
+            {
+                "loss.lds.enabled": {"constant": False},
+                "loss.lds.sigma": {"choice": [1.0], "when": {"loss.lds.enabled": True}},
+            },
+            r"sigma\.when can never hold: loss\.lds\.enabled is one of False",
+        ),
+        (
+            {"backbone": SEARCH["backbone"], "loss.beta": {"constant": 1, "when": {"backbone.name": "resnet50"}}},
+            r"beta\.when can never hold: backbone\.name is one of 'resnet18', 'resnet34'",
+        ),
+        (
+            {
+                "backbone": SEARCH["backbone"],
+                "loss.lds.enabled": {"choice": [True, False], "when": {"backbone.name": "resnet18"}},
+                "loss.beta": {"constant": 1, "when": {"backbone.name": "resnet34", "loss.lds.enabled": True}},
+            },
+            r"can never hold: backbone\.name and loss\.lds\.enabled never have these values together",
+        ),
+        (
+            {"head.dropout": {"uniform": [0.1, 0.5]}, "loss.beta": {"constant": 1, "when": {"head.dropout": 0.1}}},
+            r"can never hold: head\.dropout is drawn from a continuous range",
+        ),
+        (
+            {
+                "schedule.batch_size": {"integer": [8, 32]},
+                "loss.beta": {"constant": 1, "when": {"schedule.batch_size": 64}},
+            },
+            r"can never hold: schedule\.batch_size is one of 8, 32",
+        ),
+        ({"target.kind": {"choice": ["five", "ratios"]}, "target.transform": {"constant": "log1p_z"}}, "ratios goes"),
+    ],
+)
+def test_what_can_never_be_drawn_is_refused(search: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        parse(search)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_condition_may_name_a_number_within_an_integer_range() -> None:
+    search = {
+        "schedule.batch_size": {"integer": [8, 32]},
+        "loss.beta": {"uniform": [0.5, 2], "when": {"schedule.batch_size": 16}},
+    }
+    assert "loss.beta" in parse(search).draw(Script({"schedule.batch_size": 16}))[0]
+
+
+def test_trials_of_a_space_that_varies_nothing_would_be_identical() -> None:
+    space = parse(
+        {"head.dropout": {"constant": 0.2}, "head.norm": {"choice": [True]}, "loss.beta": {"uniform": [1, 1]}}
+    )
+    parse({"head.dropout": {"uniform": [0.1, 0.2]}}).check_trials(24)
+    parse({}).check_trials(1)
+    for fixed in (parse({}), space.fixed({"head.norm": True})):
+        with pytest.raises(InputError, match=r"--trials 24: the space varies no field, so it has only 1 different"):
+            fixed.check_trials(24)
+    three = Space.parse({"start": [{"head.dropout": d} for d in (0.1, 0.2, 0.3, 0.3)]})
+    three.check_trials(3)
+    with pytest.raises(InputError, match=r"only 3 different trial\(s\)"):
+        three.check_trials(4)
 
 
 @pytest.mark.parametrize(

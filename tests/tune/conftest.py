@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pasture.run_folder import RunFolder
@@ -19,11 +20,14 @@ from tune.bookkeeper import Bookkeeper
 from tune.cluster.ray_trial import result_of
 from tune.cluster.trial_job import TrialJob
 from tune.records.ledger import Ledger, Record
+from tune.records.plan import Pruner as PrunerName
+from tune.records.plan import Search
 from tune.records.retention import Retention
 from tune.records.stop import Stop
-from tune.search.asha import AshaScheduler
+from tune.search.optuna_searcher import OptunaSearcher, Start
 from tune.search.promotion import Promotion
-from tune.search.proposer import Proposer
+from tune.search.pruners import make_pruner
+from tune.search.scheduler import PruningScheduler
 
 EPOCHS = 9
 SPACE: dict[str, Any] = {
@@ -45,18 +49,26 @@ SPACE: dict[str, Any] = {
 
 
 class Killed(BaseException):
-    """The driver is gone; nothing of it may tidy up."""
+    """The driver was killed: no clean-up code may run."""
 
 
 def _report(epoch: int, score: float, best_epoch: int | None = None) -> dict[str, Any]:
     content = {"score": score, "epoch_score": score, "best_epoch": best_epoch or epoch, "train_loss": 1.0}
-    return {"epoch": epoch, **content, "seconds": 0.5, "images_per_second": 100.0}
+    speed = {"seconds": 0.5, "images_per_second": 100.0}
+    return {"epoch": epoch, **content, **speed, "date_losses": _date_losses(score)}
+
+
+def _date_losses(score: float) -> list[float]:
+    """Losses on four dates that sum to 1 - score, with differences between scores that vary from date to date."""
+    noise = np.sin(1000 * score * np.arange(1, 5)) if math.isfinite(score) else np.zeros(4)
+    return [float(loss) for loss in (1 - score) / 4 + 0.05 * (noise - noise.mean())]
 
 
 def _formula(recipe: dict[str, Any], epoch: int) -> float:
     """Higher for good recipes; curves cross."""
-    distance = abs(math.log10(recipe["optimizer"]["head_lr"]) + 2.3) + recipe["head"]["dropout"]
-    return 1 - distance / 3 - (0.1 + recipe["head"]["dropout"]) / epoch
+    dropout = float(recipe["head"]["dropout"])
+    distance = abs(math.log10(recipe["optimizer"]["head_lr"]) + 2.3) + dropout
+    return 1 - distance / 3 - (0.1 + dropout) / epoch
 
 
 def _fails(recipe: dict[str, Any], epoch: int) -> bool:
@@ -82,31 +94,60 @@ def space() -> Space:
 
 
 @pytest.fixture
-def make_proposer(space: Space) -> Callable[..., Proposer]:
-    """`make_proposer(run, search="optuna", seed=0, trials=100, space=..., promoted=())`, from the ledger on disk."""
+def make_searcher(space: Space) -> Callable[..., OptunaSearcher]:
+    """`make_searcher(run, search="optuna", seed=0, trials=100, space=..., starts=(), promoted=())`, from the ledger on
+    disk."""
     default = space
 
     def make(
         run: RunFolder,
-        search: str = "optuna",
+        search: Search = "optuna",
         seed: int = 0,
         trials: int = 100,
         space: Space = default,
+        starts: Sequence[Start] = (),
         promoted: Collection[str] = (),
-    ) -> Proposer:
+    ) -> OptunaSearcher:
         def configure(record: Record) -> dict[str, Any]:
             job = TrialJob(str(run), "data", "fingerprint", "1.0", record.name, json.dumps(record.recipe), {"CPU": 1.0})
-            return replace(job, reported=len(record.curve)).to_config()
+            return replace(job, reported=len(record.curve), origin=record.origin).to_config()
 
-        return Proposer(space, search, seed, trials, Ledger(run), configure, promoted)  # type: ignore[arg-type]
+        return OptunaSearcher(
+            space,
+            Ledger(run),
+            configure,
+            trials=trials,
+            search=search,
+            seed=seed,
+            starts=starts,
+            promoted=promoted,
+        )
 
     return make
 
 
 @pytest.fixture
-def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
-    """`drive(run, trials, search, seed, kill_after=None, promote=None)`: a serial sweep from the ledger on disk to its
-    end.
+def starts(space: Space) -> list[Start]:
+    """Three start recipes: one in the space, one partly, one that the search can never propose."""
+    inside: dict[str, Any] = {
+        "optimizer.head_lr": 0.004,
+        "head.dropout": 0.1,
+        "loss.lds.enabled": False,
+        "target.transform": "none",
+    }
+    partly: dict[str, Any] = {"head.dropout": 0.3, "optimizer.head_lr": 1e-5}
+    outside = {"head.dropout": 0.9, "optimizer.head_lr": 1e-6, "head.hidden": [4]}
+    return [
+        (inside, space.base.with_overrides(inside)),
+        ({"head.dropout": 0.3}, space.base.with_overrides(partly)),
+        ({}, space.base.with_overrides(outside)),
+    ]
+
+
+@pytest.fixture
+def drive(make_searcher: Callable[..., OptunaSearcher]) -> Callable[..., Ledger]:
+    """`drive(run, trials, search, seed, kill_after=None, promote=None, pruner="asha", starts=())`: a serial sweep from
+    the ledger on disk to its end.
 
     With `kill_after` it dies after that many events; an event is a proposal, an epoch or an ending.
     """
@@ -114,10 +155,12 @@ def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
     def sweep(
         run: RunFolder,
         trials: int,
-        search: str = "optuna",
+        search: Search = "optuna",
         seed: int = 0,
         kill_after: int | None = None,
         promote: int | None = None,
+        pruner: PrunerName = "asha",
+        starts: Sequence[Start] = (),
     ) -> Ledger:
         events = 0
 
@@ -135,21 +178,27 @@ def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
             promoted = [record.name for record in promotion(ledger).due()]
             if not ledger.left(trials) + len(promoted):
                 return ledger
-            proposer = make_proposer(run, search, seed, trials, promoted=promoted)
-            stage(proposer, promotion(proposer.ledger), event)
+            searcher = make_searcher(run, search, seed, trials, starts=starts, promoted=promoted)
+            scheduler = PruningScheduler(
+                searcher.ledger,
+                make_pruner(pruner, EPOCHS, promote=promote),
+                promotion(searcher.ledger).cut,
+            )
+            stage(searcher, scheduler, promotion(searcher.ledger), event)
 
-    def stage(proposer: Proposer, promotion: Promotion, event: Callable[[], None]) -> None:
-        ledger = proposer.ledger
-        scheduler = AshaScheduler(EPOCHS, ledger, promotion.cut, promotion.count)
-        keeper = Bookkeeper(ledger, scheduler, proposer, promotion.retention, Stop(), promotion, lambda _: None)
-        while (config := proposer.suggest("ray's id")) != "FINISHED":
+    def stage(
+        searcher: OptunaSearcher, scheduler: PruningScheduler, promotion: Promotion, event: Callable[[], None]
+    ) -> None:
+        ledger = searcher.ledger
+        keeper = Bookkeeper(ledger, scheduler, searcher, promotion.retention, Stop(), promotion, lambda _: None)
+        while (config := searcher.suggest("ray's id")) != "FINISHED":
             event()
             assert isinstance(config, dict)
             trial: Any = SimpleNamespace(config=config, last_result={})
             recipe = json.loads(config["recipe"])
             keeper.on_trial_start(0, [], trial)
-            told = config["reported"] if promotion.cut and config["reported"] >= promotion.cut else 0
-            for epoch in range(told + 1, EPOCHS + 1):
+            known = config["reported"] if promotion.cut and config["reported"] >= promotion.cut else 0
+            for epoch in range(known + 1, EPOCHS + 1):
                 if _fails(recipe, epoch):
                     result: dict[str, Any] = {"error": "the loss is nan", "done": True}
                 else:
@@ -158,7 +207,7 @@ def drive(make_proposer: Callable[..., Proposer]) -> Callable[..., Ledger]:
                     if scheduler.on_trial_result(None, trial, result) == scheduler.STOP:
                         result["done"] = True
                     else:
-                        proposer.on_trial_result("ray's id", result)
+                        searcher.on_trial_result("ray's id", result)
                 keeper.on_trial_result(0, [], trial, result)
                 trial.last_result = result
                 event()

@@ -16,31 +16,40 @@ from tune.bookkeeper import Bookkeeper
 from tune.records.ledger import Ledger, Record
 from tune.records.retention import Retention
 from tune.records.stop import Stop
-from tune.search.asha import AshaScheduler
 from tune.search.promotion import Promotion
+from tune.search.pruners import make_pruner
+from tune.search.scheduler import PruningScheduler
 
 
-class Told:
-    """A proposer that remembers what it was told."""
+class RecordingSearcher:
+    """A searcher that records the results it gets."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
+        self.ends: list[tuple[str, str]] = []
 
-    def tell(self, record: Record) -> None:
-        self.told.append((record.name, record.status))
+    def report_end(self, record: Record) -> None:
+        self.ends.append((record.name, record.status))
 
 
 class House:
     """A bookkeeper, and all it keeps books for, around one trial."""
 
     def __init__(self, run: RunFolder, promote: int | None = None) -> None:
-        self.run, self.ledger, self.told = run, Ledger(run), Told()
+        self.run, self.ledger, self.searcher = run, Ledger(run), RecordingSearcher()
         self.watched: list[tuple[str, str, int]] = []
         self.stop = Stop()
         retention = Retention(run, self.ledger, None)
         promotion = Promotion(self.ledger, retention, trials=2, count=promote, epochs=9)
-        self.scheduler = AshaScheduler(9, self.ledger, promotion.cut)
-        self.keeper = Bookkeeper(self.ledger, self.scheduler, self.told, retention, self.stop, promotion, self.watch)  # type: ignore[arg-type]
+        self.scheduler = PruningScheduler(self.ledger, make_pruner("asha", 9), promotion.cut)
+        self.keeper = Bookkeeper(
+            self.ledger,
+            self.scheduler,
+            self.searcher,  # type: ignore[arg-type]
+            retention,
+            self.stop,
+            promotion,
+            self.watch,
+        )
         self.record = self.ledger.propose({}, Recipe())
         error = RuntimeError("the worker\ndied")
         config = {"trial": self.record.name}
@@ -73,7 +82,7 @@ def test_every_epoch_is_on_disk_at_once(house: House, report: Report) -> None:
         assert house.on_disk() == house.record
         assert (house.on_disk().status, len(house.on_disk().curve)) == ("RUNNING", epoch)
     assert house.watched == [("t0000", "RUNNING", 0), ("t0000", "RUNNING", 1), ("t0000", "RUNNING", 2)]
-    assert house.told.told == []
+    assert house.searcher.ends == []
     assert house.run.checkpoints.exists("t0000.pt")
 
 
@@ -93,7 +102,7 @@ def test_an_ending(house: House, report: Report, ending: str, status: str, epoch
     house.keeper.on_trial_complete(0, [], house.trial)
     assert (house.on_disk().status, len(house.on_disk().curve)) == (status, epochs)
     assert house.on_disk().error == ("the loss is nan" if ending == "error" else "")
-    assert house.told.told == [("t0000", status)]
+    assert house.searcher.ends == [("t0000", status)]
     assert house.watched == [("t0000", status, epochs)]
     assert not house.run.checkpoints.exists("t0000.pt")
 
@@ -109,13 +118,13 @@ def test_a_trial_that_waits_keeps_its_checkpoint_and_then_runs_on(run: RunFolder
     house.result(report=report(3, 0.1), epoch=3, finished=False, done=True)
     house.keeper.on_trial_complete(0, [], house.trial)
     assert house.on_disk().status == "WAITING"
-    assert house.told.told == [("t0000", "WAITING")]
+    assert house.searcher.ends == [("t0000", "WAITING")]
     assert run.checkpoints.exists("t0000.pt")
     house.keeper.on_trial_start(0, [], house.trial)
     assert house.on_disk().status == "RUNNING"
 
 
-def test_who_waits_in_vain_is_pruned_when_a_better_one_comes(run: RunFolder, report: Report) -> None:
+def test_a_waiting_trial_is_pruned_when_a_better_one_comes(run: RunFolder, report: Report) -> None:
     house = House(run, promote=1)
     for score in (0.1, 0.2):
         house.result(report=report(3, score), epoch=3, finished=False, done=True)
@@ -143,7 +152,7 @@ def test_a_worker_that_died_too_often(house: House, report: Report) -> None:
     house.keeper.on_trial_error(0, [], house.trial)
     assert house.on_disk().status == "FAILED"
     assert house.on_disk().error == "worker lost: the worker died"
-    assert house.told.told == [("t0000", "FAILED")]
+    assert house.searcher.ends == [("t0000", "FAILED")]
 
 
 def test_a_worker_that_cannot_write_stops_the_sweep_and_its_trial_has_not_failed(house: House, report: Report) -> None:
@@ -155,7 +164,7 @@ def test_a_worker_that_cannot_write_stops_the_sweep_and_its_trial_has_not_failed
     assert house.stop.stop_all()
     assert str(house.stop.failure) == "cannot write t0000.pt: No space left on device"
     assert house.on_disk() == before
-    assert house.told.told == []
+    assert house.searcher.ends == []
     assert house.run.checkpoints.exists("t0000.pt")
 
 
@@ -178,7 +187,7 @@ def test_a_driver_that_cannot_write_stops_the_sweep(
     unwritten = failing == "write"
     assert house.on_disk().status == ("RUNNING" if unwritten else "COMPLETE")
     assert house.run.checkpoints.exists("t0000.pt") == unwritten
-    assert house.told.told == ([] if unwritten else [("t0000", "COMPLETE")])
+    assert house.searcher.ends == ([] if unwritten else [("t0000", "COMPLETE")])
     house.keeper.on_trial_error(0, [], house.trial)  # Ray's own words about the ending
     assert house.on_disk().status == ("RUNNING" if unwritten else "COMPLETE")
 

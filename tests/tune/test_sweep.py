@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +21,33 @@ from pasture.run_folder import RunFolder
 from pasture.verification import verify
 from search_spaces.space import Space
 from trainables.recipe.recipe import Recipe
-from tune import sweep
+from tune import session, sweep
 from tune.records.ledger import Ledger
 from tune.records.plan import Limits, Plan
-from tune.sweep import launch, resume
 
 
 class RayStartedError(Exception):
     """Nothing was wrong: Ray would have started now."""
 
 
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raise where Ray would start."""
+class NoRay:
+    """A connection that raises where Ray would start."""
+
+    local = True
+    on_loss = None
 
     @contextmanager
-    def connect(address: str, ship_code: bool) -> Iterator[None]:
+    def open(self) -> Iterator[None]:
         raise RayStartedError
         yield
 
-    monkeypatch.setattr(sweep, "connect", connect)
+
+launch = partial(sweep.launch, connection=NoRay())
+resume = partial(sweep.resume, connection=NoRay())
 
 
 @pytest.fixture
-def start(no_ray: None, run: RunFolder, data: Path, space: Space) -> Callable[..., None]:
+def start(run: RunFolder, data: Path, space: Space) -> Callable[..., None]:
     """`start(run=..., data=..., space=...)`: launch until Ray would start."""
 
     def start(run: RunFolder = run, data: Path = data, space: Space = space) -> None:
@@ -187,41 +191,41 @@ def test_a_plan_of_another_version_names_the_odd_keys(run: RunFolder, plan: dict
         Plan.read(run)
 
 
-def test_resume_refuses_before_ray(no_ray: None, run: RunFolder, plan: dict[str, Any], tmp_path: Path) -> None:
+def test_resume_refuses_before_ray(run: RunFolder, plan: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a run directory"):
-        resume(run, "local")
+        resume(run)
     assert not run.folder.exists()
     moved = tmp_path / "moved"
     run.write_sweep(plan | {"data": str(moved)})
     with pytest.raises(InputError, match="no such data folder"):
-        resume(run, "local")
+        resume(run)
     shutil.copytree(plan["data"], moved)
     picture = next((moved / "train").iterdir())
     picture.write_bytes(picture.read_bytes() + b"x")
     with pytest.raises(InputError, match="the data have changed since"):
-        resume(run, "local")
+        resume(run)
     run.write_sweep(plan)
     with pytest.raises(RayStartedError):
-        resume(run, "local")
+        resume(run)
     run.trials.write("t0000.json", b"{")
     with pytest.raises(InputError, match=r"t0000\.json: damaged"):
-        resume(run, "local")
+        resume(run)
 
 
-def test_a_second_driver_is_refused_and_a_later_one_is_not(no_ray: None, run: RunFolder, plan: dict[str, Any]) -> None:
+def test_a_second_driver_is_refused_and_a_later_one_is_not(run: RunFolder, plan: dict[str, Any]) -> None:
     run.write_sweep(plan)
     with (
         FileLock(run.folder.file(".driver.lock")),
         pytest.raises(InputError, match="another forage is at work in this run directory"),
     ):
-        resume(run, "local")
+        resume(run)
     with pytest.raises(RayStartedError):
-        resume(run, "local")
+        resume(run)
     with pytest.raises(RayStartedError):
-        resume(run, "local")
+        resume(run)
 
 
-def test_what_resume_is_told_is_kept(no_ray: None, run: RunFolder, plan: dict[str, Any]) -> None:
+def test_what_resume_is_told_is_kept(run: RunFolder, plan: dict[str, Any]) -> None:
     run.write_sweep(plan)
     with pytest.raises(InputError, match="no such data folder"):
         resume(run, changes={"trials": 9, "data": "/gone"})
@@ -240,7 +244,7 @@ def test_what_resume_is_told_is_kept(no_ray: None, run: RunFolder, plan: dict[st
         resume(run, changes={"trials": 3})
 
 
-def test_a_first_stage_needs_epochs_to_save(no_ray: None, run: RunFolder, data: Path, space: Space) -> None:
+def test_a_first_stage_needs_epochs_to_save(run: RunFolder, data: Path, space: Space) -> None:
     fitted = Space.parse({"base": {"head": {"kind": "ridge"}, "backbone": {"name": "resnet18", "weights": "none"}}})
     for impossible in (fitted, space.fixed({"schedule.epochs": 1})):
         with pytest.raises(InputError, match="--promote: trials of this space have one epoch only"):
@@ -249,7 +253,7 @@ def test_a_first_stage_needs_epochs_to_save(no_ray: None, run: RunFolder, data: 
         launch(run, data, space.fixed({"schedule.epochs": 2}), Limits(trials=2, promote=1))
 
 
-def test_more_cannot_be_promoted_than_there_are(no_ray: None, run: RunFolder, plan: dict[str, Any]) -> None:
+def test_more_cannot_be_promoted_than_there_are(run: RunFolder, plan: dict[str, Any]) -> None:
     for count, message in (
         (0, "--promote 0: expected more than 0"),
         (3, "--promote 3: expected at most as many as"),
@@ -262,7 +266,7 @@ def test_more_cannot_be_promoted_than_there_are(no_ray: None, run: RunFolder, pl
 
 
 def test_a_sweep_whose_trials_wait_is_not_over(
-    no_ray: None, run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
+    run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
 ) -> None:
     run.write_sweep(plan | {"promote": 1})
     ledger = Ledger(run)
@@ -276,7 +280,7 @@ def test_a_sweep_whose_trials_wait_is_not_over(
 
 
 def test_a_sweep_that_has_its_score_needs_no_ray(
-    no_ray: None, run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
+    run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
 ) -> None:
     run.write_sweep(plan)
     record = Ledger(run).propose({}, Recipe())
@@ -294,7 +298,7 @@ def test_a_plan_from_before_a_limit_was_known_has_its_default(run: RunFolder, pl
 
 
 def test_a_finished_sweep_needs_neither_ray_nor_its_data(
-    no_ray: None, run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
+    run: RunFolder, plan: dict[str, Any], report: Callable[..., Any]
 ) -> None:
     run.write_sweep(plan | {"data": "/gone"})
     ledger = Ledger(run)
@@ -303,7 +307,7 @@ def test_a_finished_sweep_needs_neither_ray_nor_its_data(
         record.report(report(1, 0.1))
         record.status = status  # type: ignore[assignment]
         ledger.write(record)
-    outcome = resume(run, "local")
+    outcome = resume(run)
     assert outcome.stopped_by is None
     assert outcome.ledger.records == ledger.records
     # The driver may have died between the last trial and the table.
@@ -313,7 +317,7 @@ def test_a_finished_sweep_needs_neither_ray_nor_its_data(
 def test_where_the_storage_fails_it_is_said_how_to_go_on(run: RunFolder) -> None:
     with (
         pytest.raises(StorageError, match=f"disk is full; then go on with: forage resume {run}"),
-        sweep._resumable(run),
+        session._resumable(run),
     ):
         raise StorageError("disk is full")
 

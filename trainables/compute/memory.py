@@ -1,4 +1,4 @@
-"""Going on with smaller batches when a GPU's memory does not suffice."""
+"""Retrying with smaller batches after a GPU runs out of memory."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ _Result = TypeVar("_Result")
 def with_smaller_batches(
     size: int, work: Callable[[int], _Result], anywhere: Callable[[bool], bool] = bool
 ) -> tuple[_Result, int]:
-    """Do `work(size)`, and again with half the size after each CUDA out of memory.
+    """Call `work(size)`, and after each CUDA out-of-memory error again with half the size.
 
     Args:
-        size: images at a time to begin with.
-        work: must start over each time.
-        anywhere: whether something is so in any of the processes that work together; all of them halve.
+        size: number of images per call to start with.
+        work: called with the size; starts from scratch on every call.
+        anywhere: takes whether this process ran out of memory and returns whether any process that works on the same
+            batch did; then all of them halve the size.
 
     Returns:
-        The result and the size that fitted.
+        The result, and the size with which it was computed.
 
     Raises:
         JobError: not even one image fits.
@@ -38,7 +39,7 @@ def with_smaller_batches(
             return result, size
         if size <= 1:
             raise JobError(
-                "the GPU's memory does not suffice for a single image; choose a smaller view.size or backbone, set "
+                "a single image does not fit into the GPU's memory; choose a smaller view.size or backbone, set "
                 "backbone.gradient_checkpointing, or give each trial more of a GPU (--gpus-per-trial)"
             )
         # Outside the handler, whose traceback keeps every tensor of the failed attempt alive.

@@ -1,4 +1,4 @@
-"""Which device, and in what precision it computes."""
+"""The device to compute on, and the precision of its matrix products."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from trainables.compute.allocator import keep_freed_memory
 from trainables.recipe.sections import Precision
 
 
-def best_device() -> torch.device:
-    """The first visible GPU; else the CPU, on which this process then keeps the memory that it frees."""
-    if torch.cuda.is_available():
+def best_device(gpu: bool = True) -> torch.device:
+    """The first visible GPU; without one, or if `gpu` is false, the CPU.
+
+    On the CPU, this process then keeps the memory that it frees.
+    """
+    if gpu and torch.cuda.is_available():
         return torch.device("cuda")
     keep_freed_memory()
     return torch.device("cpu")
 
 
 def arithmetic(device: torch.device, precision: Precision = "auto") -> torch.dtype:
-    """The type that matrix products are computed in."""
+    """Data type of matrix products."""
     if device.type != "cuda" or precision == "float32":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

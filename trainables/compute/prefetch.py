@@ -1,4 +1,4 @@
-"""Making the next batches ready while the present one is computed on."""
+"""Preparing the next batches in threads while the current one is computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Result = TypeVar("_Result")
 
 
 def prefetch(jobs: Iterable[Callable[[], _Result]], threads: int) -> Iterator[_Result]:
-    """Results of jobs in their order, done by threads one job a thread ahead of the caller."""
+    """Yield the results of jobs in order; threads run at most one job each ahead of the caller."""
     pool = ThreadPoolExecutor(threads)
     pending: deque[Future[_Result]] = deque()
     try:

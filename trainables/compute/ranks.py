@@ -1,8 +1,8 @@
-"""One fold over several devices: the processes that train it together, by torch.distributed.
+"""Training one fold in several processes, one per device, with torch.distributed.
 
-It does what DistributedDataParallel does (Li et al. 2020, section 3.2), without its hooks: our loss does not go through
-one `forward`, stages change what is trained, and a batch that did not fit into memory is begun anew in smaller parts,
-which hooks in the middle of a backward pass do not survive.
+Gradients are summed as in DistributedDataParallel (Li et al., VLDB 2020, section 3.2), but without its hooks: the loss
+does not go through a single `forward`, stages change which parameters are trained, and a batch that runs out of memory
+is repeated in smaller parts, which breaks hooks in the middle of a backward pass.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _TIMEOUT: Final = timedelta(minutes=30)
 
 
 class RankLostError(Exception):
-    """Another process of the fold has gone: none of them can go on."""
+    """Another process that trains this fold has died, so this one cannot continue."""
 
 
 class Ranks:
-    """This process among those that train a fold. All of them must call its methods in the same order.
+    """The group of processes that train one fold. All of them must call its methods in the same order.
 
-    Without arguments: it is alone, and nothing is exchanged.
+    The default is a single process, which communicates with no other.
 
     Args:
         rank: 0-based number of this process.
         size: number of processes.
-        device: where this one computes.
+        device: device of this process.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
@@ -42,7 +42,7 @@ class Ranks:
         return slice(length * self.rank // self.size, length * (self.rank + 1) // self.size)
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so for any of them."""
+        """Whether `flag` is true in any of the processes."""
         if self.size == 1:
             return flag
         told = torch.tensor([flag], dtype=torch.uint8, device=self.device)
@@ -51,19 +51,19 @@ class Ranks:
         return bool(told)
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum of a tensor over all of them, in place."""
+        """Sum a tensor over all processes, in place."""
         if self.size > 1:
             with _together():
                 dist.all_reduce(value)
         return value
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum the gradients of parameters that are the same for all of them."""
+        """Sum the gradients of parameters over all processes."""
         if self.size == 1:
             return
         trained = list(parameters)
         has = torch.tensor([p.grad is not None for p in trained], dtype=torch.uint8, device=self.device)
-        with _together():  # the smallest batch may have no image for this process
+        with _together():  # this process may have no image of a small batch, and so no gradient
             dist.all_reduce(has, dist.ReduceOp.MAX)
         for parameter, somewhere in zip(trained, has.tolist(), strict=True):
             if somewhere and parameter.grad is None:
@@ -74,8 +74,8 @@ class Ranks:
             gradient.copy_(part.view_as(gradient))
 
     def copy_buffers(self, net: nn.Module) -> None:
-        """Give all of them the buffers of the first: the running statistics of batch norms, which each has made of its
-        own images."""
+        """Copy the buffers of rank 0 to all processes: each has computed the running statistics of its batch norms from
+        its own images."""
         if self.size == 1:
             return
         for buffer in net.buffers():
@@ -89,12 +89,12 @@ ALONE: Final = Ranks()
 
 
 class Rendezvous(NamedTuple):
-    """Where a process finds the others of its fold.
+    """What a process needs to join the group that trains its fold.
 
     Attributes:
-        rank: its 0-based number.
-        size: how many they are.
-        host, port: of the store that the first has opened.
+        rank: its 0-based number in the group.
+        size: number of processes in the group.
+        host, port: of the store that rank 0 has opened.
     """
 
     rank: int
@@ -104,16 +104,16 @@ class Rendezvous(NamedTuple):
 
 
 def open_store(host: str) -> tuple[Any, int]:
-    """A store, where the processes of a fold meet, and its port; it ends when it is let go of."""
+    """Open a TCP store for a rendezvous; returns it with its port. It closes when it is garbage-collected."""
     store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
     return store, store.port
 
 
 def join(rendezvous: Rendezvous, device: torch.device) -> Ranks:
-    """Meet the others; those of a rendezvous before are left.
+    """Join the process group of a rendezvous, after leaving any earlier one.
 
     Raises:
-        RankLostError: they do not come.
+        RankLostError: another process of the group does not join in time.
     """
     if dist.is_initialized():
         dist.destroy_process_group()

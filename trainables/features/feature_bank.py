@@ -1,7 +1,7 @@
 """Features of a frozen backbone, computed once for every image, view and D4 element and kept on disk.
 
-A frozen backbone is a fixed function of the pixels. What it sees in training is a fixed set too: the D4 elements and,
-where augmentation goes beyond flips, a few augmented copies of each photograph.
+A frozen backbone is a fixed function of the pixels, and it sees a fixed set of pictures in training: the D4 elements of
+each photograph and, with stronger augmentation than flips, a few augmented copies.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import torch
 from torch import Tensor
 
 from pasture.errors import JobError
-from pasture.files import Folder
-from pasture.verification import VerifiedDataset
 from trainables.compute.memory import with_smaller_batches
 from trainables.compute.precision import autocast
 from trainables.features import embeddings
+from trainables.features.context import TrialContext
 from trainables.features.shared_array import shared_array
 from trainables.images import d4
 from trainables.images.augment import augment, build
-from trainables.images.image_cache import Watch, cached_views, silent
+from trainables.images.image_cache import cached_views
 from trainables.images.views import view_count
 from trainables.network.backbone import Backbone, check_backbone, create_backbone
 from trainables.recipe.recipe import Recipe
@@ -32,7 +31,7 @@ from trainables.recipe.sections import Precision
 from trainables.recipe.seeds import mix
 
 _PIXELS: Final = {"cuda": 256 * 256**2, "cpu": 32 * 256**2}
-"""Pixels in a batch of pictures: enough to keep a device busy, few enough for its memory."""
+"""Pixels in a batch of pictures: enough to keep the device busy, few enough for its memory."""
 
 Draw = Callable[[Tensor, int], Tensor]
 """Views (views, size, size, 3) of one photograph and its row to (width, views, size, size, 3)."""
@@ -61,25 +60,18 @@ def copies(recipe: Recipe) -> int:
     return recipe.augment.replicas if recipe.augment.strength in ("medium", "heavy") else 0
 
 
-def feature_bank(
-    recipe: Recipe,
-    dataset: VerifiedDataset,
-    device: torch.device,
-    shared: Folder | None = None,
-    watch: Watch = silent,
-) -> FeatureBank:
-    """The bank of a frozen recipe, computed by all who need it together; or one that was imported.
+def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
+    """The feature bank of a frozen recipe: computed jointly by all processes that need it, or imported embeddings.
 
     Args:
-        recipe: its view, backbone and augmentation say what is needed.
-        dataset: the photographs.
-        device: where the backbone runs. Not part of a bank's name: features of one device serve on any other.
-        shared: folder that all nodes of a cluster see; where there is one node, none is needed.
-        watch: told of progress.
+        recipe: its view, backbone and augmentation determine the features.
+        context: the photographs, and where the backbone runs. The device is not part of a bank's name: features
+            computed on one device are used on any other.
 
     Raises:
         InputError: a picture cannot be read, or has no features in an imported bank.
     """
+    dataset, device = context.dataset, context.device
     if name := recipe.backbone.bank:
         elements = embeddings.read(name).rows(dataset.ids, name)
         return FeatureBank(elements, elements[:, :0])
@@ -102,7 +94,7 @@ def feature_bank(
 
     @cache
     def views() -> np.ndarray:
-        return cached_views(dataset, recipe.view, watch)
+        return cached_views(dataset, recipe.view, context.watch)
 
     def built(width: int, draws: Draw, **more: object) -> np.ndarray:
         shape = (len(dataset), width, view_count(recipe.view), facts.features)
@@ -120,7 +112,7 @@ def feature_bank(
                 parts.append(_rounded(features, dtype, recipe).reshape(len(drawn), *shape[1:]))
             return np.concatenate(parts)
 
-        return shared_array("features", key | more, shape, dtype, compute, shared, watch)
+        return shared_array("features", key | more, shape, dtype, compute, context.shared, context.watch)
 
     elements = built(len(d4.ALL), lambda views, _: torch.stack([d4.apply(views, e) for e in d4.ALL]), draw="d4")
     count = copies(recipe)

@@ -1,4 +1,4 @@
-"""What a network is fed: pictures, or the features that a frozen backbone made of them."""
+"""Inputs of a network: pictures, or the features that a frozen backbone has computed from them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pasture.files import Folder
-from pasture.verification import VerifiedDataset
 from trainables.compute.prefetch import prefetch
 from trainables.compute.ranks import ALONE, Ranks
+from trainables.features.context import TrialContext
 from trainables.features.feature_bank import FeatureBank, feature_bank, training_elements
 from trainables.images import d4
 from trainables.images.augment import augment, build
-from trainables.images.image_cache import Watch, cached_views, silent
+from trainables.images.image_cache import cached_views
 from trainables.network.model import Batch
 from trainables.recipe.recipe import Recipe
 
@@ -26,41 +25,31 @@ Rows = NDArray[np.int64]
 
 
 class Inputs(Protocol):
-    """A dataset's photographs as a network takes them. The first axis is always the image."""
+    """A dataset's photographs as inputs of a network. The first axis is always the image."""
 
     def training(
         self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE
     ) -> Iterator[Batch]:
-        """Training batches, freshly augmented, each made ready while the one before is computed on. They may lie on
-        the host. All random numbers are drawn from the generator before the first batch is returned. Of each batch only
-        this process's share is made, as it would be in the whole."""
+        """Yield training batches with fresh augmentation, each prepared while the previous one is computed.
+
+        Batches may be on the host. All random numbers are drawn from the generator before the first batch is returned.
+        Only this process's share of each batch is made, equal to that part of the whole batch."""
 
     def element(self, rows: Rows, element: int) -> Batch:
-        """The images under one element of D4, not augmented otherwise."""
+        """Images under one element of D4, without other augmentation."""
 
 
-def make_inputs(
-    recipe: Recipe,
-    dataset: VerifiedDataset,
-    device: torch.device,
-    shared: Folder | None = None,
-    watch: Watch = silent,
-) -> Inputs:
-    """Features from the bank where the backbone is fixed, pictures where it is trained; the second backbone's features
-    beside either. Nodes of a cluster share banks under way in the folder `shared`."""
-
-    def bank(recipe: Recipe) -> FeatureBank:
-        return feature_bank(recipe, dataset, device, shared, watch)
-
-    second = recipe.semantic
-    semantic = FeatureInputs(second, bank(second), device) if second else None
+def make_inputs(recipe: Recipe, context: TrialContext) -> Inputs:
+    """Features from the bank for a frozen backbone, else pictures; with the features of the second backbone, if any."""
+    device, second = context.device, recipe.semantic
+    semantic = FeatureInputs(second, feature_bank(second, context), device) if second else None
     if recipe.banked:
-        return FeatureInputs(recipe, bank(recipe), device, semantic)
-    return PictureInputs(recipe, cached_views(dataset, recipe.view, watch), device, semantic)
+        return FeatureInputs(recipe, feature_bank(recipe, context), device, semantic)
+    return PictureInputs(recipe, cached_views(context.dataset, recipe.view, context.watch), device, semantic)
 
 
 class FeatureInputs:
-    """Features (n, views, d) out of the feature bank; the whole bank lies on the device."""
+    """Features (n, views, d) from the feature bank; the whole bank is held on the device."""
 
     def __init__(
         self, recipe: Recipe, bank: FeatureBank, device: torch.device, semantic: FeatureInputs | None = None
@@ -83,7 +72,7 @@ class FeatureInputs:
     def training(
         self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE
     ) -> Iterator[Batch]:
-        """One of each image's D4 elements and augmented copies, drawn at random; the same one of both backbones."""
+        """For each image a random one of its D4 elements and augmented copies, the same for both backbones."""
         draws = [self.draws(rows, generator) for rows in batches]
         parts = [ranks.part(len(rows)) for rows in batches]
         return (self.drawn(rows[p], chosen[p]) for rows, chosen, p in zip(batches, draws, parts, strict=True))
@@ -104,7 +93,7 @@ class FeatureInputs:
 
 
 class PictureInputs:
-    """Pictures (n, views, size, size, 3) uint8 out of the image cache, augmented on the way."""
+    """Pictures (n, views, size, size, 3) uint8 from the image cache, augmented when a batch is made."""
 
     def __init__(
         self, recipe: Recipe, views: np.ndarray, device: torch.device, semantic: FeatureInputs | None = None
@@ -114,7 +103,7 @@ class PictureInputs:
     def training(
         self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE
     ) -> Iterator[Batch]:
-        """Each view of each image augmented on its own, by as many threads as the trial was given CPUs."""
+        """Each view of each image augmented independently, in as many threads as the trial has CPUs."""
         jobs = []
         for rows in batches:
             seeds = generator.integers(2**32, size=len(rows)).tolist()
@@ -125,16 +114,16 @@ class PictureInputs:
 
     def _augmented(self, rows: Rows, seeds: list[int], draws: Rows | None) -> Batch:
         pictures = self.views[rows]
-        pipeline = build(self.strength)  # of its own: a pipeline has a state, which threads must not share
+        pipeline = build(self.strength)  # one per call: a pipeline has state, which threads must not share
         if pipeline is not None and len(rows):
             pictures = np.stack([augment(pipeline, views, s) for views, s in zip(pictures, seeds, strict=True)])
         host = torch.from_numpy(pictures)
         if self.device.type == "cuda":
-            host = host.pin_memory()  # or the copy to the device could not overlap the computation there
+            host = host.pin_memory()  # lets the copy to the device overlap computation
         return Batch(host, _mean(self.semantic.drawn(rows, draws)) if self.semantic and draws is not None else None)
 
     def element(self, rows: Rows, element: int) -> Batch:
-        """Pictures laid down by one D4 element."""
+        """Pictures transformed by one D4 element."""
         views = d4.apply(torch.from_numpy(self.views[rows]).to(self.device), element)
         return Batch(views, _mean(self.semantic.element(rows, element)) if self.semantic else None)
 

@@ -1,4 +1,4 @@
-"""An array of the cache that several processes compute together, block by block."""
+"""A cached array that several processes compute together, block by block."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ def shared_array(
 ) -> np.ndarray:
     """Like `array_cache.cached_array`, for an array whose rows are computed independently of one another.
 
-    Whoever needs the array claims a block that nobody has claimed, computes it and leaves it for the others, in an
-    order of his own: any number of processes, on any number of nodes, share the work. Who is killed loses one block: it
-    is computed by another, who has waited for it in vain. Two may compute the same block; both write the same.
+    Every process that needs the array claims an unclaimed block, computes it and writes it for the others, in random
+    order, so that any number of processes on any number of nodes share the work. If a process dies, another one
+    recomputes its block after a timeout. Two processes may compute the same block; they write the same values.
 
     Args:
-        kind, key, shape, dtype: as there.
-        compute: some rows of the array.
-        shared: folder that all nodes see, for the blocks; by default beside the array, for the processes of this node.
-        watch: told of progress.
+        kind, key, shape, dtype: as for `cached_array`.
+        compute: returns some rows of the array.
+        shared: folder for the blocks that all nodes can read; by default a folder beside the array, which serves the
+            processes of this node.
+        watch: progress callback.
     """
     path = array_path(kind, key)
     blocks = shared / path.stem if shared else Folder.at(path.with_suffix(".blocks"))
@@ -51,7 +52,7 @@ def shared_array(
             try:
                 return np.asarray(np.load(io.BytesIO(blocks.read(_file(span))), allow_pickle=False))
             except (InputError, ValueError, EOFError):
-                pass  # deleted by whoever has just put the array together, or damaged
+                pass  # deleted by the process that has just assembled the array, or damaged
         values = compute(span).astype(dtype)
         content = io.BytesIO()
         np.save(content, values)

@@ -43,10 +43,11 @@ class FittedNet(nn.Module):
 
 
 class FittedLearner:
-    """The same face as `FoldLearner`; all of its training is one epoch.
+    """Same interface as `FoldLearner`, with a single epoch of training.
 
-    It is fitted to the photographs as they are, one row an image: copies of an image under D4 would make a
-    leave-one-out choice of the ridge's penalty see the image it leaves out.
+    It is fitted to one row per image: with several D4 elements of an image as rows, the leave-one-out choice of the
+    ridge penalty would see the image that it leaves out. PLS takes the mean of the features over the D4 elements, the
+    other heads take those of the unaugmented image.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class FittedLearner:
 
     def train_epoch(self, epoch: int, scores: list[float]) -> float:
         """Fit to the training rows; the training loss, as the recipe's loss measures it in grams."""
-        features = self._features(self.rows, d4.IDENTITY)
+        features = self._training_features()
         self.net.model.fit(features.double().numpy(), self.truth, self.image_weights, mix(self.recipe.seed, self.fold))
         fitted = self.net.model.grams(features)
         return float(regression(self.recipe.loss, fitted.float(), torch.from_numpy(self.truth).float()).mean())
@@ -96,6 +97,11 @@ class FittedLearner:
     def learning_rates(self) -> dict[str, float]:
         """There are none."""
         return {}
+
+    def _training_features(self) -> Tensor:
+        if self.recipe.head.kind != "pls":
+            return self._features(self.rows, d4.IDENTITY)
+        return torch.stack([self._features(self.rows, element) for element in d4.ALL]).mean(dim=0)
 
     def _features(self, rows: Rows, element: int) -> Tensor:
         return self.net.features(self.inputs.element(rows, element)).cpu()

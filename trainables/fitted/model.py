@@ -1,4 +1,4 @@
-"""Models that are no networks, fitted once to the features of a frozen backbone: `head.kind` ridge, lightgbm, catboost.
+"""Heads fitted in one go to the features of a frozen backbone: `head.kind` ridge, pls, lightgbm and catboost.
 
 All that is fitted lies in buffers: `state_dict`, safetensors and `load_state_dict` carry it, and nothing is unpickled.
 """
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from pasture.errors import InputError, JobError
 from pasture.targets import TARGETS, Array
 from trainables.fitted.boosting import Boosting, boosting_library
+from trainables.fitted.pls import Pls
 from trainables.fitted.ridge import Ridge
 from trainables.network.target_codec import TargetCodec
 from trainables.recipe.recipe import Recipe
 
 _KINDS: Final = ("five", "primary")
+_PLS_COMPONENTS: Final = 12
 _FARTHEST: Final = 5.0
 """Standard deviations at which a standardised feature is clipped."""
 
@@ -34,7 +36,7 @@ def check_fitted(recipe: Recipe) -> None:
             f"target.kind={recipe.target.kind} does not go with head.kind={recipe.head.kind}; "
             f"give one of {', '.join(_KINDS)}"
         )
-    if recipe.head.kind != "ridge":
+    if recipe.head.kind in ("lightgbm", "catboost"):
         boosting_library(recipe.head.kind)
 
 
@@ -42,8 +44,8 @@ class FittedModel(nn.Module):
     """Fused features (n, d) to five weights in grams.
 
     Features are standardised, optionally turned to their `head.components` principal components, and given to one
-    model a target. With `target.kind` primary, Dead and Clover are differences of what the three models say. Boosting
-    fits `target.transform`; ridge blends raw and log targets whatever the transform.
+    model a target. With `target.kind` primary, Dead and Clover are differences of what the three models predict. PLS
+    and boosting fit `target.transform`; ridge blends raw and log targets whatever the transform.
 
     Args:
         recipe: its `head` and `target`.
@@ -59,13 +61,20 @@ class FittedModel(nn.Module):
     def __init__(self, recipe: Recipe, inputs: int) -> None:
         super().__init__()
         check_fitted(recipe)
-        self.components = recipe.head.components
-        ridge = recipe.head.kind == "ridge"
-        self.codec = TargetCodec(recipe.target.model_copy(update={"transform": "none"}) if ridge else recipe.target)
+        kind, components = recipe.head.kind, recipe.head.components
+        self.components = 0 if kind == "pls" else components
+        own = recipe.target.model_copy(update={"transform": "none"})
+        self.codec = TargetCodec(own if kind == "ridge" else recipe.target)
         self.register_buffer("mean", torch.zeros(inputs, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(inputs, dtype=torch.float64))
         names = [TARGETS[column] for column in self.codec.columns]
-        self.model = Ridge(inputs, len(names)) if ridge else Boosting(recipe.head.kind, inputs, names)
+        self.model: Ridge | Pls | Boosting
+        if kind == "ridge":
+            self.model = Ridge(inputs, len(names))
+        elif kind == "pls":
+            self.model = Pls(inputs, len(names), components or _PLS_COMPONENTS)
+        else:
+            self.model = Boosting(kind, inputs, names)
 
     def fit(self, features: Array, grams: Array, image_weights: Array, seed: int) -> None:
         """Fit to the training rows of a fold; every statistic is theirs.

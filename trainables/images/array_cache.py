@@ -58,16 +58,16 @@ class Entry(NamedTuple):
 
 
 def entries() -> Iterator[Entry]:
-    """Every array of the cache, those used last first."""
+    """Every array of the cache, most recently used first."""
     paths = sorted(cache_root().glob("*/*.npy"), key=_used, reverse=True)
     for path in paths:
-        with suppress(OSError, ValueError):  # evicted while we look
+        with suppress(OSError, ValueError):  # evicted in the meantime
             key = json.loads(path.with_suffix(".json").read_text())
             yield Entry(path.parent.name, key, path, datetime.fromtimestamp(_used(path), UTC))
 
 
 def array_path(kind: str, key: Mapping[str, Any]) -> Path:
-    """Where the array that `key` names lies, or will lie: the name is a hash of the key."""
+    """Path of the array with a given key, present or not: its name is a hash of the key."""
     return cache_root() / kind / f"{hashlib.sha256(_text(key).encode()).hexdigest()[:32]}.npy"
 
 
@@ -78,11 +78,12 @@ def cached_array(
     dtype: DTypeLike,
     fill: Callable[[np.ndarray], None],
 ) -> np.ndarray:
-    """The array that `key` names, read-only and memory-mapped; `fill` computes it if it is not there yet.
+    """The array with a given key, read-only and memory-mapped; `fill` computes it on a cache miss.
 
-    The key must say everything the content depends on. Two processes that ask at once build once: the second waits on a
-    lock that the system drops when its holder dies. The array appears under its name only when complete. Beyond
-    `cache_limit` the arrays that were not used for longest are deleted; a process that has one open keeps it.
+    The key must contain everything the content depends on. If two processes ask at once, one builds the array and the
+    other waits on a lock, which the system releases if its holder dies. The file appears under its final name only when
+    complete. When the cache exceeds `cache_limit`, the least recently used arrays are deleted; a process that has one
+    open keeps its mapping.
 
     Raises:
         StorageError: the cache cannot be written.
@@ -106,7 +107,7 @@ def cached_array(
 
 
 def cache_error(folder: Path, error: OSError) -> StorageError:
-    """What to say when a folder of this node's cache cannot be written."""
+    """The error for a folder of this node's cache that cannot be written."""
     return StorageError(
         f"cannot write the cache {folder} of {socket.gethostname()}: {error.strerror or error}; make space, or set "
         "FORAGE_CACHE to another folder"
@@ -114,12 +115,12 @@ def cache_error(folder: Path, error: OSError) -> StorageError:
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array if it is there and whole."""
+    """The array, or None if it is missing or incomplete."""
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, ValueError, EOFError):
         return None
-    with suppress(OSError):  # a cache that is read only is as good
+    with suppress(OSError):  # the cache may be read-only
         os.utime(path)
     return array if array.shape == shape else None
 
@@ -131,7 +132,7 @@ def _build(
         _make_room(int(np.prod(shape)) * dtype.itemsize)
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
         if hasattr(os, "posix_fallocate"):
-            # Writing into a hole of the file when the disk is full would kill the process, without an error to catch.
+            # Without reserved space, writing to a memory map on a full disk kills the process with SIGBUS.
             with temporary.open("r+b") as stream:
                 os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
         fill(array)
@@ -140,7 +141,7 @@ def _build(
 
 
 def _make_room(needed: int) -> None:
-    """Delete the arrays not used for longest until `needed` bytes more stay within the limit."""
+    """Delete the least recently used arrays until `needed` more bytes fit within the limit."""
     limit = cache_limit()
     if needed > limit:
         raise JobError(

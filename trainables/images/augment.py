@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for its newest version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import queries the network for a newer version
 
 import albumentations as A
 import cv2
@@ -16,10 +16,10 @@ from trainables.recipe.sections import Strength
 
 
 def build(strength: Strength) -> A.Compose | None:
-    """Pipeline of a strength for uint8 pictures (size, size, 3); None where nothing is done.
+    """Augmentation pipeline for uint8 pictures (size, size, 3); None for strength `none`.
 
-    `light` flips; `medium` adds the rest of D4, colour jitter and coarse dropout; `heavy` makes those stronger and
-    adds an affine and a blur. The size stays.
+    `light` flips; `medium` adds the other elements of D4, colour jitter and coarse dropout; `heavy` makes those
+    stronger and adds an affine transform and a blur. The size does not change.
     """
     if strength == "none":
         return None
@@ -50,7 +50,7 @@ def build(strength: Strength) -> A.Compose | None:
 
 
 def augment(pipeline: A.Compose, views: Picture, seed: int) -> Picture:
-    """Augment the views (views, size, size, 3) of one photograph, each on its own, determined by `seed`."""
-    # One stream for all steps: `set_random_seed` gives each step the same draws, so that two flips would always agree.
+    """Augment the views (views, size, size, 3) of one photograph independently, determined by `seed`."""
+    # One generator for all steps: `set_random_seed` gives every step the same draws, so that two flips always agree.
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     return np.stack([pipeline(image=view)["image"] for view in views])

@@ -1,7 +1,7 @@
-"""The dihedral group D4: the eight ways to lay a square picture down.
+"""The dihedral group D4: the eight flips and rotations of a square picture.
 
 Element e is a horizontal flip for e >= 4, followed by a rotation by 90 (e mod 4) degrees counter-clockwise. A view is
-square; an element acts on each view, and the views keep their places.
+square; an element transforms each view, and views are not exchanged.
 """
 
 from __future__ import annotations

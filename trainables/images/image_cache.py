@@ -1,4 +1,4 @@
-"""Every photograph decoded, cut and resized once: uint8 views of a whole dataset, memory-mapped."""
+"""Cache of decoded photographs: the resized uint8 views of a whole dataset, memory-mapped."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from trainables.images.views import load_views, view_count
 from trainables.recipe.sections import View
 
 Watch = Callable[[str, int, int], None]
-"""Told of progress: what is being done, how many photographs are done, of how many."""
+"""Progress callback: called with the name of the step, the number of photographs done and their total."""
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Tells nobody."""
+    """No-op progress callback."""
 
 
 def cached_views(dataset: VerifiedDataset, view: View, watch: Watch = silent) -> np.ndarray:

@@ -54,7 +54,7 @@ def _tiles(part: Picture, tiles: int) -> Picture:
 
 
 def _resize(part: Picture, size: int) -> Picture:
-    # Area averaging is the one interpolation that does not alias when a picture shrinks several times.
+    # Area averaging is the only interpolation of OpenCV that does not alias when a picture shrinks several times.
     shrinks = size < min(part.shape[:2])
     resized = cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return np.asarray(resized, dtype=np.uint8)

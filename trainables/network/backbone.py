@@ -1,4 +1,4 @@
-"""The backbone: any timm model, its weights from one of four sources, all or part of it trained."""
+"""The backbone: any timm model, with weights from the hub, a package, a file, or random."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainables.recipe import sections
 from trainables.recipe.seeds import torch_seed
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-_INIT_SEED = 0  # random weights must be the same in every process, or features of one could not serve another
+_INIT_SEED = 0  # the same random weights in every process, so that processes can share features
 
 
 Tokens = tuple[Tensor | None, Tensor]
@@ -32,9 +32,9 @@ Tokens = tuple[Tensor | None, Tensor]
 
 
 class Backbone(nn.Module):
-    """A timm model without its classifier; pixels in, one feature vector a picture out.
+    """A timm model without its classifier, from pixels to one feature vector per picture.
 
-    With `cls_attention` its tokens come out instead, (b, 1 + t, width), for a pool that is trained.
+    With pool `cls_attention` it returns its tokens (b, 1 + t, width) instead, for a trained pool.
     """
 
     mean: Tensor
@@ -99,9 +99,9 @@ class Backbone(nn.Module):
         return (out[:, :count] if count else None), out[:, count:]
 
     def digest(self) -> str:
-        """Hash of architecture, normalisation and all weights: the name under which features are kept.
+        """Hash of architecture, normalisation and all weights, which identifies features in the bank.
 
-        Weights alone would not do: architectures that differ only in padding or activation have the same tensors.
+        Weights alone do not suffice: architectures that differ only in padding or activation have the same tensors.
         """
         cfg: dict[str, Any] = self.model.pretrained_cfg  # type: ignore[assignment]
         total = hashlib.sha256(f"{cfg['architecture']} {cfg['mean']} {cfg['std']}".encode())
@@ -124,7 +124,7 @@ def create_backbone(config: sections.Backbone, size: int, state: Mapping[str, Te
     """
     if not timm.is_model(config.name):
         near = difflib.get_close_matches(config.name, timm.list_models(), n=3) or ["see timm.list_models()"]
-        raise InputError(f"backbone.name={config.name!r}: timm knows no such model; near: {', '.join(near)}")
+        raise InputError(f"backbone.name={config.name!r}: timm has no such model; similar names: {', '.join(near)}")
     arguments: dict[str, Any] = {"num_classes": 0}
     if timm.get_pretrained_cfg_value(config.name, "fixed_input_size"):
         arguments["img_size"] = size
@@ -146,7 +146,7 @@ def create_backbone(config: sections.Backbone, size: int, state: Mapping[str, Te
 
 
 class BackboneFacts(NamedTuple):
-    """What is known of a backbone without keeping it in memory."""
+    """Facts about a backbone that do not need it in memory."""
 
     digest: str
     """Hash of its weights."""
@@ -209,7 +209,7 @@ def _from_hub(config: sections.Backbone, arguments: dict[str, Any]) -> nn.Module
 def _reachable(endpoint: str) -> bool:
     parts = urlsplit(endpoint)
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True  # behind a proxy only the proxy knows
+        return True  # only the proxy can tell
     try:
         socket.create_connection((parts.hostname or "", parts.port or 443), timeout=5).close()
     except OSError:
@@ -243,7 +243,7 @@ def _read_weights(path: Path, source: str) -> dict[str, Tensor]:
         return {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
     except OSError as error:
         raise read_error(path, error) from None
-    except Exception as error:  # every reader has its own idea of a damaged file
+    except Exception as error:  # readers raise different errors for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"backbone.weights={source!r}: {path} is not a readable weight file ({reason})") from None
 
@@ -262,9 +262,9 @@ def _in_order(weights: dict[str, Tensor], config: sections.Backbone) -> dict[str
 
 
 def _refuse_gaps(model: nn.Module, weights: dict[str, Tensor], untrained: nn.Module, config: sections.Backbone) -> None:
-    """Refuse weights that leave parameters random, which timm lets pass together with the classifier it drops.
+    """Refuse weights that leave parameters random; timm accepts them, as it does a missing classifier.
 
-    timm may have renamed tensors on the way, so a gap is a parameter that is not in the file *and* has not moved.
+    timm may rename tensors while loading, so a gap is a parameter that is not in the file *and* has not changed.
     """
     start = dict(untrained.named_parameters())
     gaps = [n for n, p in model.named_parameters() if n not in weights and torch.equal(p, start[n])]

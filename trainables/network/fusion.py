@@ -1,6 +1,6 @@
-"""From the feature vectors of a photograph's views to one vector, or to one a group where predictions are averaged.
+"""Fusion of the feature vectors of a photograph's views into one vector, or into one per group for late fusion.
 
-Views come in groups: the tiles of a half, the crops of a picture. Features are fused within each group, then across.
+Views form groups: the tiles of a half, the crops of a picture. Features are fused within groups, then across.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Fuse(nn.Module):
     """Fusion within groups, then across them.
 
     Args:
-        config: how.
+        config: the kinds of fusion.
         groups: number of views in each group, in the order of the views.
         features: length d of each view's vector.
     """
@@ -33,7 +33,7 @@ class Fuse(nn.Module):
         self.width = features * (len(groups) if config.kind == "concat" else 1)
 
     def forward(self, views: Tensor) -> Tensor:
-        """(n, views, d) to (n, vectors, width): one vector, or one a group with late fusion."""
+        """(n, views, d) to (n, vectors, width): one vector, or one per group with late fusion."""
         parts = views.split(self.groups, dim=1)  # type: ignore[no-untyped-call]
         fused = torch.stack([fuse(part) for fuse, part in zip(self.within, parts, strict=True)], dim=1)
         if self.kind == "late":

@@ -1,4 +1,4 @@
-"""From the fused features to raw outputs: one network for all targets, or one for each."""
+"""Heads: from fused features to raw outputs, with one network for all targets or one per target."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MlpHead(nn.Module):
         return F.softplus(raw) if self.softplus else raw
 
     def start_at(self, raw: Tensor) -> None:
-        """Let the untrained head predict (outputs,) raw values: its last biases are set to them."""
+        """Set the last biases so that the untrained head predicts (outputs,) raw values."""
         biases = inverse_softplus(raw) if self.softplus else raw
         with torch.no_grad():
             for network, bias in zip(self.networks, biases.view(len(self.networks), -1), strict=True):

@@ -1,4 +1,4 @@
-"""The network: backbone, pool, fusion of views, head. Composed from a recipe, never subclassed for one."""
+"""The network: backbone, pooling, fusion of views and head, composed from a recipe."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from trainables.network.target_codec import TargetCodec
 from trainables.recipe.recipe import Recipe
 
 AUXILIARY = ("ndvi", "height_cm")
-"""What an auxiliary head predicts beside the weights."""
+"""Targets of the auxiliary head."""
 
 
 class Batch(NamedTuple):
-    """What a network is fed.
+    """Inputs of the network.
 
     Attributes:
-        views: pictures (n, views, size, size, 3) uint8, or the features (n, views, d) that a frozen backbone made.
-        semantic: features (n, s) of the second backbone, where the recipe has one.
+        views: pictures (n, views, size, size, 3) uint8, or features (n, views, d) of a frozen backbone.
+        semantic: features (n, s) of the second backbone, if the recipe has one.
     """
 
     views: Tensor
     semantic: Tensor | None = None
 
     def part(self, start: int, stop: int, device: torch.device) -> Batch:
-        """Some of its images, on a device."""
+        """A range of its images, on a device."""
         views, semantic = (None if whole is None else whole[start:stop].to(device, non_blocking=True) for whole in self)
         assert views is not None
         return Batch(views, semantic)

@@ -14,17 +14,20 @@ _ATTENTION_DROPOUT: Final = 0.1
 
 
 def pooled_width(pool: Pool, width: int) -> int:
-    """Features that a pool makes of tokens of some width."""
-    return width * (2 if pool in ("cls_mean", "cls_attention") else 1)
+    """Length of the pooled vector of tokens of some width."""
+    return width * (2 if pool in ("mean_std", "cls_mean", "cls_attention") else 1)
 
 
 def pool_tokens(pool: Pool, prefix: Tensor | None, patches: Tensor) -> Tensor:
     """Fixed pools: (n, p, d) prefix tokens, the class token first, and (n, t, d) patch tokens to (n, features).
 
-    `default` is the mean here: a model has no pool of its own for its inner blocks.
+    `default` is the mean here: a model has no pool of its own for its inner blocks. `mean_std` describes texture as
+    well as amount: statistics pooling (Snyder et al., X-Vectors, ICASSP 2018).
     """
     if pool in ("mean", "default"):
         return patches.mean(dim=1)
+    if pool == "mean_std":
+        return torch.cat([patches.mean(dim=1), patches.std(dim=1, correction=0)], dim=1)
     assert prefix is not None
     return prefix[:, 0] if pool == "cls" else torch.cat([prefix[:, 0], patches.mean(dim=1)], dim=1)
 

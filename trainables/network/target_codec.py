@@ -1,7 +1,7 @@
-"""Between five weights in grams and what the head predicts: which targets, and on what scale.
+"""Coding of targets: which targets the head predicts, and on which scale.
 
-A head's raw outputs (n, k) are expanded to encoded targets (n, c), on which losses are taken, and those are decoded to
-grams (n, 5).
+A head's raw outputs (n, k) are expanded to encoded targets (n, c), on which losses are computed, and those are decoded
+to grams (n, 5).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLUMNS: Final = {
 """Targets that a loss is taken on, for each kind."""
 
 _OUTPUTS: Final = {"ratios": 1 + len(COMPONENTS), "scalar": 1}
-_LARGEST_LOG: Final = 8.0  # expm1(8) is 2,980 g, far above any paddock: a wild prediction must not become infinite
+_LARGEST_LOG: Final = 8.0  # expm1(8) is 2,980 g, far above any photograph; keeps extreme predictions finite
 _SMALLEST_SHARE: Final = 1e-3
 
 
@@ -74,6 +74,8 @@ class TargetCodec(nn.Module):
         chosen = grams[:, self.columns]
         if self.transform == "none":
             return chosen
+        if self.transform == "sqrt":
+            return chosen.clamp(min=0).sqrt()
         return (torch.log1p(chosen) - self.mean) / self.std
 
     def expand(self, raw: Tensor) -> Tensor:
@@ -87,7 +89,9 @@ class TargetCodec(nn.Module):
     def decode(self, encoded: Tensor) -> Tensor:
         """(n, c) encoded predictions to (n, 5) grams; differentiable, not yet projected onto the mass balance."""
         grams = encoded
-        if self.transform != "none":
+        if self.transform == "sqrt":
+            grams = encoded.clamp(min=0).square()  # below 0 a square would grow again
+        elif self.transform != "none":
             grams = torch.expm1((encoded * self.std + self.mean).clamp(max=_LARGEST_LOG))
         if len(self.columns) == len(TARGETS):
             return grams

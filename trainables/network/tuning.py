@@ -1,4 +1,4 @@
-"""What of a backbone is trained: nothing, the last blocks, low-rank adapters or everything."""
+"""Which parameters of a backbone are trained: none, the last blocks, low-rank adapters or all."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def set_tuning(backbone: Backbone, config: sections.Backbone, tuning: sections.T
 
 
 def add_lora(backbone: Backbone, config: sections.Backbone) -> None:
-    """Put low-rank adapters beside the qkv matrices; they change nothing until they are trained.
+    """Add low-rank adapters to the qkv matrices; they change nothing until they are trained.
 
     Raises:
         InputError: the model has no qkv matrices.
     """
-    from peft import LoraConfig, inject_adapter_in_model  # takes as long to import as torch: for those who use it
+    from peft import LoraConfig, inject_adapter_in_model  # slow to import, so only when adapters are used
 
     lora = config.lora
     adapters = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=["qkv"])
@@ -57,7 +57,7 @@ def add_lora(backbone: Backbone, config: sections.Backbone) -> None:
 
 
 def merge_lora(backbone: Backbone) -> None:
-    """Add trained adapters into the matrices they stand beside: the same predictions at the plain model's cost."""
+    """Merge trained adapters into their matrices: the same predictions at the cost of the plain model."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for module in backbone.modules():
@@ -66,8 +66,8 @@ def merge_lora(backbone: Backbone) -> None:
 
 
 def train_mode(backbone: Backbone) -> None:
-    """Put the trained modules into training mode and the frozen ones (their dropout, their batch norms) not."""
+    """Put trained modules into training mode and leave frozen ones (dropout, batch norms) in evaluation mode."""
     for module in backbone.modules():
         parameters = list(module.parameters(recurse=False)) or list(module.parameters())
-        if parameters:  # what has none, as a dropout, goes with the module it is part of
+        if parameters:  # a module without parameters, such as dropout, follows its parent
             module.train(any(p.requires_grad for p in parameters))

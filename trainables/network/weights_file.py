@@ -1,4 +1,4 @@
-"""Weights as safetensors that carry their own digest: a flipped bit would otherwise load as another model."""
+"""Weights as safetensors files with a checksum, without which a flipped bit would load as another model."""
 
 from __future__ import annotations
 

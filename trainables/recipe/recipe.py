@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from pasture.errors import InputError
+from pasture.validated import first_error
 from trainables.recipe.sections import (
     Augment,
     Backbone,
@@ -138,7 +139,7 @@ class Recipe(Section):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise InputError(f"{source}: {_first_complaint(error)}") from None
+            raise InputError(f"{source}: {_one_line(error)}") from None
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "recipe") -> Recipe:
@@ -222,10 +223,8 @@ def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{key}", value
 
 
-def _first_complaint(error: ValidationError) -> str:
-    complaint = error.errors()[0]
-    field = ".".join(str(part) for part in complaint["loc"])
-    if complaint["type"] == "extra_forbidden":
-        return unknown_field(field)
-    message = complaint["msg"].removeprefix("Value error, ")
-    return f"{field}={complaint['input']!r}: {message}" if field not in message or not field else message
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if first["type"] == "extra_forbidden":
+        return unknown_field(".".join(str(part) for part in first["loc"]))
+    return first_error(error)

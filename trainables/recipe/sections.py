@@ -13,7 +13,7 @@ Strength = Literal["none", "light", "medium", "heavy"]
 TtaName = Literal["none", "flips", "d4"]
 Precision = Literal["auto", "float32"]
 Tuning = Literal["frozen", "last_blocks", "lora", "full"]
-Pool = Literal["default", "cls", "mean", "cls_mean", "cls_attention"]
+Pool = Literal["default", "cls", "mean", "mean_std", "cls_mean", "cls_attention"]
 _BANK: Final = "bank:"
 
 
@@ -73,8 +73,10 @@ class Backbone(Section):
     """Blocks (of a convolutional network: stages), counted from 0, whose pooled outputs are concatenated; empty for the
     model's own output."""
     pool: Pool = "default"
-    """How tokens become a vector: `default` (as the model was trained), the class token, the mean of the patches, both
-    (`cls_mean`), or the class token beside a trained attention over the patches (`cls_attention`, no out_indices)."""
+    """How tokens become a vector: `default` (as the model was trained), the class token, the mean of the patches (of a
+    convolutional network: of the cells of its map), their mean and standard deviation (`mean_std`), class token and
+    mean (`cls_mean`), or the class token beside a trained attention over the patches (`cls_attention`, which goes with
+    no out_indices)."""
     lora: Lora = Lora()
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
@@ -119,8 +121,9 @@ class Fusion(Section):
 class Head(Section):
     """What turns the fused features into targets."""
 
-    kind: Literal["mlp", "mlp_per_target", "ridge", "lightgbm", "catboost"] = "mlp"
-    """A network for all targets, one network for each, or, on a frozen backbone, a model of another kind."""
+    kind: Literal["mlp", "mlp_per_target", "ridge", "pls", "lightgbm", "catboost"] = "mlp"
+    """One network for all targets, one network per target, or, on a frozen backbone, a model fitted in one go: ridge
+    regression, partial least squares, or boosted trees."""
     hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = (512, 256)
     """Widths of the hidden layers; empty for a linear head."""
     hidden_share: float = Field(0.0, ge=0, le=4)
@@ -137,7 +140,8 @@ class Head(Section):
     output: Literal["linear", "softplus"] = "linear"
     """`softplus` keeps predicted values positive."""
     components: int = Field(0, ge=0, le=1024)
-    """For ridge, lightgbm and catboost: principal components kept of the features; 0 for all features."""
+    """For ridge, lightgbm and catboost: principal components kept of the features, 0 for all features. For pls: its
+    number of components, 0 for 12."""
 
 
 class Target(Section):
@@ -147,8 +151,9 @@ class Target(Section):
     """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow; `four`: those and
     Clover; `ratios`: Total and the proportions of Green, Dead and Clover (softmax), always in balance; `scalar`: one
     number for all five."""
-    transform: Literal["none", "log1p", "log1p_z"] = "log1p"
-    """`log1p_z` is log1p, then a z-score with the statistics of the training fold."""
+    transform: Literal["none", "sqrt", "log1p", "log1p_z"] = "log1p"
+    """Scale on which targets are predicted; `log1p_z` is log1p, then a z-score with the statistics of the training
+    fold."""
 
 
 class LabelSmoothing(Section):

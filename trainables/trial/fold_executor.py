@@ -1,4 +1,7 @@
-"""Those who train the folds of a trial, behind one face: one after another here, or side by side elsewhere."""
+"""Interface for training the folds of a trial, and its implementation in one process: one fold after another.
+
+`tune.cluster.parallel_folds` trains the folds side by side in several processes.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pasture.errors import InputError
-from pasture.files import Folder
 from pasture.folds import held_out_rows, outer_rows, training_rows
 from pasture.targets import TARGETS, Array
-from pasture.verification import VerifiedDataset
 from trainables.compute.ranks import ALONE, Ranks
+from trainables.features.context import TrialContext
 from trainables.features.inputs import make_inputs
 from trainables.fitted.learner import FittedLearner
 from trainables.recipe.recipe import Recipe
@@ -25,12 +26,12 @@ Weights = dict[str, Tensor]
 
 
 class Trained(NamedTuple):
-    """An epoch of one fold.
+    """Facts of one epoch of one fold.
 
     Attributes:
-        loss: mean over the training rows.
-        learning_rates: of the last step.
-        micro_batch: images in memory at a time.
+        loss: mean loss over the training rows.
+        learning_rates: learning rates of the last step.
+        micro_batch: number of images in memory at a time.
     """
 
     loss: float
@@ -39,11 +40,11 @@ class Trained(NamedTuple):
 
 
 class FoldState(NamedTuple):
-    """Everything that continuing one fold needs, on the CPU.
+    """Everything needed to continue one fold, on the CPU.
 
     Attributes:
-        learner: as the learner says.
-        best: weights of the trial's best epoch; empty before the first.
+        learner: the learner's `state`.
+        best: weights of the trial's best epoch; empty before the first epoch.
     """
 
     learner: dict[str, Any]
@@ -51,41 +52,41 @@ class FoldState(NamedTuple):
 
 
 class FoldExecutor(Protocol):
-    """All folds of a trial, an epoch at a time. What is told of folds is told by their number.
+    """Interface for training the folds of a trial, one epoch at a time. Dictionaries are keyed by fold number.
 
-    The weights of the best epoch stay where they are trained until they are asked for.
+    The weights of the best epoch stay in the process that trains the fold until `best` asks for them.
     """
 
     def train(self, epoch: int, scores: list[float]) -> dict[int, Trained]:
-        """One epoch, 0-based, after those that had the scores."""
+        """Train epoch `epoch` (0-based) of every fold; `scores` are the trial's scores of the epochs before it."""
 
     def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
-        """(held-out rows, elements, 5) in grams of each fold."""
+        """Predictions of each fold for its held-out rows under elements of D4: (rows, elements, 5) in grams."""
 
     def predict_outer(self, elements: tuple[int, ...]) -> dict[int, Array]:
         """Predictions of each fold for all images of outer dates: (rows, elements, 5) in grams."""
 
     def keep(self) -> None:
-        """The present weights are those of the best epoch."""
+        """Keep the present weights as those of the best epoch."""
 
     def go_back(self) -> None:
-        """To the weights of the best epoch, to predict with them."""
+        """Load the weights of the best epoch, to predict with them."""
 
     def best(self, fold: int) -> Weights:
-        """The weights of the best epoch."""
+        """The weights of the best epoch of one fold."""
 
     def state(self) -> dict[int, FoldState]:
-        """Everything that continuing needs."""
+        """Everything needed to continue the folds, in this executor or another one."""
 
     def load_state(self, states: Mapping[int, FoldState]) -> None:
-        """Continue where `state` was taken, by whatever executor."""
+        """Continue from a `state`."""
 
 
 def check_splittable(recipe: Recipe) -> None:
-    """Whether one fold can be trained by several processes.
+    """Check that several processes can train one fold of a recipe together.
 
     Raises:
-        InputError: it is no network.
+        InputError: the head is not a network.
     """
     if not recipe.neural:
         raise InputError(
@@ -95,34 +96,27 @@ def check_splittable(recipe: Recipe) -> None:
 
 
 class SequentialFolds:
-    """Folds one after another, on one device of this process.
+    """Trains folds one after another, on one device of this process.
 
     Args:
         recipe: what to train.
-        dataset: labelled images.
-        device: where to compute.
-        shared: folder that all nodes of a cluster see, for feature banks under way; none is needed on one node.
-        folds: which of the recipe's folds; all by default.
+        context: the data and the device.
+        folds: numbers of the folds to train; all folds of the recipe by default.
         ranks: the processes that train these folds together.
 
     Raises:
-        InputError: several processes for what is no network.
+        InputError: several processes for a head that is not a network; a bad picture.
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        dataset: VerifiedDataset,
-        device: torch.device,
-        shared: Folder | None = None,
-        folds: Sequence[int] | None = None,
-        ranks: Ranks = ALONE,
+        self, recipe: Recipe, context: TrialContext, folds: Sequence[int] | None = None, ranks: Ranks = ALONE
     ) -> None:
         if ranks.size > 1:
             check_splittable(recipe)
+        dataset, device = context.dataset, context.device
         assigned = recipe.validation.assign(dataset)
         numbers = range(int(assigned.max()) + 1) if folds is None else folds
-        inputs = make_inputs(recipe, dataset, device, shared)
+        inputs = make_inputs(recipe, context)
         sizes = widths(recipe)
 
         def learner(fold: int) -> FoldLearner | FittedLearner:
@@ -139,14 +133,14 @@ class SequentialFolds:
         self.kept: dict[int, Weights] = {fold: {} for fold in numbers}
 
     def train(self, epoch: int, scores: list[float]) -> dict[int, Trained]:
-        """One epoch of each fold."""
+        """Train one epoch of each fold."""
         return {
             fold: Trained(learner.train_epoch(epoch, scores), learner.learning_rates(), learner.micro_batch)
             for fold, learner in self.learners.items()
         }
 
     def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
-        """The held-out rows of each fold, or this process's share of them."""
+        """Predictions of each fold for its held-out rows, or for this process's share of them."""
         return {fold: self._predict(fold, rows, elements) for fold, rows in self.held_out.items()}
 
     def predict_outer(self, elements: tuple[int, ...]) -> dict[int, Array]:
@@ -154,24 +148,24 @@ class SequentialFolds:
         return {fold: self._predict(fold, self.outer, elements) for fold in self.learners}
 
     def keep(self) -> None:
-        """Copy the weights to the host's memory."""
+        """Copy the present weights to the host's memory."""
         self.kept = {fold: learner.weights() for fold, learner in self.learners.items()}
 
     def go_back(self) -> None:
-        """To what was kept."""
+        """Load the kept weights."""
         for fold, learner in self.learners.items():
             learner.load_weights(self.kept[fold])
 
     def best(self, fold: int) -> Weights:
-        """What was kept."""
+        """The kept weights."""
         return self.kept[fold]
 
     def state(self) -> dict[int, FoldState]:
-        """Of each fold."""
+        """State of each fold."""
         return {fold: FoldState(learner.state(), self.kept[fold]) for fold, learner in self.learners.items()}
 
     def load_state(self, states: Mapping[int, FoldState]) -> None:
-        """Of each fold; others may be there."""
+        """Continue each fold; states of other folds are ignored."""
         for fold, learner in self.learners.items():
             learner.load_state(states[fold].learner)
             self.kept[fold] = states[fold].best

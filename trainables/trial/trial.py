@@ -24,7 +24,7 @@ from trainables.images import d4
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import versions
 from trainables.training.nets import backbone_digests
-from trainables.trial.fold_executor import FoldExecutor, FoldState, SequentialFolds
+from trainables.trial.fold_executor import FoldExecutor, FoldState
 
 Report = dict[str, float | int]
 
@@ -48,11 +48,6 @@ class Trial:
         self.held = np.flatnonzero(self.folds >= 0)
         self.curve: list[Report] = []
         self.epochs: list[Array] = []
-
-    @classmethod
-    def here(cls, name: str, recipe: Recipe, dataset: VerifiedDataset, device: torch.device) -> Trial:
-        """A trial whose folds run one after another, on one device of this process."""
-        return cls(name, recipe, dataset, SequentialFolds(recipe, dataset, device))
 
     @property
     def done(self) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Protocol
 
 import ray
 import ray.exceptions
@@ -17,8 +19,8 @@ from pasture.errors import InputError, JobError
 from trainables.recipe.versions import check_machine
 from tune.cluster.code_shipping import shipped
 
-# Ray's own progress, loggers, signal handler, metric checks and snapshots are not wanted: the ledger is what a run is
-# watched by and resumed from.
+# Turn off Ray's own progress output, loggers, signal handler, metric checks and snapshots: forage shows and resumes a
+# run from the ledger.
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -35,60 +37,126 @@ _SETTINGS = {
 _ANSWER_SECONDS = 120
 
 
-@contextmanager
-def connect(address: str, ship_code: bool = False) -> Iterator[None]:
-    """A session with Ray, on this machine (`local`), the running cluster (`auto`) or one by address.
+class Connection(Protocol):
+    """How a sweep reaches Ray."""
 
-    Args:
-        address: of Ray.
+    @property
+    def local(self) -> bool:
+        """Whether all of Ray runs on this machine, so that no node needs the data from the driver."""
+
+    @property
+    def on_loss(self) -> Callable[[JobError], None] | None:
+        """Called from another thread when Ray has died; None to raise the error in the thread that runs the sweep."""
+
+    def open(self) -> AbstractContextManager[None]:
+        """A session with Ray."""
+
+
+@dataclass(frozen=True)
+class RayConnection:
+    """Connects to Ray and disconnects at the end.
+
+    Attributes:
+        address: `local` starts a Ray on this machine, `auto` finds the running cluster, else HOST:PORT.
         ship_code: send forage's own code to the nodes of a cluster.
-
-    Raises:
-        InputError: there is no cluster at that address, it is Ray Client's, or a node has another forage, or none.
-        JobError: Ray does not start here.
+        on_loss: see `Connection.on_loss`.
     """
+
+    address: str = "local"
+    ship_code: bool = False
+    on_loss: Callable[[JobError], None] | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether all of Ray runs on this machine."""
+        return self.address == "local"
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Connect, check the nodes, and disconnect at the end.
+
+        Raises:
+            InputError: there is no cluster at that address, it is Ray Client's, or a node lacks forage or has another
+                version.
+            JobError: Ray does not start here.
+        """
+        _set_up()
+        self._check_address()
+        self._connect()
+        try:
+            if not self.local:
+                _check_nodes()
+            yield
+        finally:
+            ray.shutdown()
+
+    def _check_address(self) -> None:
+        if self.ship_code and self.local:
+            raise InputError("--ship-code is for the nodes of a cluster: give its --address, too")
+        if self.address.startswith("ray://"):
+            # It would run Tune, and with it the ledger, on the head; and this machine, which has the data, the lock and
+            # the signals, would be no node of the cluster.
+            raise InputError(
+                f"--address {self.address}: forage does not run through Ray Client; run it on a node of the cluster "
+                "with --address HOST:PORT, or as a job with `ray job submit` (deploy/submit.sh)"
+            )
+        _check_answers(self.address)
+
+    def _connect(self) -> None:
+        try:
+            with shipped() if self.ship_code else nullcontext() as environment:
+                # address="local" starts a new Ray even if a dead one has left its address file.
+                ray.init(
+                    address=self.address,
+                    include_dashboard=False if self.local else None,
+                    runtime_env=environment,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            if self.local:
+                raise JobError(f"Ray does not start on this machine: {reason}") from None
+            raise InputError(
+                f"--address {self.address}: no Ray cluster answers there ({reason}); if it is up, it may ask for a "
+                "token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            ) from None
+
+
+@dataclass(frozen=True)
+class ExistingRay:
+    """Uses the Ray that this process is connected to and leaves it connected: for several sweeps in one session.
+
+    Attributes:
+        local: whether all of it runs on this machine.
+        on_loss: see `Connection.on_loss`.
+    """
+
+    local: bool = True
+    on_loss: Callable[[JobError], None] | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Check that there is a session.
+
+        Raises:
+            JobError: this process is not connected to Ray.
+        """
+        if not ray.is_initialized():
+            raise JobError("this process is not connected to Ray: call ray.init() first")
+        _set_up()
+        yield
+
+
+def _set_up() -> None:
     os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
     logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's end is told by its record, in one line
-    if ship_code and address == "local":
-        raise InputError("--ship-code is for the nodes of a cluster: give its --address, too")
-    if address.startswith("ray://"):
-        # It would run Tune, and with it the ledger, on the head; and this machine, which has the data, the lock and the
-        # signals, would be no node of the cluster.
-        raise InputError(
-            f"--address {address}: forage does not run through Ray Client; run it on a node of the cluster with "
-            "--address HOST:PORT, or as a job with `ray job submit` (deploy/submit.sh)"
-        )
-    _check_answers(address)
-    try:
-        # address="local" starts a Ray of our own even where the address file of a dead one still lies about.
-        dashboard = False if address == "local" else None
-        with shipped() if ship_code else nullcontext() as environment:
-            ray.init(
-                address=address,
-                include_dashboard=dashboard,
-                runtime_env=environment,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        if address == "local":
-            raise JobError(f"Ray does not start on this machine: {reason}") from None
-        raise InputError(
-            f"--address {address}: no Ray cluster answers there ({reason}); if it is up, it may ask for a token: set "
-            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
-        ) from None
-    try:
-        if address != "local":
-            _check_nodes()
-        yield
-    finally:
-        ray.shutdown()
+    # The end of a trial is shown in one line from its record.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 def _check_answers(address: str) -> None:
-    """Knock at HOST:PORT: Ray itself would try for a quarter of an hour before it says that nobody is there."""
+    """Try to connect to HOST:PORT: Ray itself would try for 15 minutes before it says that nothing listens there."""
     host, _, port = address.rpartition(":")
     if not port.isdigit():
         return
@@ -102,7 +170,7 @@ def _check_nodes() -> None:
     """Ask all nodes for their version of forage.
 
     Raises:
-        InputError: a node has none, or another one than this machine, or lacks a library; each is named.
+        InputError: a node has no forage, another version than this machine, or lacks a library; each is named.
     """
     task = ray.remote(num_cpus=0, max_retries=0)(check_machine)
     answers = {}
@@ -112,14 +180,14 @@ def _check_nodes() -> None:
             answer = task.options(scheduling_strategy=there).remote(version("forage"))
             answers[node["NodeID"]] = answer
     refusals = {node: reason for node, answer in answers.items() if (reason := _refusal(answer))}
-    # Asked anew: a node that has died is known to only after a while, and what it did not answer is no matter.
+    # List the nodes again: Ray notices a dead node only after a while, and a dead node's missing answer is no refusal.
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    if told := [f"node {nodes[node]} {reason}" for node, reason in refusals.items() if node in nodes]:
-        raise InputError("; ".join(told))
+    if refused := [f"node {nodes[node]} {reason}" for node, reason in refusals.items() if node in nodes]:
+        raise InputError("; ".join(refused))
 
 
 def _refusal(answer: ray.ObjectRef) -> str:
-    """Why a node cannot work for this sweep; empty where it can."""
+    """Why a node cannot run trials; empty if it can."""
     try:
         ray.get(answer, timeout=_ANSWER_SECONDS)
     except ray.exceptions.RayError as error:

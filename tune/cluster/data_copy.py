@@ -1,4 +1,4 @@
-"""The data folder on a node that does not have it: fetched once, into the node's cache, under its fingerprint."""
+"""The data folder on a node that does not have it: fetched once into the node's cache, under its fingerprint."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from trainables.images.array_cache import cache_error, cache_root
 def local_copy(
     data: str, fingerprint: str, names: Callable[[], Sequence[str]], read: Callable[[str], bytes]
 ) -> VerifiedDataset:
-    """The labelled data on this node: the folder itself if it is there and the same, else a copy.
+    """Return the labelled data on this node: of the folder itself if it exists with this fingerprint, else of a copy.
 
     Args:
         data: path of the data folder where the sweep was launched.
         fingerprint: of the dataset's content.
-        names: paths in it of all files of the dataset, asked for only if they have to be fetched.
-        read: content of one of them.
+        names: returns the paths, within the folder, of all files of the dataset; called only to fetch them.
+        read: returns the content of one file.
 
     Raises:
         StorageError: the copy cannot be written.
-        JobError: it is not the dataset.
+        JobError: the files on the driver's node have another fingerprint now.
     """
     if dataset := _verified(Path(data), fingerprint):
         return dataset
@@ -56,7 +56,7 @@ def _verified(folder: Path, fingerprint: str) -> VerifiedDataset | None:
 
 
 def _fetch(copy: Path, names: Sequence[str], read: Callable[[str], bytes]) -> None:
-    shutil.rmtree(copy, ignore_errors=True)  # damaged, or of other data
+    shutil.rmtree(copy, ignore_errors=True)  # damaged, or other data
     with atomic_folder(copy, fixed_name=True) as partial:
         for name in names:
             (partial / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Folds side by side: Ray actors in the trial's placement group, each with a GPU of its own and its share of the folds.
+"""Trains the folds of a trial side by side: Ray actors in the trial's placement group, each with one GPU.
 
-Beside `ray_trial.py` this is the one file of the package that imports Ray. What runs in the actors is the same executor
-that runs folds one after another; results are the same bit for bit. Several workers may train a fold together.
+Every actor runs `SequentialFolds` on its share of the folds, so that results are the same bit for bit as those of one
+process. Several workers may train one fold together.
 
-Not Ray Train's TorchTrainer: it makes a placement group of its own beside the trial's, so that trials could hold what
-each other's groups wait for, and it runs a loop to its end, while a trial is judged after every epoch of all folds.
+Ray Train's TorchTrainer does not fit: it creates a placement group of its own beside the trial's, so that trials could
+block each other, and it runs a training loop to its end, while a trial is scored after every epoch of all folds.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pasture.errors import ForageError, JobError
 from pasture.targets import Array
+from trainables.compute.device_errors import DeviceLostError, is_device_lost
 from trainables.compute.ranks import RankLostError, Rendezvous, open_store
 from trainables.trial.fold_executor import FoldState, SequentialFolds, Trained, Weights
 
@@ -33,66 +34,69 @@ _Value = TypeVar("_Value")
 
 
 class WorkerLostError(Exception):
-    """A fold worker has died: the trial's process is of no more use, its checkpoint is."""
+    """A fold worker has died; the trial can continue from its checkpoint in another process."""
 
 
 def bundles(resources: Mapping[str, float]) -> list[dict[str, float]]:
-    """What a trial asks Ray for in one piece each: one GPU, where it has several, with an equal share of the CPUs.
+    """Bundles of a trial's placement group: if it has several GPUs, one per GPU with an equal share of the CPUs.
 
     Bundles of one trial may lie on several nodes.
     """
     workers = max(1, int(resources.get("GPU", 0)))
-    # Rounded down to what Ray can express: thirds that add up to more than the whole would never be placed.
+    # Rounded down to Ray's resolution: thirds that add up to more than the whole would never be placed.
     shares = {name: math.floor(amount / workers * 10_000) / 10_000 for name, amount in resources.items()}
     return [{name: share for name, share in shares.items() if share}] * workers
 
 
 def bug(error: Exception) -> str:
-    """An error that nobody foresaw, in one line with its place."""
+    """An unexpected error in one line, with the place where it was raised."""
     where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} ({Path(where.filename).name}:{where.lineno})"
 
 
 class FoldWorker:
-    """The actor: some folds of a trial in a process of its own."""
+    """Ray actor that trains some folds of a trial in its own process."""
 
     def __init__(self) -> None:
         self.folds: SequentialFolds | None = None
 
     def open_store(self) -> tuple[str, int]:
-        """Host and port where other workers can meet this one."""
+        """Open a store for a rendezvous and return its host and port."""
         host = ray.util.get_node_ip_address()
         self.store, port = open_store(host)
         return host, port
 
     def begin(self, build: Callable[[], SequentialFolds]) -> None:
-        """Begin with another trial's folds."""
-        self.folds = None  # its memory is needed for the next
-        with _place_named():
+        """Begin with the folds of another trial."""
+        self.folds = None  # frees the memory of the last trial first
+        with _errors_translated():
             self.folds = build()
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """What a method of its executor returns."""
-        with _place_named():
+        """Call a method of the executor."""
+        with _errors_translated():
             return getattr(self.folds, method)(*arguments)
 
 
 @contextmanager
-def _place_named() -> Iterator[None]:
-    """Errors lose their traceback on the way to another process."""
+def _errors_translated() -> Iterator[None]:
+    """Raise only errors that another process can unpickle; others become a `JobError` that names their place."""
     try:
         yield
     except (ForageError, MemoryError, torch.OutOfMemoryError, RankLostError):
         raise
     except Exception as error:
-        raise JobError(bug(error)) from None
+        if is_device_lost(error):
+            raise DeviceLostError(f"the GPU of a fold worker cannot be used any more: {bug(error)}") from error
+        raise JobError(bug(error)) from error
 
 
 class ParallelFolds:
-    """A group of actors, kept warm from trial to trial.
+    """A group of fold workers that trains one trial after another.
 
     Args:
-        bundles: of the placement group that this process runs in: one for each worker.
+        bundles: the bundles of the placement group that this process runs in, one per worker.
     """
 
     def __init__(self, bundles: Sequence[Mapping[str, float]]) -> None:
@@ -102,15 +106,15 @@ class ParallelFolds:
         self.together = 1
 
     def begin(self, build: Build, folds: Sequence[int], together: int = 1) -> None:
-        """Begin with another trial's folds.
+        """Begin with the folds of another trial.
 
         Args:
-            build: makes the executor of some of them in a worker, which meets others for it.
-            folds: all of them.
-            together: how many workers train one fold.
+            build: creates the executor of some folds in a worker, given a rendezvous if workers train them together.
+            folds: numbers of all folds.
+            together: number of workers that train one fold.
 
         Raises:
-            WorkerLostError, and whatever `build` raises.
+            WorkerLostError: a worker died. Errors of `build` are raised as they are.
         """
         if not self.actors:
             self.actors = [self._start(index) for index in range(len(self.bundles))]
@@ -126,37 +130,37 @@ class ParallelFolds:
         self._wait(begun)
 
     def train(self, epoch: int, scores: list[float]) -> dict[int, Trained]:
-        """One epoch of all folds at the same time."""
+        """Train one epoch of all folds at the same time."""
         return _of_each(self._all("train", epoch, scores))
 
     def predict(self, elements: tuple[int, ...]) -> dict[int, Array]:
-        """The held-out rows of each fold."""
+        """Predictions of each fold for its held-out rows: (rows, elements, 5) in grams."""
         return self._joined("predict", elements)
 
     def predict_outer(self, elements: tuple[int, ...]) -> dict[int, Array]:
-        """Predictions of each fold for the images of outer dates."""
+        """Predictions of each fold for the images of outer dates: (rows, elements, 5) in grams."""
         return self._joined("predict_outer", elements)
 
     def keep(self) -> None:
-        """Each worker keeps its own."""
+        """Keep the present weights of all folds, each in its worker."""
         self._all("keep")
 
     def go_back(self) -> None:
-        """To what was kept."""
+        """Load the kept weights."""
         self._all("go_back")
 
     def best(self, fold: int) -> Weights:
-        """Fetched from the fold's worker."""
+        """The kept weights of a fold, fetched from its worker."""
         (weights,) = self._wait([self.leaders[fold].call.remote("best", fold)])
         found: Weights = weights
         return found
 
     def state(self) -> dict[int, FoldState]:
-        """Fetched from all; of workers that train a fold together, from the first."""
+        """State of all folds, fetched from the workers; from the first of those that train a fold together."""
         return _of_each(self._wait([actor.call.remote("state") for actor in self.actors[:: self.together]]))
 
     def load_state(self, states: Mapping[int, FoldState]) -> None:
-        """Each worker is sent its own folds'."""
+        """Send each worker the states of its folds."""
         sent = []
         for index, actor in enumerate(self.actors):
             leader = self.actors[index - index % self.together]
@@ -187,15 +191,16 @@ class ParallelFolds:
         return self._wait([actor.call.remote(method, *arguments) for actor in self.actors])
 
     def _wait(self, results: list[Any]) -> list[Any]:
-        """Results of all workers, or the first error of any."""
+        """Results of all workers; raises the first error of any."""
         try:
             found: list[Any] = ray.get(results)
         except ray.exceptions.RayTaskError as error:
-            if self.together > 1:  # the others of its fold wait for it, and would for ever
+            lost = isinstance(error.cause, RankLostError | DeviceLostError)
+            if lost or self.together > 1:  # the other workers of the fold would wait for this one for ever
                 self.stop()
-            if isinstance(error.cause, RankLostError):
-                raise WorkerLostError(str(error.cause)) from None
-            raise error.cause from None
+            if lost:
+                raise WorkerLostError(str(error.cause)) from error
+            raise error.cause from error  # the RayTaskError holds the traceback of the other process
         except ray.exceptions.RayError as error:
             self.stop()
             raise WorkerLostError(" ".join(str(error).split())) from None
@@ -203,5 +208,5 @@ class ParallelFolds:
 
 
 def _of_each(parts: Sequence[Mapping[int, _Value]]) -> dict[int, _Value]:
-    """What workers say of their folds, in one."""
+    """The workers' dictionaries by fold in one."""
     return {fold: value for part in parts for fold, value in part.items()}

@@ -1,4 +1,4 @@
-"""Noticing that Ray has died under the driver, which would wait for a minute, or on and on, and not say what to do."""
+"""Detect that Ray has died. The driver would otherwise wait for a minute or forever, without saying how to continue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
@@ -15,36 +15,36 @@ import ray.exceptions
 from pasture.errors import JobError
 from pasture.run_folder import RunFolder
 
-KNOCK_SECONDS = 2.0
-"""How often Ray is asked whether it is there."""
+CHECK_SECONDS = 2.0
+"""Time between two checks."""
 
 PATIENCE = 10
-"""Bad answers, one after another, after which it is not."""
+"""Failed checks in a row after which Ray is given up."""
 
 
 @contextmanager
-def watch_ray(run: RunFolder) -> Iterator[None]:
-    """End this process with one line and JobError's status once the head answers no more, or the driver's node is dead.
+def watch_ray(run: RunFolder, on_loss: Callable[[JobError], None]) -> Iterator[None]:
+    """Call `on_loss` from another thread once the head no longer answers or the driver's node is dead.
 
-    It ends from a thread, without unwinding: the main thread waits inside Ray for an answer that will not come. Nothing
-    is lost by that, every event has been written down when it was heard of. Knocks are counted, not seconds: a
-    driver that was suspended gives a head that lives the time to answer.
+    The number of failed checks counts, not the time: a driver that was suspended gives a living head the time to
+    answer. `on_loss` is called again after every further failed check until the context ends: an error that it raises
+    in another thread can get lost.
 
     Args:
-        run: named in the line.
+        run: the run directory, named in the error.
+        on_loss: receives the error.
     """
     context = ray.get_runtime_context()
     address, node = context.gcs_address, context.get_node_id()
     over = threading.Event()
 
     def watch() -> None:
-        missed = 0
-        while not over.wait(KNOCK_SECONDS):
-            trouble = _trouble(address, node)
-            missed = missed + 1 if trouble else 0
-            if missed == PATIENCE:
-                print(f"forage: {trouble}; go on with: forage resume {run}", file=sys.stderr, flush=True)
-                os._exit(JobError.exit_status)
+        failed = 0
+        while not over.wait(CHECK_SECONDS):
+            problem = _problem(address, node)
+            failed = failed + 1 if problem else 0
+            if failed >= PATIENCE:
+                on_loss(JobError(f"{problem}; go on with: forage resume {run}"))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -55,13 +55,23 @@ def watch_ray(run: RunFolder) -> Iterator[None]:
         thread.join()
 
 
-def _trouble(address: str, node: str) -> str:
-    """What has died; empty where all is well."""
+def end_process(error: JobError) -> None:
+    """Print an error and end this process at once, as the command line does when Ray has died.
+
+    The main thread waits inside Ray for an answer that will not come, so the process cannot end normally. Nothing is
+    lost: endings and proposals are on disk, and epochs are in the trials' checkpoints.
+    """
+    print(f"forage: {error}", file=sys.stderr, flush=True)
+    os._exit(error.exit_status)
+
+
+def _problem(address: str, node: str) -> str:
+    """What has died; empty if nothing has."""
     host, _, port = address.rpartition(":")
     try:
-        # First by a plain connection: Ray's own question hangs for a minute where nobody is left to answer it.
-        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+        # A plain connection first: Ray's own call hangs for a minute if the head is gone.
+        socket.create_connection((host, int(port)), timeout=CHECK_SECONDS).close()
         alive = {known["NodeID"] for known in ray.nodes() if known["Alive"]}
     except (OSError, RuntimeError, ray.exceptions.RayError):
-        return f"the head of Ray ({address}) answers no more"
+        return f"the head of Ray ({address}) no longer answers"
     return "" if node in alive else "Ray's process on this machine (raylet) has died"

@@ -1,13 +1,13 @@
-"""The trial as Ray Tune runs it: a class trainable that is kept warm from trial to trial."""
+"""The trial as Ray Tune runs it: a class trainable whose process runs many trials."""
 
 from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import ray
 import ray.tune
@@ -15,12 +15,13 @@ import torch
 
 from pasture.dataset import read_train
 from pasture.errors import ForageError, StorageError
-from pasture.files import Folder
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset, fingerprint_without, with_fingerprint
+from trainables.compute.device_errors import DeviceLostError, is_device_lost
 from trainables.compute.precision import best_device
 from trainables.compute.ranks import ALONE, Rendezvous, join
 from trainables.features import embeddings
+from trainables.features.context import TrialContext
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import check_version
 from trainables.trial import artifacts
@@ -28,43 +29,43 @@ from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Report, Trial
 from tune.cluster.data_copy import local_copy
 from tune.cluster.parallel_folds import ParallelFolds, WorkerLostError, bug, bundles
+from tune.cluster.trial_job import TrialJob
 
 CHECKPOINT_SECONDS = 5.0
-"""A checkpoint is worth its price once at least this much work would be lost without it."""
+"""A checkpoint is written after at least this much work since the last one."""
 
-_STATE = "trial.pt"
+_MOST_TRACEBACK: Final = 20_000
+"""Characters of a traceback that are kept."""
 
 
 class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
-    """Runs one trial after another in one process, or, where it has several GPUs, in fold workers beside it.
+    """Runs one trial after another in one process or, for a trial with several GPUs, in fold workers beside it.
 
-    The configuration holds `trial` (name), `recipe` (as JSON), `data`, `fingerprint`, `run` (location of the run
-    directory), `reported` (epochs that the driver knows already), `resources` (what the trial asks Ray for),
-    `gpus_per_fold` (how many of its GPUs train one fold together), `forage` (the driver's version), `node` (the
-    driver's, on a cluster: others fetch the data if they do not have them) and `cut` (the epoch after which the trial
-    may wait for a later session; None for none). Results hold `epoch`, `score`, the trial's whole `report` as pairs,
-    and `finished`, true in the last one, after everything is written; or `error`, where the trial cannot go on, with
-    `stop` where that is no fault of its own and the sweep has to wait. A trial takes up its checkpoint by itself, so
-    that it survives its worker and its driver alike.
+    The configuration is that of a `TrialJob`. A result holds `epoch`, `score`, the whole `report` as pairs, and
+    `finished`, which is true in the last result, after all files are written. A trial that cannot go on returns
+    `error` and `traceback` instead; with `stop` if the storage failed, which stops the sweep.
+
+    A trial continues from its own checkpoint in the run directory, not from one of Ray's, so that it survives the loss
+    of its worker and of the driver.
     """
 
     workers: ParallelFolds | None = None
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
-        """What Ray places the trial by: each recipe has its own."""
+        """Placement group of a trial; each recipe has its own."""
         parts = bundles(config["resources"])
-        # Where there are several they are the fold workers'; this process needs nothing beside the first of them.
+        # Several bundles belong to the fold workers; this process needs no resources beside them.
         return ray.tune.PlacementGroupFactory(parts if len(parts) == 1 else [{}, *parts])
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin a trial. The work itself waits for the first step, whose errors are told to the driver."""
-        check_version(config["forage"])
-        self.job = config
-        self.run = RunFolder(config["run"])
-        if self.workers is None and len(parts := bundles(config["resources"])) > 1:
+        """Begin a trial. The work waits for the first `step`, whose errors are returned to the driver."""
+        self.job = TrialJob.from_config(config)
+        check_version(self.job.forage)
+        self.run = RunFolder(self.job.run)
+        if self.workers is None and len(parts := bundles(self.job.resources)) > 1:
             self.workers = ParallelFolds(parts)
-        self.recipe = _recipe(config)
+        self.recipe = _recipe(self.job)
         self.trial: Trial | None = None
         self.curve: list[Report] = []
         self.position = 0
@@ -77,41 +78,34 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         return True
 
     def cleanup(self) -> None:
-        """The process ends, and its workers with it."""
+        """End the fold workers together with this process."""
         if self.workers is not None:
             self.workers.stop()
 
     def step(self) -> dict[str, Any]:
-        """One epoch; first those that an earlier life of this trial has trained but the driver has not heard of."""
+        """Run one epoch; epochs that are trained already and unknown to the driver are reported first.
+
+        Raises:
+            WorkerLostError: a fold worker died. Ray starts the trial again, which continues from its checkpoint.
+            DeviceLostError: the GPU is unusable for this process. Ray ends the process and starts the trial in another.
+        """
         try:
             return self._advance()
         except StorageError as error:
             return {"error": str(error), "stop": True, "done": True}
-        except WorkerLostError:
-            raise  # Ray starts the trial anew, which goes on from its checkpoint
+        except (WorkerLostError, DeviceLostError):
+            raise
         except ForageError as error:
-            return {"error": str(error), "done": True}
+            return _failed(str(error))
         except (MemoryError, torch.OutOfMemoryError) as error:
-            return {"error": _out_of_memory(self.recipe, error), "done": True}
+            return _failed(_out_of_memory(self.recipe, error))
         except Exception as error:  # a bug in one trial must not stop the sweep
-            return {"error": bug(error), "done": True}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Save the trial for a scheduler that pauses trials."""
-        if self.trial is not None:
-            Path(checkpoint_dir, _STATE).write_bytes(self.trial.state())
-
-    def load_checkpoint(self, checkpoint: str) -> None:
-        """Continue from `save_checkpoint`."""
-        state = Path(checkpoint, _STATE)
-        if state.exists():
-            self.trial = self._new_trial()
-            self.trial.load_state(state.read_bytes())
-            self.curve = list(self.trial.curve)
-            self.position = len(self.curve)
+            if is_device_lost(error):
+                raise DeviceLostError(f"the GPU of this worker cannot be used any more: {bug(error)}") from error
+            return _failed(bug(error))
 
     def get_auto_filled_metrics(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """Nothing: Ray would send the configuration back with every report and keep statistics of its own clocks."""
+        """No further metrics: Ray would return the configuration with every report and keep statistics of clocks."""
         return {}
 
     def _advance(self) -> dict[str, Any]:
@@ -124,82 +118,81 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
             report = self.trial.step()
             self.curve.append(report)
         self.position += 1
-        # `done`, not a count: early stopping ends a trial too; what is written is done at the end of its curve.
+        # Not a comparison with the number of epochs: early stopping ends a trial too.
         last = self.position == len(self.curve) and (self.written or bool(self.trial and self.trial.done))
         if self.trial is not None:
             if last:
                 artifacts.write_finished(self.run, self.trial)
-            elif self.position == self.job["cut"] or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+            elif self.position == self.job.cut or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
                 artifacts.write_checkpoint(self.run, self.trial)
                 self.saved_at = time.monotonic()
         return result_of(report, finished=last)
 
     def _open(self) -> None:
-        fingerprint = fingerprint_without(self.job["fingerprint"], self.job.get("outer", ()))
-        finished = artifacts.read_finished(self.run, self.job["trial"], self.recipe, fingerprint)
+        fingerprint = fingerprint_without(self.job.fingerprint, self.job.outer)
+        finished = artifacts.read_finished(self.run, self.job.trial, self.recipe, fingerprint)
         if finished is not None:
             self.curve, self.written = finished.metadata["curve"], True
         else:
             self.trial = self._new_trial()
             artifacts.load_checkpoint(self.run, self.trial)
             self.curve = list(self.trial.curve)
-        # The last known epoch is told again where nothing is left to train: the driver waits for `finished`.
+        # If no epoch is left to train, the last one is reported again: the driver waits for `finished`.
         over = self.written or bool(self.trial and self.trial.done)
-        self.position = min(self.job["reported"], len(self.curve) - over)
+        self.position = min(self.job.reported, len(self.curve) - over)
 
     def _new_trial(self) -> Trial:
         job, dataset = self.job, _fetched(self.job, self.recipe)
         if self.workers is None:
-            executor = SequentialFolds(self.recipe, dataset, best_device(), _shared(job))
-            return Trial(job["trial"], self.recipe, dataset, executor)
-        trial = Trial(job["trial"], self.recipe, dataset, self.workers)
-        self.workers.begin(partial(folds_of, job), trial.fold_numbers, job["gpus_per_fold"])
+            executor = SequentialFolds(self.recipe, _context(job, dataset))
+            return Trial(job.trial, self.recipe, dataset, executor)
+        trial = Trial(job.trial, self.recipe, dataset, self.workers)
+        self.workers.begin(partial(folds_of, job), trial.fold_numbers, job.gpus_per_fold)
         return trial
 
 
-def folds_of(job: dict[str, Any], folds: Sequence[int], rendezvous: Rendezvous | None) -> SequentialFolds:
-    """Some folds of a trial in a process that knows nothing of it yet: a fold worker, on whatever node.
+def folds_of(job: TrialJob, folds: Sequence[int], rendezvous: Rendezvous | None) -> SequentialFolds:
+    """Create the executor of some folds of a trial in a fold worker, on any node.
 
     Args:
-        job: configuration of the trial.
-        folds: their numbers.
-        rendezvous: where the processes meet that train these folds together; None for one alone.
+        job: the trial.
+        folds: numbers of the folds.
+        rendezvous: where the processes meet that train these folds together; None for a single process.
     """
-    check_version(job["forage"])
+    check_version(job.forage)
     recipe = _recipe(job)
-    dataset, device = _fetched(job, recipe), best_device()
-    ranks = join(rendezvous, device) if rendezvous else ALONE
-    return SequentialFolds(recipe, dataset, device, _shared(job), folds, ranks)
-
-
-def _recipe(job: dict[str, Any]) -> Recipe:
-    return Recipe.parse(json.loads(job["recipe"]))
-
-
-def _shared(job: dict[str, Any]) -> Folder | None:
-    return RunFolder(job["run"]).features if job["node"] else None
-
-
-def _fetched(job: dict[str, Any], recipe: Recipe) -> VerifiedDataset:
-    """The labelled data, when this node has them and the imported banks."""
-    for bank in recipe.banks:
-        embeddings.adopt(bank, RunFolder(job["run"]).banks)
-    return _dataset(job["data"], job["fingerprint"], job["node"]).hold_out(job.get("outer", ()))
+    context = _context(job, _fetched(job, recipe))
+    ranks = join(rendezvous, context.device) if rendezvous else ALONE
+    return SequentialFolds(recipe, context, folds, ranks)
 
 
 def result_of(report: Report, finished: bool) -> dict[str, Any]:
-    """What Ray is told of an epoch: pairs instead of a mapping, because it keeps statistics of every number it sees, of
-    every trial, for as long as the sweep runs."""
-    told = {"epoch": report["epoch"], "score": report["score"], "report": tuple(report.items())}
-    return {**told, "finished": finished, "done": finished}
+    """The result of an epoch for Ray. The report is a tuple of pairs, because Ray keeps statistics of every number in a
+    mapping, for every trial, as long as the sweep runs."""
+    result = {"epoch": report["epoch"], "score": report["score"], "report": tuple(report.items())}
+    return {**result, "finished": finished, "done": finished}
 
 
-def _out_of_memory(recipe: Recipe, error: Exception) -> str:
-    where = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
-    return (
-        f"out of {where} with batches of {recipe.schedule.batch_size} and views of {recipe.view.size} pixels: lower "
-        "schedule.batch_size or view.size, or let fewer trials share a device (--gpus-per-trial, --cpus-per-trial)"
-    )
+def _failed(error: str) -> dict[str, Any]:
+    """The result of a trial that failed with the exception that is being handled."""
+    return {"error": error, "traceback": traceback.format_exc()[-_MOST_TRACEBACK:], "done": True}
+
+
+def _recipe(job: TrialJob) -> Recipe:
+    return Recipe.parse(json.loads(job.recipe))
+
+
+def _context(job: TrialJob, dataset: VerifiedDataset) -> TrialContext:
+    """The data and the device: a GPU if the trial asked Ray for one, not if torch happens to see one."""
+    device = best_device(gpu=job.resources.get("GPU", 0) > 0)
+    return TrialContext(dataset, device, RunFolder(job.run).features if job.node else None)
+
+
+def _fetched(job: TrialJob, recipe: Recipe) -> VerifiedDataset:
+    """The labelled data without the outer dates, after this node has them and the imported banks."""
+    for bank in recipe.banks:
+        embeddings.adopt(bank, RunFolder(job.run).banks)
+    return _dataset(job.data, job.fingerprint, job.node).hold_out(job.outer)
 
 
 @lru_cache(maxsize=1)
@@ -210,3 +203,11 @@ def _dataset(data: str, fingerprint: str, node: str | None) -> VerifiedDataset:
     server = ray.get_actor(f"forage-data-{fingerprint}")
     names, read = server.names.remote, server.read.remote
     return local_copy(data, fingerprint, lambda: ray.get(names()), lambda name: ray.get(read(name)))
+
+
+def _out_of_memory(recipe: Recipe, error: Exception) -> str:
+    where = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
+    return (
+        f"out of {where} with batches of {recipe.schedule.batch_size} and views of {recipe.view.size} pixels: lower "
+        "schedule.batch_size or view.size, or let fewer trials share a device (--gpus-per-trial, --cpus-per-trial)"
+    )

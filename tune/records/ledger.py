@@ -22,6 +22,8 @@ from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
 
 Status = Literal["PENDING", "RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAILED"]
+Origin = Literal["start", "search"]
+"""Where a trial comes from: the recipes that run before the search, or the search."""
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Record:
             its promotion, where a sweep has such stages.
         curve: one report an epoch.
         error: why it failed.
+        origin: where the trial comes from.
     """
 
     number: int
@@ -44,6 +47,7 @@ class Record:
     status: Status = "PENDING"
     curve: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
+    origin: Origin = "search"
 
     @property
     def name(self) -> str:
@@ -88,10 +92,12 @@ class Ledger:
             self._free += 1
         return self._free
 
-    def propose(self, params: dict[str, Any], recipe: Recipe | None, error: str = "") -> Record:
+    def propose(
+        self, params: dict[str, Any], recipe: Recipe | None, error: str = "", origin: Origin = "search"
+    ) -> Record:
         """Write a new trial down before it runs; without a recipe, one that could not be made."""
         content = recipe.to_dict() if recipe else {}
-        record = Record(self.next_number, params, content, "PENDING" if recipe else "FAILED", error=error)
+        record = Record(self.next_number, params, content, "PENDING" if recipe else "FAILED", [], error, origin)
         self.records[record.name] = record
         self.write(record)
         return record
@@ -119,7 +125,7 @@ class Ledger:
         return max(complete, key=lambda r: -math.inf if r.score is None else r.score) if complete else None
 
     def table(self) -> pd.DataFrame:
-        """One row a trial: name, status, score, epochs, seconds, error and the flattened recipe."""
+        """One row a trial: name, status, origin, score, epochs, seconds, error and the flattened recipe."""
         rows = []
         for record in self.records.values():
             flat = Recipe.parse(record.recipe).flat() if record.recipe else {}
@@ -127,6 +133,7 @@ class Ledger:
                 {
                     "trial": record.name,
                     "status": record.status,
+                    "origin": record.origin,
                     "score": record.score,
                     "epochs": len(record.curve),
                     "best_epoch": record.curve[-1]["best_epoch"] if record.curve else None,

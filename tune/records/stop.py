@@ -1,4 +1,4 @@
-"""Stopping a sweep so that it can go on later: on Ctrl-C, on SIGTERM, when its hours are over, at a score."""
+"""Stopping a sweep so that it can be resumed: on Ctrl-C, SIGTERM, after its hours, at a score, on errors."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def reaches(record: Record | None, until_score: float | None) -> bool:
-    """Whether a trial has the score asked for; never, where none was."""
+    """Whether a trial has reached the score; False if there is no such score."""
     score = record.score if record else None
     return score is not None and until_score is not None and score >= until_score
 
 
 class Stop(ray.tune.Stopper):  # type: ignore[misc]
-    """Tells Ray Tune to end. A second signal ends the process at once.
+    """Tells Ray Tune when to end. A second signal ends the process at once.
 
     Args:
-        hours: from now on; None for no end.
-        until_score: enough for a complete trial; None if no score is enough.
-        hold: of the run directory.
+        hours: length of the session; None for no limit.
+        until_score: score of a complete trial that ends the sweep; None for none.
+        hold: the lock on the run directory.
 
     Attributes:
         reason: why the sweep is to end; None while it is not.
-        failure: what has failed, where that is why.
+        failure: the error that stopped the sweep; None if there is none.
     """
 
     def __init__(self, hours: float | None = None, until_score: float | None = None, hold: Hold | None = None) -> None:
@@ -43,10 +43,10 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
         self.until_score, self.hold = until_score, hold
         self.reason: StopReason | None = None
         self.failure: ForageError | None = None
-        self.before: dict[signal.Signals, Any] = {}
+        self.handlers_before: dict[signal.Signals, Any] = {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No single trial is stopped."""
+        """Never stop a single trial."""
         return False
 
     def stop_all(self) -> bool:
@@ -58,24 +58,38 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
         return self.reason is not None
 
     def fail(self, error: ForageError) -> None:
-        """No trial can go on."""
+        """Stop because of an error that is no fault of a single trial."""
         self.reason, self.failure = "failure", error
 
+    def interrupt(self, error: ForageError) -> None:
+        """Stop from another thread while the thread of the sweep may wait inside Ray.
+
+        Where the sweep runs in the main thread, a signal ends that wait and raises the error there.
+        """
+        self.fail(error)
+        if self.handlers_before:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
     def watch(self, record: Record) -> None:
-        """Something happened to a trial."""
+        """Take note of an event of a trial."""
         if record.status == "COMPLETE" and reaches(record, self.until_score):
             self.reason = self.reason or "score"
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self.before = {s: signal.signal(s, self._handle) for s in _SIGNALS}
+        if threading.current_thread() is threading.main_thread():  # only there may Python set handlers
+            self.handlers_before = {s: signal.signal(s, self._handle) for s in _SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        self._restore_handlers()
+        self.handlers_before = {}
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self.failure is not None:
+            raise self.failure
         self.reason = "signal"
-        for number, handler in self.before.items():
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self.handlers_before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Which trials run and for how long: proposals by Optuna, ASHA, promotion.
+"""Which trials run and for how long: proposals, pruning, promotion.
 
 What trials have reported is kept by `tune.records`.
 """

@@ -11,13 +11,15 @@ import torch
 import ensemble.blend.predict
 from ensemble.blend.build import build
 from ensemble.blend.predict import predict
-from ensemble.members.members import load_candidates
+from ensemble.members.load import load_members
 from pasture.dataset import Dataset, read_train
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset, verify
 from tests.conftest import recipes
+from trainables.features.context import TrialContext
 from trainables.trial.artifacts import write_finished
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
 ABOUT_HALF_PRECISION = {"rtol": 2e-3, "atol": 2e-3}
@@ -25,7 +27,8 @@ ABOUT_HALF_PRECISION = {"rtol": 2e-3, "atol": 2e-3}
 
 def finish(run: RunFolder, dataset: VerifiedDataset, name: str, number: int = 0) -> None:
     """Train one of the suite's recipes and write what it leaves."""
-    trial = Trial.here(name, recipes()[number], dataset, torch.device("cpu"))
+    recipe = recipes()[number]
+    trial = Trial(name, recipe, dataset, SequentialFolds(recipe, TrialContext(dataset, torch.device("cpu"))))
     while not trial.done:
         trial.step()
     write_finished(run, trial)
@@ -60,7 +63,7 @@ def test_trials_that_held_out_other_dates_are_not_blended(dataset: VerifiedDatas
     finish(run, dataset, "t0000")
     finish(run, dataset, "t0001", 1)
     finish(run, dataset.hold_out(()), "t0002", 2)
-    pool = load_candidates([run], "none")
-    assert [candidate.trial for candidate in pool.candidates] == ["t0000", "t0001"]
+    pool = load_members([run], "none")
+    assert [member.trial for member in pool.members] == ["t0000", "t0001"]
     assert not set(pool.image_ids) & {i for i, out in zip(dataset.ids, dataset.outer, strict=True) if out}
     assert [key for key, _ in pool.refused] == ["run-t0002"]

@@ -22,6 +22,7 @@ from pasture.dataset import read_test, read_train
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
 from pasture.verification import verify
+from trainables.features.context import TrialContext
 from trainables.network import backbone
 from trainables.training.learner import FoldLearner
 from trainables.trial.refit import train_on_all
@@ -79,7 +80,7 @@ def test_a_schedule_and_epochs_are_those_of_the_folds(blend: Blend, paddocks: Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainables.trial.refit, "FoldLearner", Spy)
         recipe = member.recipe.with_overrides({"schedule.epochs": 10})
-        train_on_all(recipe, verify(dataset), 3, (), torch.device("cpu"))
+        train_on_all(recipe, TrialContext(verify(dataset), torch.device("cpu")), 3, ())
     assert len(rates) == 3
     assert rates[-1] > 0.5 * max(rates), "the cosine is stretched over 10 epochs, not 3"
 
@@ -112,7 +113,7 @@ def test_what_cannot_be_refitted_is_refused(blend: Blend, paddocks: Path, tmp_pa
     (tmp_path / "full" / "mine").touch()
     with pytest.raises(InputError, match="exists: a new or empty folder"):
         refit(blend, paddocks, tmp_path / "full", lambda _: None)
-    theirs = dataclasses.replace(blend.members[0], recipe=None, folds=0)
+    theirs = dataclasses.replace(blend.members[0], recipe=None, folds=0, backbone="", semantic="")
     with pytest.raises(InputError, match="was imported and has no recipe"):
         refit(dataclasses.replace(blend, members=(theirs,)), paddocks, tmp_path / "out", lambda _: None)
     copied = Blend.read(Path(shutil.copytree(blend.folder, tmp_path / "copy")))

@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
+import ensemble.blend.photographs
 import ensemble.blend.predict
-from ensemble.blend.blend import Blend, Member
+from ensemble.blend.blend import Blend
+from ensemble.blend.blend_file import BlendMember
 from ensemble.blend.predict import model_predictions, predict
 from ensemble.blend.uncertainty import predict_in_detail, write_members, write_uncertainty
 from ensemble.estimate.conformal import Conformal, calibrate
@@ -42,7 +44,7 @@ def test_the_detail_adds_up_to_the_prediction(blend: Blend, test: Dataset) -> No
 def test_spreads_are_those_of_members_folds_and_elements(
     blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ensemble.blend.predict, "CHUNK", 4)
+    monkeypatch.setattr(ensemble.blend.photographs, "chunk_size", lambda _: 4)
     detail = predict_in_detail(blend, test, "flips")
     grams = np.concatenate([part for _, part in model_predictions(blend, test, "flips")], axis=2)
     assert grams.shape == (9, 4, 6, 5)
@@ -58,14 +60,17 @@ def test_spreads_are_those_of_members_folds_and_elements(
     assert predict_in_detail(blend, test, "none").tta_sd.max() == 0
 
 
-def imported(weight: float) -> Member:
-    return Member("theirs-a", weight, (), 0.5, {"1": 0.5}, None, "", "", 0, 0, ())
+def external(weight: float) -> BlendMember:
+    return BlendMember(
+        key="theirs-a", weight=weight, target_weights=(), score=0.5, tta={"1": 0.5}, backbone="", semantic="", folds=0,
+        epoch=0, curve=(),
+    )  # fmt: skip
 
 
-def test_imported_members_take_part_with_what_is_given(blend: Blend, test: Dataset) -> None:
+def test_external_members_take_part_with_what_is_given(blend: Blend, test: Dataset) -> None:
     given = {"theirs-a": from_components(np.random.default_rng(0).gamma(2.0, 10.0, (6, 3)))}
     halves = tuple(dataclasses.replace(m, weight=m.weight / 2) for m in blend.members)
-    mixed = dataclasses.replace(blend, members=(imported(0.5), *halves))
+    mixed = dataclasses.replace(blend, members=(external(0.5), *halves))
     expected = (given["theirs-a"] + predict(blend, test)) / 2
     np.testing.assert_allclose(predict(mixed, test, given=given), expected, atol=1e-9)
     detail = predict_in_detail(mixed, test, given=given)

@@ -9,11 +9,12 @@ import pytest
 from scipy.stats import kstat, t
 
 from ensemble.estimate.interval import interval, replicates
-from ensemble.members.members import Pool
+from ensemble.members.pool import Pool
 from ensemble.weighting.auto import procedure
-from ensemble.weighting.greedy import Options
 from ensemble.weighting.library import Library
-from ensemble.weighting.nested import deal, losses_by_day, nested_predictions, whole
+from ensemble.weighting.nested import deal, losses_by_day, nested_predictions
+from ensemble.weighting.options import Options
+from ensemble.weighting.procedure import whole
 from pasture.metric import weighted_r2
 from pasture.targets import Array, from_components
 

@@ -13,12 +13,13 @@ import pytest
 from ensemble.blend.build import build
 from ensemble.members.alignment import check_columns, check_rows
 from ensemble.members.external import import_members
-from ensemble.members.members import load_candidates
+from ensemble.members.load import load_members
 from ensemble.members.prediction_file import read_given, read_members
-from ensemble.weighting.greedy import Options, greedy
+from ensemble.weighting.greedy import greedy
 from ensemble.weighting.library import Library
-from ensemble.weighting.methods import MethodName, fit_method
+from ensemble.weighting.methods import fit_method
 from ensemble.weighting.optimum import convex_optimum
+from ensemble.weighting.options import MethodName, Options
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
 from pasture.projection import project
@@ -78,9 +79,9 @@ def come_in(theirs: Theirs, run: RunFolder, *files: Path, **more: Path) -> None:
 def test_34_members_give_the_numbers_that_plain_arithmetic_gives(theirs: Theirs, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "theirs")
     come_in(theirs, run, *(theirs.array(p, f"m{i:02}") for i, p in enumerate(theirs.members)))
-    pool = load_candidates([run], "d4")
-    assert [c.key for c in pool.candidates] == [f"theirs-m{i:02}" for i in range(MEMBERS)]
-    assert any("the folds of 34 imported member(s) are unknown" in warning for warning in pool.warnings)
+    pool = load_members([run], "d4")
+    assert [c.key for c in pool.members] == [f"theirs-m{i:02}" for i in range(MEMBERS)]
+    assert any("the folds of 34 external member(s) are unknown" in warning for warning in pool.warnings)
     order = [theirs.ids.index(i) for i in pool.image_ids]
     np.testing.assert_allclose(pool.truth, theirs.truth[order])
     np.testing.assert_allclose(pool.predictions, theirs.members[:, order], rtol=1e-6)
@@ -143,10 +144,13 @@ def test_every_layout_of_many_members_comes_in(layout: str, ids: str, theirs: Th
         np.savez(file, ids=made, columns=np.array(SHUFFLED), **arrays)
         members = import_members([file], theirs.csv, run)
     assert len(members) == MEMBERS
-    assert members[0].trial == {"npy": "oof-00", "npz": "oof-00", "named": "oof-m00", "list": "oof-a-00"}[layout]
-    assert [m.missing for m in members] == [0] * MEMBERS
+    assert (
+        members[0].metadata["trial"]
+        == {"npy": "oof-00", "npz": "oof-00", "named": "oof-m00", "list": "oof-a-00"}[layout]
+    )
+    assert [m.metadata["missing"] for m in members] == [0] * MEMBERS
     scores = [weighted_r2(theirs.truth, member) for member in theirs.members]
-    assert [m.score for m in members] == pytest.approx(scores, abs=1e-5)
+    assert [m.metadata["score"] for m in members] == pytest.approx(scores, abs=1e-5)
 
 
 def test_two_rows_of_one_image_under_two_names_are_refused(theirs: Theirs, tmp_path: Path) -> None:
@@ -172,12 +176,12 @@ def test_known_folds_are_kept_and_judged(theirs: Theirs, tmp_path: Path) -> None
     come_in(theirs, dates, *files, folds=tmp_path / "dates.csv")
     come_in(theirs, images, *files, folds=tmp_path / "images.csv")
     come_in(theirs, unknown, *(theirs.array(theirs.members[i], f"m{i}") for i in (2, 3)))
-    assert not load_candidates([dates], "d4").warnings
-    assert "every score flatters" in load_candidates([images], "d4").warnings[0]
-    pool = load_candidates([dates, images, unknown], "d4")
+    assert ["no OOF of every epoch" in warning for warning in load_members([dates], "d4").warnings] == [True]
+    assert "every score is too high" in load_members([images], "d4").warnings[0]
+    pool = load_members([dates, images, unknown], "d4")
     assert [key for key, _ in pool.refused] == ["i-m0", "i-m1"], "their folds split dates, those of others do not"
-    pool = load_candidates([images, unknown], "d4")
-    assert len(pool.candidates) == 4, "nobody is known to keep dates together"
+    pool = load_members([images, unknown], "d4")
+    assert len(pool.members) == 4, "no member is known to keep dates together"
 
 
 def test_imports_are_blended_with_trials_on_the_same_truth(
@@ -188,10 +192,10 @@ def test_imports_are_blended_with_trials_on_the_same_truth(
     come_in(theirs, run, theirs.array(theirs.members[0]))
     come_in(theirs, ours, theirs.array(theirs.members[1]))
     write_trial(ours, "t0", ids=theirs.ids, folds=[0] * IMAGES, epochs=0)
-    pool = load_candidates([run, ours], "d4")
-    assert [c.key for c in pool.candidates] == ["ours-m", "ours-t0", "run-m"]
+    pool = load_members([run, ours], "d4")
+    assert [c.key for c in pool.members] == ["ours-m", "ours-t0", "run-m"]
     assert pool.fingerprint == "f" * 64
-    assert [c.imported for c in pool.candidates] == [True, False, True]
+    assert [c.external for c in pool.members] == [True, False, True]
     assert fit_method("greedy", Library.of(pool), Options()).shape == (3, 5)
 
 
@@ -314,7 +318,7 @@ def test_a_bad_file_is_one_line_and_nothing_is_written(
 
 def test_a_run_that_exists_and_files_of_one_name_are_refused(theirs: Theirs, tmp_path: Path) -> None:
     file = theirs.array(theirs.members[0])
-    with pytest.raises(InputError, match="'m': the name of a file"):
+    with pytest.raises(InputError, match="'m': each member has the name of its file"):
         come_in(theirs, RunFolder(tmp_path / "run"), file, file)
     come_in(theirs, RunFolder(tmp_path / "run"), file)
     with pytest.raises(InputError, match="exists already"):
@@ -324,15 +328,15 @@ def test_a_run_that_exists_and_files_of_one_name_are_refused(theirs: Theirs, tmp
 def test_a_file_may_lack_images_and_says_so(theirs: Theirs, tmp_path: Path) -> None:
     theirs.wide(theirs.members[0][:300], "part", theirs.ids[:300])
     [member] = import_members([theirs.folder / "part.csv"], theirs.csv, RunFolder(tmp_path / "run"))
-    assert (member.trial, member.missing) == ("part", 57)
-    assert member.score == pytest.approx(weighted_r2(theirs.truth[:300], theirs.members[0][:300]))
+    assert (member.metadata["trial"], member.metadata["missing"]) == ("part", 57)
+    assert member.metadata["score"] == pytest.approx(weighted_r2(theirs.truth[:300], theirs.members[0][:300]))
 
 
 @pytest.mark.parametrize("method", ["simplex", "uniform"])
 def test_it_is_said_where_not_all_members_are_looked_at(
     method: MethodName, theirs: Theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ensemble.blend.build.WIDEST", 4)
+    monkeypatch.setattr("ensemble.estimate.remarks.WIDEST", 4)
     monkeypatch.setattr("ensemble.weighting.methods.WIDEST", 4)
     run = RunFolder(tmp_path / "run")
     come_in(theirs, run, *(theirs.array(p, f"m{i}") for i, p in enumerate(theirs.members[:5])))

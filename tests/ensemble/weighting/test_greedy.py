@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ensemble.weighting.greedy import TIE, Gram, Options, greedy
+from ensemble.weighting.greedy import TIE, Gram, greedy
+from ensemble.weighting.options import Options
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
 from pasture.targets import Array

@@ -12,6 +12,7 @@ from torch import Tensor
 from pasture.errors import JobError
 from pasture.verification import VerifiedDataset
 from trainables.compute.memory import with_smaller_batches
+from trainables.features.context import TrialContext
 from trainables.features.inputs import make_inputs
 from trainables.images import d4
 from trainables.network.model import Batch, BiomassNet
@@ -61,7 +62,7 @@ def test_a_learner_goes_on_with_the_same_gradients(
     recipe = frozen_recipe.with_overrides({"head.dropout": 0.0, "schedule.batch_size": 12, "loss.lds.enabled": True})
 
     def trained() -> FoldLearner:
-        inputs = make_inputs(recipe, dataset, cpu)
+        inputs = make_inputs(recipe, TrialContext(dataset, cpu))
         learner = FoldLearner(recipe, 0, widths(recipe), inputs, dataset, ROWS, cpu)
         for epoch in range(2):
             learner.train_epoch(epoch, [])

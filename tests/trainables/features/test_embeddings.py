@@ -16,10 +16,12 @@ from pasture.errors import InputError, StorageError
 from pasture.files import Folder
 from pasture.verification import VerifiedDataset
 from trainables.features import embeddings
+from trainables.features.context import TrialContext
 from trainables.features.feature_bank import feature_bank
 from trainables.features.inputs import make_inputs
 from trainables.images import d4
 from trainables.recipe.recipe import Recipe
+from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.preflight import check_recipe
 from trainables.trial.trial import Trial
 
@@ -46,7 +48,7 @@ def test_rows_are_joined_by_id(dataset: VerifiedDataset, cpu: torch.device, shap
     embeddings.write("b", [ids[i] for i in order], values[order])
     recipe = _recipe(kind=kind)
     check_recipe(recipe, dataset.ids)
-    bank = feature_bank(recipe, dataset, cpu)
+    bank = feature_bank(recipe, TrialContext(dataset, cpu))
     views = 2 if kind == "halves" else 1
     expected = values[: len(dataset)].astype(np.float16).reshape(len(dataset), -1, views, 5)
     assert bank.elements.shape == (len(dataset), 8, views, 5)
@@ -64,7 +66,7 @@ def test_a_trial_learns_from_it_and_needs_no_picture(
     for name, values in (("b", np.log1p(dataset.targets)), ("noise", noise)):
         embeddings.write(name, dataset.ids, values)
         recipe = _recipe(name).with_overrides({"head.kind": "ridge"})
-        trial = Trial.here("t", recipe, nowhere, cpu)
+        trial = Trial("t", recipe, nowhere, SequentialFolds(recipe, TrialContext(nowhere, cpu)))
         while not trial.done:
             trial.step()
         table = trial.finish()
@@ -173,7 +175,7 @@ def test_a_second_backbone_may_be_imported_under_any_augmentation(
     fields = {"backbone.semantic.name": "bank:second", "augment.strength": strength, "augment.replicas": 3}
     recipe = frozen_recipe.with_overrides(fields)
     check_recipe(recipe, dataset.ids)
-    inputs = make_inputs(recipe, dataset, cpu)
+    inputs = make_inputs(recipe, TrialContext(dataset, cpu))
     rows = np.arange(len(dataset))
     generator = np.random.default_rng(0)
     seen = {

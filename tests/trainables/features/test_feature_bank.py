@@ -16,6 +16,7 @@ from pasture.dataset import Dataset
 from pasture.errors import JobError
 from pasture.verification import VerifiedDataset
 from trainables.features import feature_bank as module
+from trainables.features.context import TrialContext
 from trainables.features.feature_bank import FeatureBank, copies, feature_bank, training_elements
 from trainables.images import d4
 from trainables.images.augment import augment, build
@@ -42,7 +43,7 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def bank(four: Dataset, cpu: torch.device) -> Bank:
     """`bank(recipe)`: the bank of the four photographs."""
-    return lambda recipe: feature_bank(recipe, four, cpu)
+    return lambda recipe: feature_bank(recipe, TrialContext(four, cpu))
 
 
 @pytest.mark.parametrize("names", [{}, LITE0], ids=["tiny", "lite0"])

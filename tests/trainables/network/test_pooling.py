@@ -67,6 +67,17 @@ def test_attention_by_hand() -> None:
     torch.testing.assert_close(pool(tokens)[0], torch.cat([PREFIX[0, 0], expected]))
 
 
+def test_mean_std_of_every_stage_of_a_convolutional_network(pictures: Tensor) -> None:
+    backbone = backbone_of("test_efficientnet", pool="mean_std", out_indices=(0, 2))
+    with torch.inference_mode():
+        features = backbone(pictures)
+        x = (pictures.permute(0, 3, 1, 2).float() / 255 - backbone.mean) / backbone.std
+        maps = backbone.model.forward_intermediates(x, indices=[0, 2], intermediates_only=True)  # type: ignore[operator]
+    expected = [part for m in maps for part in (m.mean((2, 3)), m.flatten(2).std(2, correction=0))]
+    torch.testing.assert_close(features, torch.cat(expected, dim=1), rtol=1e-4, atol=1e-5)
+    assert features.shape == (len(pictures), backbone.features)
+
+
 def test_attention_weights_sum_to_1() -> None:
     torch.manual_seed(0)
     tokens = torch.randn(2, 7, 6)
@@ -78,7 +89,7 @@ def test_attention_weights_sum_to_1() -> None:
     assert AttentionPool(6).eval()(tokens)[:, 11].tolist() == pytest.approx([1.0, 1.0])
 
 
-@pytest.mark.parametrize("pool", ["cls", "mean", "cls_mean"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "mean_std", "cls_mean"])
 @pytest.mark.parametrize("out_indices", [(5,), (2, 4), (0, 3, 5)])
 def test_taps_are_the_blocks_outputs_under_the_last_norm(
     pool: Any, out_indices: tuple[int, ...], pictures: Tensor
@@ -95,6 +106,8 @@ def test_taps_are_the_blocks_outputs_under_the_last_norm(
     for hook in hooks:
         hook.remove()
     parts = {"cls": [t[:, 0] for t in normed], "mean": [t[:, 1:].mean(1) for t in normed]}
+    spread = [t[:, 1:].std(1, correction=0) for t in normed]
+    parts["mean_std"] = [torch.cat(pair, dim=1) for pair in zip(parts["mean"], spread, strict=True)]
     parts["cls_mean"] = [torch.cat(pair, dim=1) for pair in zip(parts["cls"], parts["mean"], strict=True)]
     torch.testing.assert_close(features, torch.cat(parts[pool], dim=1), rtol=1e-4, atol=1e-5)
     assert features.shape == (3, backbone.features)

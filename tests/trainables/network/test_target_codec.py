@@ -57,6 +57,13 @@ def test_log1p_by_hand() -> None:
     torch.testing.assert_close(codec.encode(grams), torch.tensor([[0.0, 1.0, 2.0, np.log(100.0), 0.0]]).float())
 
 
+def test_sqrt_by_hand() -> None:
+    codec = TargetCodec(Target(transform="sqrt"))
+    grams = torch.tensor([[0.0, 1.0, 4.0, 100.0, 2.25]])
+    torch.testing.assert_close(codec.encode(grams), torch.tensor([[0.0, 1.0, 2.0, 10.0, 1.5]]))
+    assert codec.decode(torch.full((1, 5), -3.0)).tolist() == [[0.0] * 5]
+
+
 def test_z_statistics_are_those_of_the_fitted_rows() -> None:
     codec = TargetCodec(Target(transform="log1p_z"))
     codec.fit(FIT)
@@ -79,7 +86,7 @@ def test_a_constant_target_divides_by_no_zero() -> None:
     assert torch.isfinite(codec.encode(FIT)).all()
 
 
-@pytest.mark.parametrize("transform", ["none", "log1p"])
+@pytest.mark.parametrize("transform", ["none", "sqrt", "log1p"])
 def test_other_transforms_fit_nothing(transform: str) -> None:
     codec = TargetCodec(Target(transform=transform))  # type: ignore[arg-type]
     codec.fit(FIT)

@@ -169,7 +169,7 @@ def test_overrides_leave_the_original_alone() -> None:
         ({"loss.lds": None}, ["loss.lds is a section"]),
         ({"view": {"sise": 64}}, ["view.sise"]),
         ({"view.kind": "thirds"}, ["view.kind='thirds'", "'whole'", "'halves'"]),
-        ({"head.hidden": [64, 0]}, ["head.hidden.1=0", "1"]),
+        ({"head.hidden": [64, 0]}, ["head.hidden[1]=0", "1"]),
         ({"head.hidden": 64}, ["head.hidden=64"]),
         ({"head.norm": "perhaps"}, ["head.norm='perhaps'"]),
         ({"backbone.name": 3}, ["backbone.name=3"]),
@@ -208,6 +208,22 @@ def test_bad_yaml_is_named(text: str, named: str) -> None:
         Recipe.from_yaml(text, "recipe.yaml")
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"target.kind": "ratios", "target.transform": "log1p_z"},
+            "--set: target.kind=ratios goes with target.transform none or log1p",
+        ),
+        ({"schedule.stages": [{"share": 0.5}]}, "--set: schedule.stages: the shares must sum to 1"),
+    ],
+)
+def test_a_rule_on_several_fields_does_not_print_the_recipe(overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Recipe().with_overrides(overrides, "--set")
+    assert str(caught.value) == message
 
 
 def test_unknown_field_gives_the_nearest() -> None:

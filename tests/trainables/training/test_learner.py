@@ -14,6 +14,7 @@ from pasture.errors import JobError
 from pasture.targets import TARGETS, TOTAL, balance_gap
 from pasture.verification import VerifiedDataset
 from trainables.compute.ranks import Ranks
+from trainables.features.context import TrialContext
 from trainables.features.inputs import Rows, make_inputs
 from trainables.images import d4
 from trainables.network.model import Batch
@@ -36,7 +37,7 @@ def make_learner(dataset: VerifiedDataset, cpu: torch.device) -> MakeLearner:
     """`make_learner(recipe, data=dataset, epochs=0, fold=0)`: a learner of ROWS."""
 
     def make(recipe: Recipe, data: VerifiedDataset = dataset, epochs: int = 0, fold: int = 0) -> FoldLearner:
-        inputs = make_inputs(recipe, dataset, cpu)
+        inputs = make_inputs(recipe, TrialContext(dataset, cpu))
         learner = FoldLearner(recipe, fold, widths(recipe), inputs, data, ROWS, cpu)
         for epoch in range(epochs):
             learner.train_epoch(epoch, [])

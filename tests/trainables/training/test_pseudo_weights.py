@@ -13,6 +13,7 @@ import torch
 
 from pasture.targets import TARGETS
 from pasture.verification import VerifiedDataset
+from trainables.features.context import TrialContext
 from trainables.features.inputs import make_inputs
 from trainables.fitted.learner import FittedLearner
 from trainables.recipe.recipe import Recipe
@@ -58,7 +59,7 @@ def trained(frozen_recipe: Recipe, cpu: torch.device) -> Callable[..., FoldLearn
 
     def train(dataset: VerifiedDataset, rows: np.ndarray = ALL, **overrides: object) -> FoldLearner:
         recipe = frozen_recipe.with_overrides(PLAIN | overrides)
-        inputs = make_inputs(recipe, dataset, cpu)
+        inputs = make_inputs(recipe, TrialContext(dataset, cpu))
         learner = FoldLearner(recipe, 0, widths(recipe), inputs, dataset, rows, cpu)
         for epoch in range(recipe.epochs):
             learner.train_epoch(epoch, [])
@@ -92,7 +93,7 @@ def test_pseudo_weights_reach_a_fitted_model(
     dataset: VerifiedDataset, frozen_recipe: Recipe, cpu: torch.device
 ) -> None:
     recipe = frozen_recipe.with_overrides({"head.kind": "ridge"})
-    inputs = make_inputs(recipe, dataset, cpu)
+    inputs = make_inputs(recipe, TrialContext(dataset, cpu))
 
     def predicted(weight: float, factor: float) -> np.ndarray:
         data = pseudo_labelled(dataset, weight)

@@ -15,6 +15,7 @@ from pasture.folds import held_out_rows, make_folds, training_rows
 from pasture.targets import TARGETS, TOTAL
 from pasture.verification import VerifiedDataset
 from search_spaces.catalogue import load_recipe
+from trainables.features.context import TrialContext
 from trainables.features.inputs import make_inputs
 from trainables.images import d4
 from trainables.network.model import Batch, BiomassNet
@@ -41,7 +42,9 @@ def make_learner(dataset: VerifiedDataset, cpu: torch.device) -> MakeLearner:
     """`make_learner(recipe, data=dataset, epochs=0)`: a learner of ROWS."""
 
     def make(recipe: Recipe, data: VerifiedDataset = dataset, epochs: int = 0) -> FoldLearner:
-        learner = FoldLearner(recipe, 0, widths(recipe), make_inputs(recipe, dataset, cpu), data, ROWS, cpu)
+        learner = FoldLearner(
+            recipe, 0, widths(recipe), make_inputs(recipe, TrialContext(dataset, cpu)), data, ROWS, cpu
+        )
         for epoch in range(epochs):
             learner.train_epoch(epoch, [])
         return learner

@@ -14,6 +14,7 @@ from torch import Tensor
 from pasture.targets import TARGETS
 from pasture.verification import VerifiedDataset
 from trainables.compute.ranks import Ranks
+from trainables.features.context import TrialContext
 from trainables.features.inputs import Rows, make_inputs
 from trainables.network.backbone import create_backbone
 from trainables.network.model import Batch
@@ -46,7 +47,7 @@ def make_learner(dataset: VerifiedDataset, cpu: torch.device) -> MakeLearner:
     """`make_learner(recipe, epochs=0)`: a learner of ROWS."""
 
     def make(recipe: Recipe, epochs: int = 0) -> FoldLearner:
-        inputs = make_inputs(recipe, dataset, cpu)
+        inputs = make_inputs(recipe, TrialContext(dataset, cpu))
         learner = FoldLearner(recipe, 0, widths(recipe), inputs, dataset, ROWS, cpu)
         for epoch in range(epochs):
             learner.train_epoch(epoch, [])

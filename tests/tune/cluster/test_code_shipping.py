@@ -1,4 +1,4 @@
-"""What is sent to nodes stands on its own: it is imported from where it was copied to, and says its version."""
+"""The code sent to nodes is complete: it can be imported from its copy alone and knows its version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from pasture.errors import InputError
 from tune.cluster.code_shipping import shipped
-from tune.cluster.connection import connect
+from tune.cluster.connection import RayConnection
 
 CHECK = """
 import forage, pasture, search_spaces, trainables, ensemble, tune.cluster.ray_trial
@@ -41,5 +41,5 @@ def test_shipped_code_is_whole(tmp_path: Path) -> None:
 
 def test_no_code_is_shipped_to_this_machine() -> None:
     message = "--ship-code is for the nodes of a cluster: give its --address"
-    with pytest.raises(InputError, match=message), connect("local", ship_code=True):
+    with pytest.raises(InputError, match=message), RayConnection(ship_code=True).open():
         pass

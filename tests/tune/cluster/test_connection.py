@@ -8,6 +8,7 @@ import pytest
 
 from pasture.errors import InputError, JobError
 from tune.cluster import connection
+from tune.cluster.connection import ExistingRay, RayConnection
 
 
 def node(cpu: float, gpu: float = 0, alive: bool = True) -> dict[str, Any]:
@@ -29,42 +30,42 @@ def test_no_ray_is_one_line(
         raise error
 
     monkeypatch.setattr("ray.init", fail)
-    with pytest.raises(kind, match=message) as caught, connection.connect(address):
+    with pytest.raises(kind, match=message) as caught, RayConnection(address).open():
         pass
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nowhere.invalid:6379"])
-def test_an_address_where_nobody_listens_is_said_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_nothing_listens_is_refused_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray would try for minutes"))
-    with pytest.raises(InputError, match=f"--address {address}: no Ray cluster answers"), connection.connect(address):
+    with pytest.raises(InputError, match=f"--address {address}: no Ray cluster answers"), RayConnection(address).open():
         pass
 
 
 def test_ray_client_is_refused_with_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Tune would run on the head"))
     instead = "with --address HOST:PORT, or as a job with `ray job submit`"
-    with pytest.raises(InputError, match=instead) as caught, connection.connect("ray://127.0.0.1:10001"):
+    with pytest.raises(InputError, match=instead) as caught, RayConnection("ray://127.0.0.1:10001").open():
         pass
     assert "\n" not in str(caught.value)
 
 
-def test_an_address_where_somebody_listens_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_something_listens_is_passed_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses: list[str] = []
     monkeypatch.setattr("ray.nodes", list)
     monkeypatch.setattr("ray.init", lambda address, **_: addresses.append(address))
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with connection.connect(address):
+        with RayConnection(address).open():
             pass
     assert addresses == [address]
 
 
-def test_ray_is_let_go_of_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_is_shut_down_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr("ray.init", lambda **_: calls.append("init"))
     monkeypatch.setattr("ray.shutdown", lambda: calls.append("shutdown"))
-    with pytest.raises(ZeroDivisionError), connection.connect("local"):
+    with pytest.raises(ZeroDivisionError), RayConnection().open():
         _ = 1 / 0
     assert calls == ["init", "shutdown"]
 
@@ -79,3 +80,14 @@ def test_a_node_that_dies_while_it_is_asked_is_not_refused(monkeypatch: pytest.M
     with pytest.raises(InputError) as caught:
         connection._check_nodes()
     assert str(caught.value) == "node 10.0.0.1 says 1"
+
+
+def test_an_existing_session_is_used_and_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("there is a session already"))
+    monkeypatch.setattr("ray.shutdown", lambda: pytest.fail("the session is not ours"))
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    with ExistingRay().open():
+        pass
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(JobError, match="not connected to Ray"), ExistingRay().open():
+        pass

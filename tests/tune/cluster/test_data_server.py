@@ -9,7 +9,7 @@ from pasture.verification import with_fingerprint
 from tune.cluster.data_server import DataServer, serve_data
 
 
-def test_only_files_of_the_dataset_are_handed_out(data: Path) -> None:
+def test_only_files_of_the_dataset_are_served(data: Path) -> None:
     server = DataServer(str(data), ["train.csv"])
     assert server.names() == ["train.csv"]
     assert server.read("train.csv") == (data / "train.csv").read_bytes()
@@ -18,6 +18,6 @@ def test_only_files_of_the_dataset_are_handed_out(data: Path) -> None:
             server.read(name)
 
 
-def test_on_one_machine_nothing_is_handed_out(data: Path) -> None:
-    with serve_data(with_fingerprint(read_train(data), "fingerprint"), "local") as node:
+def test_on_one_machine_nothing_is_served(data: Path) -> None:
+    with serve_data(with_fingerprint(read_train(data), "fingerprint"), local=True) as node:
         assert node is None

@@ -31,6 +31,7 @@ from trainables.recipe.recipe import Recipe
 from trainables.trial import artifacts
 from tune.cluster.parallel_folds import WorkerLostError, bundles
 from tune.cluster.ray_trial import RayTrial
+from tune.cluster.trial_job import TrialJob
 
 TIMES = ("seconds", "images_per_second")
 TWO = {"CPU": 1.0, "GPU": 2.0}
@@ -82,8 +83,8 @@ def trainable(config: dict[str, Any]) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def warm(session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[str, Any]], Any]]:
     """`warm(config)`: the one trainable of all tests, begun with another trial."""
-    first: dict[str, Any] = {"resources": TWO, "forage": version("forage"), "recipe": "{}", "run": "nowhere"}
-    with trainable(first) as actor:
+    first = TrialJob("nowhere", "nowhere", "none", version("forage"), "first", "{}", TWO)
+    with trainable(first.to_config()) as actor:
 
         def begin(config: dict[str, Any]) -> Any:
             assert ray.get(actor.reset.remote(config))
@@ -97,19 +98,16 @@ def make_config(tmp_path: Path, data_folder: Path, dataset: VerifiedDataset) -> 
     """`make_config(name, recipe, resources={"CPU": 1})`: what the driver sends to a trainable."""
 
     def make(name: str, recipe: Recipe, resources: dict[str, float] | None = None) -> dict[str, Any]:
-        return {
-            "trial": name,
-            "recipe": json.dumps(recipe.to_dict()),
-            "data": str(data_folder),
-            "fingerprint": dataset.fingerprint,
-            "run": str(tmp_path / "run"),
-            "reported": 0,
-            "resources": resources or {"CPU": 1.0},
-            "gpus_per_fold": 1,
-            "forage": version("forage"),
-            "node": None,
-            "cut": None,
-        }
+        job = TrialJob(
+            run=str(tmp_path / "run"),
+            data=str(data_folder),
+            fingerprint=dataset.fingerprint,
+            forage=version("forage"),
+            trial=name,
+            recipe=json.dumps(recipe.to_dict()),
+            resources=resources or {"CPU": 1.0},
+        )
+        return job.to_config()
 
     return make
 

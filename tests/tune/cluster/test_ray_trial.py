@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from pasture.errors import InputError
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset
+from trainables.compute.device_errors import DeviceLostError
 from trainables.recipe.recipe import Recipe
 from trainables.trial import artifacts
 from trainables.trial.trial import Report, Trial
 from tune.cluster import ray_trial
 from tune.cluster.ray_trial import RayTrial
+from tune.cluster.trial_job import TrialJob
 
 TIMES = ("seconds", "images_per_second")
 MakeConfig = Callable[..., dict[str, Any]]
@@ -31,10 +34,9 @@ MakeTrial = Callable[..., Trial]
 
 
 @pytest.fixture(autouse=True)
-def _no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpu: torch.device) -> Iterator[None]:
-    """On the CPU, Ray's own folders elsewhere, and Ray never started."""
+def _no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Ray's own folders elsewhere, and Ray never started."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(ray_trial, "best_device", lambda: cpu)
     ray_trial._dataset.cache_clear()
     yield
     assert not ray.is_initialized()
@@ -51,18 +53,17 @@ def make_config(run: RunFolder, data_folder: Path, dataset: VerifiedDataset, fro
     """`make_config(trial="t0", reported=0, **fields of the recipe)`: what the driver sends to a trainable."""
 
     def make(trial: str = "t0", reported: int = 0, **fields: object) -> dict[str, Any]:
-        return {
-            "trial": trial,
-            "recipe": json.dumps(frozen_recipe.with_overrides(fields).to_dict()),
-            "data": str(data_folder),
-            "fingerprint": dataset.fingerprint,
-            "run": str(run),
-            "reported": reported,
-            "resources": {"CPU": 1},
-            "forage": version("forage"),
-            "node": None,
-            "cut": None,
-        }
+        job = TrialJob(
+            run=str(run),
+            data=str(data_folder),
+            fingerprint=dataset.fingerprint,
+            forage=version("forage"),
+            trial=trial,
+            recipe=json.dumps(frozen_recipe.with_overrides(fields).to_dict()),
+            resources={"CPU": 1},
+            reported=reported,
+        )
+        return job.to_config()
 
     return make
 
@@ -137,6 +138,40 @@ def test_a_bug_is_an_error_result_with_its_place(make_config: MakeConfig, monkey
     result = RayTrial(config=make_config()).train()
     assert result["done"]
     assert result["error"].startswith("AssertionError: trained again (test_ray_trial.py:")
+    assert result["traceback"].startswith("Traceback (most recent call last):")
+    assert "in fail" in result["traceback"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_an_unusable_gpu_ends_the_worker_instead_of_the_trial(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(self: Trial) -> Report:
+        raise error
+
+    monkeypatch.setattr(Trial, "step", fail)
+    trainable = RayTrial(config=make_config())
+    # An exception, other than a result, makes Ray end the process and run the trial in another one.
+    with pytest.raises(DeviceLostError, match=r"GPU of this worker cannot be used any more: .*test_ray_trial\.py"):
+        trainable.train()
+
+
+@pytest.mark.parametrize("resources", [{"CPU": 1.0}, {"CPU": 1.0, "GPU": 0.0}, {"CPU": 1.0, "GPU": 0.5}])
+def test_the_device_follows_from_the_resources_of_the_trial(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, resources: dict[str, float]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(ray_trial, "SequentialFolds", lambda recipe, context: SimpleNamespace(device=context.device))
+    trainable = RayTrial(config=make_config() | {"resources": resources})
+    executor: Any = trainable._new_trial().executor
+    assert executor.device.type == ("cuda" if resources.get("GPU") else "cpu")
 
 
 @pytest.mark.parametrize(
@@ -193,24 +228,6 @@ def test_a_warm_process_survives_an_error(make_config: MakeConfig) -> None:
     assert "error" in trainable.train()
     assert trainable.reset(make_config("good"))
     assert _to_the_end(trainable)[-1]["finished"]
-
-
-@pytest.mark.parametrize("epochs", [0, 3])
-def test_rays_own_save_and_restore(make_config: MakeConfig, tmp_path: Path, epochs: int, run: RunFolder) -> None:
-    undisturbed = _to_the_end(RayTrial(config=make_config("undisturbed")))
-    first = RayTrial(config=make_config())
-    for _ in range(epochs):
-        first.train()
-    checkpoint = str(tmp_path / "checkpoint")
-    (tmp_path / "checkpoint").mkdir()
-    first.save(checkpoint)
-    second = RayTrial(config=make_config("other"))
-    second.train()
-    assert second.reset(make_config())
-    second.restore(checkpoint)
-    assert _curve(_to_the_end(second)) == _curve(undisturbed)[epochs:]
-    one, two = run.read_oof("undisturbed"), run.read_oof("t0")
-    assert np.array_equal(one.predictions, two.predictions)
 
 
 def test_checkpoints_are_written_only_when_they_are_worth_it(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pasture.errors import JobError
 from tune.records.ledger import Record, Status
 from tune.records.lock import Hold
 from tune.records.stop import Stop
@@ -104,3 +105,19 @@ def test_a_thread_cannot_listen_and_does_not_try(outer: list[int]) -> None:
     thread.start()
     thread.join()
     assert problems == []
+
+
+def test_an_error_in_another_thread_is_raised_in_the_main_thread_that_waits(outer: list[int]) -> None:
+    stop = Stop()
+    threading.Timer(0.1, stop.interrupt, [JobError("Ray has died")]).start()
+    with pytest.raises(JobError, match="Ray has died"), stop:
+        time.sleep(30)
+    assert (stop.reason, outer) == ("failure", [])
+    signal.raise_signal(signal.SIGINT)  # the handlers from before are back
+    assert outer == [signal.SIGINT]
+
+
+def test_without_a_handler_an_error_in_another_thread_only_asks_for_the_end() -> None:
+    stop = Stop()
+    stop.interrupt(JobError("Ray has died"))
+    assert stop.stop_all()

@@ -1,4 +1,4 @@
-"""Who waits, who goes on and who is pruned; whole sweeps of two stages, killed anywhere, without Ray."""
+"""Which trials wait, continue and are pruned; whole sweeps of two stages, killed anywhere, without Ray."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
 from tune.records.ledger import Ledger, Record, Status
 from tune.records.retention import Retention
+from tune.search.optuna_searcher import Start
 from tune.search.promotion import Promotion
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -95,7 +96,7 @@ def test_what_takes_a_place_among_the_best(
 ) -> None:
     add(status, *curve)
     add("WAITING", 0.0, 0.0, 0.4)
-    assert names(promotion(ledger, 2, 1).settle()) == (["t0001"] if counts else [])
+    assert names(promotion(ledger, 2, 1).prune_waiting()) == (["t0001"] if counts else [])
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_pruning_at_once_ends_as_judging_all_at_the_end(ledger: Ledger, add: Add
     stages = promotion(ledger, 40, 6)
     for score in scores:
         add("WAITING", 0.0, 0.0, float(score))
-        stages.settle()
+        stages.prune_waiting()
         assert len(ledger.run.checkpoints.names()) <= 6
     best = sorted(range(40), key=lambda i: (-scores[i], i))[:6]
     assert names(stages.due()) == [f"t{i:04d}" for i in sorted(best)]
@@ -152,11 +153,31 @@ def test_a_sweep_of_two_stages(run: RunFolder, drive: Drive) -> None:
     records = drive(run, 30, promote=3).records.values()
     assert {r.status for r in records} == {"COMPLETE", "PRUNED", "FAILED"}
     at_cut = sorted((r for r in records if len(r.curve) >= CUT), key=lambda r: -r.curve[CUT - 1]["score"])
-    assert len(at_cut) >= 3
+    assert len(at_cut) > 3
     for record in at_cut[:3]:
         assert (record.status, len(record.curve)) == ("COMPLETE", EPOCHS)
     assert all((r.status, len(r.curve)) == ("PRUNED", CUT) for r in at_cut[3:])
     assert any(len(r.curve) == 1 for r in records), "ASHA prunes below the cut"
+
+
+def test_start_trials_run_whole_beside_the_promoted_ones(run: RunFolder, drive: Drive, starts: list[Start]) -> None:
+    records = list(drive(run, 30, promote=3, starts=starts).records.values())
+    assert [(r.origin, r.status, len(r.curve)) for r in records[:3]] == [("start", "COMPLETE", EPOCHS)] * 3
+    assert sum(r.status == "COMPLETE" for r in records[3:]) == 3
+
+
+def test_a_start_trial_takes_no_place_among_the_promoted(ledger: Ledger, add: Add) -> None:
+    add("COMPLETE", 0.0, 0.0, 0.9).origin = "start"
+    add("FAILED", 0.0, 0.0, 0.8).origin = "start"
+    add("WAITING", 0.0, 0.0, 0.1)
+    add("WAITING", 0.0, 0.0, 0.2)
+    assert names(promotion(ledger, 4, 1).due()) == ["t0003"]
+
+
+def test_the_first_stage_is_not_over_while_a_start_trial_runs(ledger: Ledger, add: Add) -> None:
+    add("WAITING", 0.0, 0.0, 0.4)
+    add("RUNNING", 0.1, 0.2, 0.3, 0.4).origin = "start"
+    assert promotion(ledger, 2, 1).due() == []
 
 
 @pytest.mark.parametrize("search", ["optuna", "random"])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.members.members import load_candidates
+from ensemble.members.load import load_members
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
 from pasture.oof import OofTable
@@ -23,12 +23,12 @@ def test_rows_are_joined_by_image_id(make_run: MakeRun, write_trial: Write, trut
     run = make_run("a")
     ids = list(truth.index)
     tables = {"t0": write_trial(run, "t0", ids), "t1": write_trial(run, "t1", ids[::-1], seed=2)}
-    pool = load_candidates([run], "d4")
+    pool = load_members([run], "d4")
     assert pool.image_ids == sorted(ids)
     assert pool.dates.tolist() == [str(truth["date"][i].date()) for i in pool.image_ids]
     np.testing.assert_array_equal(pool.truth, truth.loc[pool.image_ids, list(TARGETS)])
-    assert [c.key for c in pool.candidates] == ["a-t0", "a-t1"]
-    for candidate in pool.candidates:
+    assert [c.key for c in pool.members] == ["a-t0", "a-t1"]
+    for candidate in pool.members:
         table = tables[candidate.trial]
         rows = [table.image_ids.index(i) for i in pool.image_ids]
         np.testing.assert_allclose(candidate.predictions, table.mean(tuple(range(8)))[rows], rtol=1e-6)
@@ -47,11 +47,11 @@ def test_rows_are_joined_by_image_id(make_run: MakeRun, write_trial: Write, trut
 def test_predictions_are_the_mean_over_the_tta(tta: Any, make_run: MakeRun, write_trial: Write) -> None:
     run = make_run("a")
     eight, one = write_trial(run, "eight"), write_trial(run, "one", elements=1, epochs=0)
-    pool = load_candidates([run], tta)
-    for table, elements, candidate in zip((eight, one), (tta_elements(tta), (0,)), pool.candidates, strict=True):
+    pool = load_members([run], tta)
+    for table, elements, candidate in zip((eight, one), (tta_elements(tta), (0,)), pool.members, strict=True):
         rows = [table.image_ids.index(i) for i in pool.image_ids]
         np.testing.assert_allclose(candidate.predictions, table.mean(elements)[rows], rtol=1e-6)
-    assert pool.candidates[1].epochs is None
+    assert pool.members[1].epochs is None
 
 
 def test_several_runs_make_one_pool(make_run: MakeRun, write_trial: Write, truth: pd.DataFrame) -> None:
@@ -59,8 +59,8 @@ def test_several_runs_make_one_pool(make_run: MakeRun, write_trial: Write, truth
     write_trial(b, "t0")
     write_trial(a, "t0")
     write_trial(a, "t1", recipe={})
-    pool = load_candidates([b, a], "none")
-    assert [c.key for c in pool.candidates] == ["a-t0", "a-t1", "b-t0"]
+    pool = load_members([b, a], "none")
+    assert [c.key for c in pool.members] == ["a-t0", "a-t1", "b-t0"]
     assert pool.backbones == ["lite0", "a-t1", "lite0"]
 
 
@@ -69,7 +69,7 @@ def test_runs_whose_trials_would_share_a_key_are_refused(make_run: MakeRun, writ
     for run in runs:
         write_trial(run, "t0")
     with pytest.raises(InputError, match=r"x/a and .*y/a both have a a-t0"):
-        load_candidates(runs, "d4")
+        load_members(runs, "d4")
 
 
 @pytest.mark.parametrize("change", ["value", "date", "images"])
@@ -87,7 +87,7 @@ def test_runs_with_another_truth_are_refused(
     write_trial(a, "t0")
     write_trial(b, "t0")
     with pytest.raises(InputError, match=r"/a and .*/b have different images, dates or targets"):
-        load_candidates([a, b], "d4")
+        load_members([a, b], "d4")
 
 
 def _damaged(run: RunFolder, write: Write, ids: list[str]) -> None:
@@ -155,8 +155,8 @@ def test_what_cannot_be_blended_is_refused_with_the_reason(
     write_trial(run, "good")
     write_trial(run, "sound")
     spoil(run, write_trial, list(truth.index))
-    pool = load_candidates([run], "d4")
-    assert [c.key for c in pool.candidates] == ["a-good", "a-sound"]
+    pool = load_members([run], "d4")
+    assert [c.key for c in pool.members] == ["a-good", "a-sound"]
     [(key, why)] = pool.refused
     assert key == "a-bad"
     assert reason in why
@@ -172,7 +172,7 @@ def test_the_images_of_the_majority_are_the_reference(
     # The dates that these lack were their training set: a hold-out by date.
     for trial in ("t0", "t1"):
         write_trial(run, trial, ids[:6], folds=[0] * 6)
-    pool = load_candidates([run], "d4")
+    pool = load_members([run], "d4")
     assert pool.image_ids == sorted(ids[:6])
     assert pool.refused == [("a-all", f"its OOF has 6 image(s) that other members lack, such as {min(ids[6:])}")]
 
@@ -184,10 +184,10 @@ def test_dates_on_both_sides_in_all_members_are_accepted_with_a_warning(
     run = make_run("a")
     for trial in ("t0", "t1"):
         write_trial(run, trial, folds=folds * 6)
-    pool = load_candidates([run], "d4")
-    assert len(pool.candidates) == 2
+    pool = load_members([run], "d4")
+    assert len(pool.members) == 2
     assert len(pool.image_ids) == held_out
-    assert "every score flatters" in pool.warnings[0]
+    assert "every score is too high" in pool.warnings[0]
 
 
 def test_the_best_of_equal_recipes_is_kept(make_run: MakeRun, write_trial: Write) -> None:
@@ -195,28 +195,28 @@ def test_the_best_of_equal_recipes_is_kept(make_run: MakeRun, write_trial: Write
     write_trial(a, "t0", recipe_hash="same", seed=1)
     write_trial(b, "t0", recipe_hash="same", seed=2)
     write_trial(b, "t1", recipe_hash="same", seed=2)
-    both = {c.key: c for run in (a, b) for c in load_candidates([run], "d4").candidates}
+    both = {c.key: c for run in (a, b) for c in load_members([run], "d4").members}
     best = max(both.values(), key=lambda c: c.score).key
-    pool = load_candidates([a, b], "d4")
-    assert [c.key for c in pool.candidates] == [best]
+    pool = load_members([a, b], "d4")
+    assert [c.key for c in pool.members] == [best]
     assert {key for key, _ in pool.refused} == {"a-t0", "b-t0", "b-t1"} - {best}
     assert all("same recipe" in reason for _, reason in pool.refused)
 
 
 def test_without_a_finished_trial_there_is_one_clear_line(make_run: MakeRun) -> None:
     with pytest.raises(InputError, match=r"no finished trial in .*/a; "):
-        load_candidates([make_run("a")], "d4")
+        load_members([make_run("a")], "d4")
 
 
 def test_if_all_are_refused_the_first_reason_is_given(make_run: MakeRun) -> None:
     run = make_run("a")
     run.oof.write("t0.parquet", b"")
     with pytest.raises(InputError, match=r"no trial in .*/a can be blended; the first of 1, a-t0: .*not a readable"):
-        load_candidates([run], "d4")
+        load_members([run], "d4")
 
 
 def test_members_trained_on_pseudo_labels_are_warned_of(make_run: MakeRun, write_trial: Write) -> None:
     run = make_run("a")
     write_trial(run, "t0", pseudo_images=3)
     write_trial(run, "t1")
-    assert any("pseudo-labels" in warning for warning in load_candidates([run], "d4").warnings)
+    assert any("pseudo-labels" in warning for warning in load_members([run], "d4").warnings)

@@ -1,0 +1,203 @@
+"""Proposes trials: the space's start recipes first, then samples of Optuna, behind Ray Tune's searcher interface.
+
+Ray's own OptunaSearch reports a pruned trial to Optuna as complete, with the score of a few epochs, and leaves a failed
+trial running for ever. This searcher reports the states as they are: COMPLETE, PRUNED or FAIL.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import optuna
+import ray.tune.search
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from pasture.errors import InputError
+from search_spaces.parameter import Label
+from search_spaces.space import Space
+from trainables.recipe.recipe import Recipe
+from trainables.recipe.seeds import mix
+from tune.records.ledger import Ledger, Record, Status
+from tune.records.plan import Search
+
+Start = tuple[dict[str, Label], Recipe]
+"""A recipe to try before the search: its labels in the space, as far as it has any, and the whole recipe."""
+
+Values = Callable[[Sequence[str]], Mapping[str, float]]
+"""What Optuna maximises, by trial, from the names of the complete trials."""
+
+_STATES: dict[Status, TrialState] = {
+    "COMPLETE": TrialState.COMPLETE,
+    "PRUNED": TrialState.PRUNED,
+    "WAITING": TrialState.PRUNED,  # only its first epochs are known
+    "FAILED": TrialState.FAIL,
+}
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
+    """Draws recipes from a space and learns from their results.
+
+    The sampler gets a new seed for every proposal, made of (seed, number): a proposal depends on the ledger alone, so
+    that a resumed search proposes what an uninterrupted one would have proposed.
+
+    Args:
+        space: what may vary.
+        ledger: every proposal is written to it before the trial runs. Optuna's study is rebuilt from it; trials that
+            an earlier session left unfinished are proposed again first.
+        configure: makes the Ray Tune configuration of a trial from its record.
+        trials: how many trials to propose in all, those of earlier sessions included.
+        search: `optuna` (TPE, Bergstra et al. 2011, multivariate, grouped for conditional fields) or `random`.
+        seed: of the search.
+        starts: recipes that run before the search. The i-th one is always trial number i.
+        earlier: trials of an earlier run that the sampler learns from; not used with `values`, which are none of them.
+        values: what Optuna maximises for complete trials, computed from their names, all together; those it leaves out
+            are not in the study. None for the score.
+        promoted: names of the waiting trials that continue in this session.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        ledger: Ledger,
+        configure: Callable[[Record], dict[str, Any]],
+        *,
+        trials: int,
+        search: Search = "optuna",
+        seed: int = 0,
+        starts: Sequence[Start] = (),
+        earlier: Sequence[Record] = (),
+        values: Values | None = None,
+        promoted: Collection[str] = (),
+    ) -> None:
+        super().__init__(metric="score", mode="max")
+        self.space, self.ledger, self.configure = space, ledger, configure
+        self.trials, self.search, self.seed, self.starts = trials, search, seed, starts
+        self.earlier, self.values, self.promoted = earlier, values, promoted
+        self.unfinished = [record for record in ledger.records.values() if self._runs(record)]
+        self._build_study()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """Configuration of the next trial: one that an earlier session left unfinished, else a new proposal."""
+        record = self.unfinished.pop(0) if self.unfinished else self._propose()
+        return str(self.FINISHED) if record is None else self.configure(record)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Does nothing: `report_end` reports the result to Optuna, because the record says whether it was pruned."""
+
+    def report_end(self, record: Record) -> None:
+        """Report to Optuna how a trial, or its first stage, has ended."""
+        if self.values is not None and record.status == "COMPLETE":
+            self.outdated = True  # the values of all trials change
+            return
+        trial = self.running.pop(record.name)
+        state = _STATES[record.status]
+        # Reported only now, from the ledger, where the curve is complete whichever workers and sessions trained it.
+        for report in record.curve:
+            trial.report(report["score"], report["epoch"])
+        self.study.tell(trial, record.score if state == TrialState.COMPLETE else None, state)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Does nothing: the ledger holds the whole state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Does nothing: `__init__` restores the state from the ledger."""
+
+    def _runs(self, record: Record) -> bool:
+        promoted = record.status == "WAITING" and record.name in self.promoted
+        return promoted or record.status in ("PENDING", "RUNNING")
+
+    def _build_study(self) -> None:
+        """Make Optuna's study from the ledger."""
+        self.study = optuna.create_study(direction="maximize")
+        self.running: dict[str, optuna.Trial] = {}
+        self.outdated = False
+        if self.values is None:
+            for record in self.earlier:
+                self.study.add_trial(self._ended_trial(record, record.score))
+        complete = self.ledger.with_status("COMPLETE")
+        values = {r.name: r.score for r in complete} if self.values is None else self.values([r.name for r in complete])
+        for record in self.ledger.records.values():
+            if self._runs(record):
+                self._add_running(record)
+            elif record.status in ("PRUNED", "WAITING"):
+                self.study.add_trial(self._ended_trial(record, record.score))
+            elif record.status == "FAILED" or record.name in values:
+                self.study.add_trial(self._ended_trial(record, values.get(record.name)))
+
+    def _propose(self) -> Record | None:
+        if self.outdated:
+            self._build_study()
+        while len(self.ledger.records) < self.trials:
+            number = self.ledger.next_number
+            if number < len(self.starts):
+                params, recipe = self.starts[number]
+                record = self.ledger.propose(params, recipe, origin="start")
+                self._add_running(record)
+                return record
+            self.study.sampler = self._sampler(number)
+            trial = self.study.ask()
+            try:
+                params, recipe = self.space.draw(trial)
+            except InputError as error:
+                # Fields may be valid one by one but not together. The sampler learns that from the failed trial.
+                self.ledger.propose(dict(trial.params), None, str(error))
+                self.study.tell(trial, state=TrialState.FAIL)
+                continue
+            record = self.ledger.propose(params, recipe)
+            self.running[record.name] = trial
+            return record
+        return None
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        seed = mix(self.seed, number)
+        if self.search == "random":
+            return optuna.samplers.RandomSampler(seed)
+        return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
+
+    def _add_running(self, record: Record) -> None:
+        """Add a trial to the study whose labels are known."""
+        self.study.sampler = optuna.samplers.RandomSampler(0)  # draws nothing, since all labels are enqueued
+        self.study.enqueue_trial(record.params)
+        self.running[record.name] = self.study.ask(self._distributions(record.params))
+
+    def _ended_trial(self, record: Record, value: float | None) -> FrozenTrial:
+        distributions = self._distributions(record.params)
+        return optuna.trial.create_trial(
+            state=_STATES[record.status],
+            value=value,
+            params={name: record.params[name] for name in distributions},
+            distributions=distributions,
+            intermediate_values={report["epoch"]: report["score"] for report in record.curve},
+        )
+
+    def _distributions(self, params: Collection[str]) -> dict[str, BaseDistribution]:
+        """The distributions that some of the space's fields are drawn from."""
+        recorder = _DistributionRecorder()
+        for parameter in self.space.parameters:
+            if parameter.field in params:
+                parameter.draw(recorder)
+        return recorder.distributions
+
+
+class _DistributionRecorder:
+    """Stands in for an Optuna trial to record the distributions that a space draws from."""
+
+    def __init__(self) -> None:
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Label]) -> Label:
+        self.distributions[name] = CategoricalDistribution(choices)
+        return choices[0]
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self.distributions[name] = FloatDistribution(low, high, log=log)
+        return low
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        self.distributions[name] = IntDistribution(low, high)
+        return low

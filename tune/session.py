@@ -1,0 +1,203 @@
+"""One session of a sweep: run on Ray the trials that the ledger says are left.
+
+Launching and resuming both end here: a session knows the plan and the ledger, nothing else of what came before.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray.tune
+
+from pasture.errors import JobError, StorageError
+from pasture.run_folder import RunFolder
+from search_spaces.space import Space
+from trainables.recipe.recipe import Recipe
+from trainables.recipe.versions import versions
+from tune.bookkeeper import Bookkeeper
+from tune.cluster.placement import Placement
+from tune.cluster.ray_health import watch_ray
+from tune.cluster.trial_job import TrialJob
+from tune.cluster.trial_timeout import TrialTimeout
+from tune.records.ledger import Ledger, Record
+from tune.records.lock import Hold
+from tune.records.plan import Plan
+from tune.records.progress import Progress
+from tune.records.retention import Retention
+from tune.records.stop import Stop, StopReason
+from tune.search.optuna_searcher import OptunaSearcher
+from tune.search.promotion import Promotion
+from tune.search.pruners import Pruner, make_pruner
+from tune.search.scheduler import PruningScheduler
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session of a sweep ended.
+
+    Attributes:
+        stopped_by: what stopped it before all trials had ended; None if all have.
+    """
+
+    run: RunFolder
+    ledger: Ledger
+    stopped_by: StopReason | None = None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The Ray that a session runs on.
+
+    Attributes:
+        placement: what each trial asks Ray for.
+        node: the driver's node, which serves the data to the others; None where all of Ray is on this machine.
+        trainable: the class that runs a trial.
+        on_loss: called from another thread when Ray has died; None to raise a JobError in the thread of the session.
+    """
+
+    placement: Placement
+    node: str | None
+    trainable: type[ray.tune.Trainable]
+    on_loss: Callable[[JobError], None] | None = None
+
+
+def ignore(_: Record) -> None:
+    """No-op callback."""
+
+
+class Session:
+    """Runs the trials of a sweep that are left, stage by stage.
+
+    Args:
+        run: the run directory.
+        plan: what was asked for.
+        ledger: the trials so far.
+        hold: the lock on the run directory.
+        cluster: where trials run.
+        watch: called after every event of a trial.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        plan: Plan,
+        ledger: Ledger,
+        hold: Hold,
+        cluster: Cluster,
+        watch: Callable[[Record], None] = ignore,
+    ) -> None:
+        self.run, self.plan, self.ledger, self.hold, self.cluster = run, plan, ledger, hold, cluster
+        self.watch = watch
+        self.space = Space.parse(plan.space)
+        self.retention = Retention(run, ledger, plan.keep)
+        self.promotion = Promotion(ledger, self.retention, plan.trials, plan.promote, self.space.epochs)
+
+    def work(self) -> Outcome:
+        """Run until all trials have ended or something stops the sweep.
+
+        Raises:
+            JobError: Ray has died, or another driver has taken over the run directory.
+            StorageError: the driver or a worker cannot read or write.
+        """
+        plan, ledger = self.plan, self.ledger
+        with (
+            Progress(ledger, plan.trials, self.space.epochs, self.run.name) as progress,
+            Stop(plan.hours, plan.until_score, self.hold) as stop,
+            watch_ray(self.run, self.cluster.on_loss or stop.interrupt),
+            _resumable(self.run),
+        ):
+            while stop.reason is None:
+                promoted = [record.name for record in self.promotion.due()]
+                if not (left := ledger.left(plan.trials) + len(promoted)):
+                    break
+                if promoted:
+                    progress.say(f"the first stage is over; these trials continue to the end: {', '.join(promoted)}")
+                self._run_stage(left, promoted, stop, progress)
+            if self.hold.lost:
+                raise JobError(f"{self.run}: another forage has taken over this run directory; this one has stopped")
+            if stop.failure:
+                raise stop.failure
+            ledger.write_table()
+            if stop.reason is None:
+                self.run.features.clear()
+        return Outcome(self.run, ledger, stop.reason if len(ledger.ended()) < plan.trials else None)
+
+    def _run_stage(self, left: int, promoted: Sequence[str], stop: Stop, progress: Progress) -> None:
+        """Run `left` trials with a new scheduler and a new searcher, both made from the ledger alone."""
+        plan, ledger, promotion = self.plan, self.ledger, self.promotion
+
+        def watch(record: Record) -> None:
+            progress.watch(record)
+            stop.watch(record)
+            self.watch(record)
+
+        scheduler = PruningScheduler(ledger, self._pruner(), promotion.cut)
+        searcher = OptunaSearcher(
+            self.space,
+            ledger,
+            self._configure,
+            trials=plan.trials,
+            search=plan.search,
+            seed=plan.seed,
+            starts=self.space.starts() if plan.start else (),
+            promoted=promoted,
+        )
+        callbacks = [Bookkeeper(ledger, scheduler, searcher, self.retention, stop, promotion, watch)]
+        if plan.trial_timeout:
+            callbacks.append(TrialTimeout(ledger, plan.trial_timeout))
+        with tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch:
+            # Not Tuner: it pickles everything it is given for its own way of resuming, which forage does not use.
+            ray.tune.run(
+                self.cluster.trainable,
+                name=self.run.name,
+                num_samples=left,
+                search_alg=searcher,
+                scheduler=scheduler,
+                stop=stop,
+                callbacks=callbacks,
+                max_failures=plan.max_failures,
+                reuse_actors=True,
+                raise_on_failed_trial=False,
+                trial_dirname_creator=lambda trial: str(trial.config["trial"]),
+                storage_path=scratch,
+                verbose=0,
+            )
+
+    def _pruner(self) -> Pruner:
+        plan = self.plan
+        return make_pruner(
+            plan.pruner, self.space.epochs, grace=plan.grace, reduction=plan.reduction, promote=plan.promote
+        )
+
+    def _configure(self, record: Record) -> dict[str, Any]:
+        """The configuration of a trial."""
+        job = TrialJob(
+            run=str(self.run.folder),
+            data=self.plan.data,
+            fingerprint=self.plan.fingerprint,
+            forage=versions()["forage"],
+            trial=record.name,
+            recipe=json.dumps(record.recipe),
+            reported=len(record.curve),
+            node=self.cluster.node,
+            cut=self.promotion.cut,
+            rungs=self._pruner().rungs,
+            origin=record.origin,
+            outer=self.plan.outer,
+            **self.cluster.placement.request(Recipe.parse(record.recipe))._asdict(),
+        )
+        return job.to_config()
+
+
+@contextmanager
+def _resumable(run: RunFolder) -> Iterator[None]:
+    """Add to a storage error how to continue."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{error}; then go on with: forage resume {run}") from None
