@@ -46,7 +46,7 @@ def draw_picture(plot: Plot, width: int, height: int) -> Image:
 def _count(plot: Plot, grams: float, per_gram: float) -> int:
     """Number of plants that are drawn for some grams."""
     look = plot.visit.look
-    return round(plot.visible * look.visible * grams**look.crowding * per_gram)
+    return round(plot.visible * look.visible * float(grams**look.crowding) * per_gram)
 
 
 def _soil(rng: Generator, colour: Colour, width: int, height: int) -> Image:

@@ -110,7 +110,7 @@ def _date_count(images: int) -> int:
 def _sizes(rng: Generator, images: int, dates: int) -> list[int]:
     """Photographs of each date: at least one, some many times more."""
     share = rng.lognormal(0.0, 0.55, size=dates)
-    return (1 + rng.multinomial(images - dates, share / share.sum())).tolist()
+    return [1 + int(more) for more in rng.multinomial(images - dates, share / share.sum())]
 
 
 def _draw_visit(rng: Generator, region: Region, days: set[int]) -> Visit:
