@@ -99,6 +99,12 @@ class Recipe(Section):
         return self.schedule.epochs if self.neural else 1
 
     @property
+    def averaged_epochs(self) -> int:
+        """With `schedule.choose=average`: the number of last epochs whose weights are averaged; else 0."""
+        schedule = self.schedule
+        return max(1, round(schedule.average_share * self.epochs)) if schedule.choose == "average" else 0
+
+    @property
     def folds(self) -> int:
         """How many folds are trained."""
         return 1 if self.validation.splitter == "holdout" else self.validation.folds
