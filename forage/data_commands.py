@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,14 +14,23 @@ from pasture.errors import DataError
 
 def make_data(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; must not exist.")],
-    images: Annotated[int, typer.Option(help="Labelled photographs; a quarter as many more come without labels.")] = 64,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            help="Labelled photographs; a quarter as many more are unlabelled. Default: 64, or 357 with --like real."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed draws the same pictures.")] = 0,
+    like: Annotated[
+        Literal["demo", "real"],
+        typer.Option(help="`demo`: easy to learn; `real`: about as hard as the competition's photographs."),
+    ] = "demo",
 ) -> None:
     """Make synthetic paddocks whose pixels determine the weights, in the competition's layout."""
     from pasture.synthetic import make_data as draw
 
-    draw(out, images, seed=seed)
-    say(f"{out}: {images} labelled photographs; the truth of the test photographs is in {out / 'hidden_truth.csv'}")
+    count = draw(out, images, seed=seed, like=like)
+    say(f"{out}: {count} labelled photographs; the truth of the test photographs is in {out / 'hidden_truth.csv'}")
 
 
 def check(data: DataArgument, as_json: JsonOption = False) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from forage.messages import print_json, say, show, show_table
@@ -70,7 +72,7 @@ def outer_cv(
     truth = dict(zip(dataset.ids, dataset.targets, strict=True))
     dates = dict(zip(dataset.ids, dataset.dates.tolist(), strict=True))
     try:
-        scored = [score_sweep(run, truth, dates, tta) for run in run_sweeps(out, data, kinds, groups, say)]
+        scored = [score_sweep(run, truth, dates, tta) for run in run_sweeps(out, dataset, kinds, groups, say)]
     except Stopped:
         say(f"stopped; the same command goes on from {out}")
         raise typer.Exit(INTERRUPTED) from None
@@ -84,17 +86,21 @@ def outer_cv(
 def _print(table: Any) -> None:
     title = (
         f"R2 on {table.images} photographs of {table.dates} dates, each held out of whole sweeps "
-        f"({table.splits} groups, {table.seeds} seed(s)); +/- standard error over dates"
+        f"({table.splits} groups, {table.seeds} seed(s)); errors are standard errors over dates"
     )
-    grid = Table(title=title, title_justify="left")
-    for name in ("strategy", "outer R2", "sd of seeds", "difference", "nested", "nested - outer", "trial seconds"):
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    names = ("strategy", "outer R2", "error", "sd of seeds", "difference", "error", "nested", "nested-outer", "seconds")
+    for name in names:
         grid.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
     for row in table.rows:
+        reference = row is table.rows[0]
         grid.add_row(
-            row.strategy,
-            f"{row.outer:.4f} +/- {row.error:.4f}",
+            escape(row.strategy),
+            _number(row.outer),
+            _number(row.error),
             _number(row.seeds),
-            "reference" if row is table.rows[0] else f"{row.difference:+.4f} +/- {row.difference_error:.4f}",
+            "reference" if reference else f"{row.difference:+.4f}",
+            "" if reference else _number(row.difference_error),
             _number(row.nested),
             "-" if row.optimism is None else f"{row.optimism:+.4f}",
             f"{row.seconds:.0f}",
