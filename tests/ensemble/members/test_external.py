@@ -412,7 +412,7 @@ def test_the_folds_of_a_blends_oof_are_those_of_all_its_members(theirs: Theirs, 
 def test_a_submission_may_have_the_other_columns_of_train_csv(theirs: Theirs) -> None:
     [table] = read_members(theirs.csv).values()
     pd.testing.assert_frame_equal(
-        table.set_index("image_id").loc[theirs.ids, list(TARGETS)].reset_index(drop=True),
+        table.loc[theirs.ids, list(TARGETS)].reset_index(drop=True),
         pd.DataFrame(theirs.truth, columns=list(TARGETS)),
         check_names=False,
     )
