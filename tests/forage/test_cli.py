@@ -417,7 +417,7 @@ def test_status_of_a_trial_shows_its_recipe_curve_and_error(shell: Any, swept: R
     said = shell("status", swept, "--trial", "t0001")
     assert said.status == 0
     lines = said.out.splitlines()
-    assert lines[0] == "t0001: complete, score 0.5000, 2 epoch(s), from the search"
+    assert lines[0] == "t0001: complete, score 0.5000, 2 epoch(s), origin: search"
     assert any(line.replace("│", " ").split() == ["2", "0.5000", "0.5000", "-", "1.5"] for line in lines)
     recipe = Recipe.parse(Ledger(swept).records["t0001"].recipe)
     assert said.out.endswith(recipe.to_yaml())
