@@ -98,7 +98,7 @@ def boosting_library(kind: str) -> Any:
     try:
         return importlib.import_module(kind)
     except ImportError:
-        problem, remedy = f"the package {kind}", "pip install 'forage[boosting]'"
+        problem, remedy = f"the package {kind}", "pip install catboost lightgbm"
     except OSError as error:  # LightGBM on a machine without OpenMP
         problem, remedy = f"a library of the system ({error})", "install it (libgomp1 on Debian)"
     raise InputError(f"head.kind={kind} needs {problem}, which is not here; {remedy}") from None

@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset
 from trainables.recipe.recipe import Recipe
+from trainables.recipe.versions import forage_version
 from trainables.trial import artifacts
 from tune.cluster.parallel_folds import WorkerLostError, bundles
 from tune.cluster.ray_trial import RayTrial
@@ -83,7 +83,7 @@ def trainable(config: dict[str, Any]) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def warm(session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[str, Any]], Any]]:
     """`warm(config)`: the one trainable of all tests, begun with another trial."""
-    first = TrialJob("nowhere", "nowhere", "none", version("forage"), "first", "{}", TWO)
+    first = TrialJob("nowhere", "nowhere", "none", forage_version(), "first", "{}", TWO)
     with trainable(first.to_config()) as actor:
 
         def begin(config: dict[str, Any]) -> Any:
@@ -102,7 +102,7 @@ def make_config(tmp_path: Path, data_folder: Path, dataset: VerifiedDataset) -> 
             run=str(tmp_path / "run"),
             data=str(data_folder),
             fingerprint=dataset.fingerprint,
-            forage=version("forage"),
+            forage=forage_version(),
             trial=name,
             recipe=json.dumps(recipe.to_dict()),
             resources=resources or {"CPU": 1.0},
