@@ -171,6 +171,8 @@ class Session:
                 storage_path=scratch,
                 verbose=0,
             )
+        if stop.failure is None and not self.hold.lost:
+            ledger.flush()
 
     def _pruner(self) -> Pruner:
         plan = self.plan
