@@ -97,10 +97,12 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
 
     def report_end(self, record: Record) -> None:
         """Report to Optuna how a trial, or its first stage, has ended."""
-        if self.values is not None and record.status == "COMPLETE":
+        if self.values is not None and record.status == "COMPLETE" and record.name in self.running:
             self.outdated = True  # the values of all trials change
             return
-        trial = self.running.pop(record.name)
+        trial = self.running.pop(record.name, None)
+        if trial is None:  # a confirmation: its recipe has a value already
+            return
         state = _STATES[record.status]
         # Reported only now, from the ledger, where the curve is complete whichever workers and sessions trained it.
         for report in record.curve:
@@ -125,9 +127,10 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         if self.values is None:
             for record in self.earlier:
                 self.study.add_trial(self._ended_trial(record, record.score))
-        complete = self.ledger.with_status("COMPLETE")
+        records = [record for record in self.ledger.records.values() if record.origin != "confirm"]
+        complete = [record for record in records if record.status == "COMPLETE"]
         values = {r.name: r.score for r in complete} if self.values is None else self.values([r.name for r in complete])
-        for record in self.ledger.records.values():
+        for record in records:
             if self._runs(record):
                 self._add_running(record)
             elif record.status in ("PRUNED", "WAITING"):
@@ -138,7 +141,7 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
     def _propose(self) -> Record | None:
         if self.outdated:
             self._build_study()
-        while len(self.ledger.records) < self.trials:
+        while self.ledger.proposed < self.trials:
             number = self.ledger.next_number
             if number < len(self.starts):
                 params, recipe = self.starts[number]
