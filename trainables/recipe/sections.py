@@ -15,7 +15,8 @@ Precision = Literal["auto", "float32"]
 Tuning = Literal["frozen", "last_blocks", "lora", "full"]
 Pool = Literal["default", "cls", "mean", "mean_std", "cls_mean", "cls_attention"]
 Choose = Literal["last", "best", "average"]
-_BANK: Final = "bank:"
+BANK: Final = "bank:"
+"""Prefix of `backbone.name` for imported embeddings."""
 
 
 class Section(BaseModel):
@@ -92,7 +93,7 @@ class Backbone(Section):
     @property
     def bank(self) -> str:
         """Name of the imported bank that stands for the network; empty where there is a network."""
-        return self.name.removeprefix(_BANK) if self.name.startswith(_BANK) else ""
+        return self.name.removeprefix(BANK) if self.name.startswith(BANK) else ""
 
     @model_validator(mode="after")
     def _embeddings_are_fixed(self) -> Self:
