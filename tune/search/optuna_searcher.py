@@ -58,7 +58,7 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         trials: how many trials to propose in all, those of earlier sessions included.
         search: `optuna` (TPE, Bergstra et al. 2011, multivariate, grouped for conditional fields) or `random`.
         seed: of the search.
-        starts: recipes that run before the search. The i-th one is always trial number i.
+        starts: recipes that run before the search, in this order, unless a start trial of the ledger has them.
         earlier: trials of an earlier run that the sampler learns from; not used with `values`, which are none of them.
         values: what Optuna maximises for complete trials, computed from their names, all together; those it leaves out
             are not in the study. None for the score.
@@ -81,8 +81,10 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.space, self.ledger, self.configure = space, ledger, configure
-        self.trials, self.search, self.seed, self.starts = trials, search, seed, starts
+        self.trials, self.search, self.seed = trials, search, seed
         self.earlier, self.values, self.promoted = earlier, values, promoted
+        begun = [record.recipe for record in ledger.records.values() if record.origin == "start"]
+        self.starts = [start for start in starts if start[1].to_dict() not in begun]
         self.proposed = {_point(record.params) for record in (*earlier, *ledger.records.values())}
         self.unfinished = [record for record in ledger.records.values() if self._runs(record)]
         self._build_study()
@@ -142,19 +144,19 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         if self.outdated:
             self._build_study()
         while self.ledger.proposed < self.trials:
-            number = self.ledger.next_number
-            if number < len(self.starts):
-                params, recipe = self.starts[number]
+            if self.starts:
+                params, recipe = self.starts.pop(0)
                 record = self.ledger.propose(params, recipe, origin="start")
                 self.proposed.add(_point(params))
                 self._add_running(record)
                 return record
-            if proposal := self._propose_new(number):
+            if proposal := self._propose_new():
                 return proposal
         return None
 
-    def _propose_new(self, number: int) -> Record | None:
+    def _propose_new(self) -> Record | None:
         """Propose a trial that has not been proposed before; None if its fields do not go together."""
+        number = self.ledger.next_number
         for attempt in range(_ATTEMPTS):
             self.study.sampler = self._sampler(number, attempt)
             trial = self.study.ask()

@@ -11,7 +11,7 @@ from search_spaces.space import Space
 from trainables.recipe.recipe import Recipe
 from tune.records.ledger import Ledger, Record, Status
 from tune.search.confirmation import confirmed_scores, is_over, propose_confirmations, unconfirmed
-from tune.search.optuna_searcher import OptunaSearcher
+from tune.search.optuna_searcher import OptunaSearcher, Start
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 Report = Callable[..., dict[str, Any]]
@@ -116,3 +116,19 @@ def test_optuna_does_not_learn_from_confirmations(
     assert len(searcher.study.trials) == len(make_searcher(run, trials=2, values=values).study.trials) == 1
     assert isinstance(searcher.suggest("id"), dict)  # the second trial of the search
     assert searcher.suggest("id") == "FINISHED"
+
+
+def test_a_confirmation_takes_the_place_of_no_start_recipe(
+    run: RunFolder, make_searcher: Callable[..., OptunaSearcher], report: Report, starts: list[Start]
+) -> None:
+    searcher = make_searcher(run, trials=1, starts=starts)
+    searcher.suggest("id")
+    (first,) = searcher.ledger.records.values()
+    first.status, first.curve = "COMPLETE", [report(1, 0.5)]
+    searcher.ledger.write(first)
+    propose_confirmations(searcher.ledger, 1)
+    longer = make_searcher(run, trials=4, starts=starts)
+    while longer.suggest("id") != "FINISHED":
+        pass
+    begun = [record.recipe for record in longer.ledger.records.values() if record.origin == "start"]
+    assert begun == [recipe.to_dict() for _, recipe in starts]
