@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pasture.checksum import json_with_checksum, read_json_with_checksum
 from pasture.errors import InputError
+from pasture.oof import Origin
 from pasture.parquet import write_parquet
 from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
@@ -29,8 +30,6 @@ GROUP_SHARE = 0.05
 """Share of the driver's time that writing groups may take."""
 
 Status = Literal["PENDING", "RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAILED"]
-Origin = Literal["start", "search"]
-"""Where a trial comes from: the recipes that run before the search, or the search."""
 
 
 @dataclass
@@ -162,9 +161,14 @@ class Ledger:
         """Records of trials that will not run again."""
         return self.with_status("COMPLETE", "PRUNED", "FAILED")
 
+    @property
+    def proposed(self) -> int:
+        """How many trials have been proposed, confirmations not counted."""
+        return sum(record.origin != "confirm" for record in self.records.values())
+
     def left(self, trials: int) -> int:
         """How many of `trials` trials are unfinished or not yet proposed."""
-        return len(self.with_status("PENDING", "RUNNING")) + max(0, trials - len(self.records))
+        return len(self.with_status("PENDING", "RUNNING")) + max(0, trials - self.proposed)
 
     def best(self) -> Record | None:
         """The complete trial with the best score; the earlier of equals."""
