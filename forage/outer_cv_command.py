@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from forage.messages import print_json, say
+from forage.messages import print_json, say, show, show_table
 from forage.options import (
     CpusOption,
     DataArgument,
@@ -20,16 +18,16 @@ from forage.options import (
     GpusOption,
     JsonOption,
     SetOption,
-    TtaChoice,
+    SpaceOption,
 )
-from forage.sweep_commands import INTERRUPTED, override
-
-_WIDTH = 120
+from forage.summary import INTERRUPTED
+from forage.words import override
+from trainables.recipe.sections import TtaName
 
 
 def outer_cv(
     data: DataArgument,
-    space: Annotated[str, typer.Option(help="A shipped search space or a YAML file.")] = "default",
+    space: SpaceOption = "default",
     trials: Annotated[int, typer.Option(min=1, help="Trials of each sweep.")] = 24,
     splits: Annotated[int, typer.Option(min=2, help="Groups of dates; each is held out of whole sweeps in turn.")] = 4,
     seeds: Annotated[int, typer.Option(min=1, help="How often the dates are dealt into groups, and searched.")] = 3,
@@ -47,7 +45,7 @@ def outer_cv(
     epochs: EpochsOption = None,
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
-    tta: Annotated[TtaChoice, typer.Option(help="Test-time augmentation of the predictions.")] = TtaChoice.d4,
+    tta: Annotated[TtaName, typer.Option(help="Test-time augmentation of the predictions.")] = "d4",
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -74,7 +72,7 @@ def outer_cv(
     truth = dict(zip(dataset.ids, dataset.targets, strict=True))
     dates = dict(zip(dataset.ids, dataset.dates.tolist(), strict=True))
     try:
-        scored = [score_sweep(run, truth, dates, tta.value) for run in run_sweeps(out, dataset, kinds, groups, say)]
+        scored = [score_sweep(run, truth, dates, tta) for run in run_sweeps(out, dataset, kinds, groups, say)]
     except Stopped:
         say(f"stopped; the same command goes on from {out}")
         raise typer.Exit(INTERRUPTED) from None
@@ -86,8 +84,6 @@ def outer_cv(
 
 
 def _print(table: Any) -> None:
-    # A pipe or a file has no width; rich would cut columns to 80 characters.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     title = (
         f"R2 on {table.images} photographs of {table.dates} dates, each held out of whole sweeps "
         f"({table.splits} groups, {table.seeds} seed(s)); errors are standard errors over dates"
@@ -109,10 +105,10 @@ def _print(table: Any) -> None:
             "-" if row.optimism is None else f"{row.optimism:+.4f}",
             f"{row.seconds:.0f}",
         )
-    console.print(grid)
+    show_table(grid)
     if table.interval:
         low, high = table.interval
-        console.print(
+        show(
             f"the 95 % interval that `forage ensemble` quotes for {table.rows[0].strategy} is {low:.4f} to {high:.4f} "
             f"on average; the outer score is {'inside' if table.agrees else 'outside'}"
         )

@@ -84,6 +84,8 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         record = self._record(trial)
         if "error" in result:
             record.error = result["error"]
+            if traceback := result.get("traceback"):
+                self.ledger.write_log(record, traceback)
         else:
             record.report(dict(result["report"]))
         if result["done"]:  # in one write with the report, so that a pruned trial is not resumed after a kill
@@ -102,7 +104,10 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         """The trial's worker died more than `max_failures` times, or was killed for a reason that its record has."""
         record = self._record(trial)
         record.status = "FAILED"
-        record.error = record.error or _death(trial.get_pickled_error())
+        error = trial.get_pickled_error()
+        record.error = record.error or _death(error)
+        if error is not None:
+            self.ledger.write_log(record, str(error))
         self.ledger.write(record)
         self._end(record)
 

@@ -199,3 +199,14 @@ def test_the_table_is_written_now_and_then(house: House, report: Report, monkeyp
     monkeypatch.setattr(bookkeeper, "_TABLE_SECONDS", 0.0)
     house.keeper.on_trial_complete(0, [], house.trial)
     assert read_parquet(house.run.folder, "trials.parquet").num_rows == 1
+
+
+def test_the_traceback_of_a_failed_trial_is_kept_beside_its_record(house: House) -> None:
+    house.result(error="KeyError: 'x'", traceback="Traceback: line 1\nKeyError: 'x'", done=True)
+    assert house.run.trials.read("t0000.log") == b"Traceback: line 1\nKeyError: 'x'"
+    assert house.on_disk().error == "KeyError: 'x'"
+
+
+def test_all_that_ray_says_of_a_lost_worker_is_kept_beside_its_record(house: House) -> None:
+    house.keeper.on_trial_error(0, [], house.trial)
+    assert house.run.trials.read("t0000.log") == b"the worker\ndied"

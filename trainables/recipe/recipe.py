@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from pasture.errors import InputError
 from pasture.validated import first_error
 from trainables.recipe.sections import (
+    BANK,
     Augment,
     Backbone,
     Fusion,
@@ -32,6 +33,11 @@ from trainables.recipe.sections import (
     Validation,
     View,
 )
+
+_NETWORK_FIELDS: Final = {
+    "backbone.out_indices": Backbone().out_indices,
+    "backbone.pool": Backbone().pool,
+}
 
 
 class Recipe(Section):
@@ -91,6 +97,12 @@ class Recipe(Section):
     def epochs(self) -> int:
         """Epochs of a whole trial; what is no network is fitted in one."""
         return self.schedule.epochs if self.neural else 1
+
+    @property
+    def averaged_epochs(self) -> int:
+        """With `schedule.choose=average`: the number of last epochs whose weights are averaged; else 0."""
+        schedule = self.schedule
+        return max(1, round(schedule.average_share * self.epochs)) if schedule.choose == "average" else 0
 
     @property
     def folds(self) -> int:
@@ -165,12 +177,21 @@ class Recipe(Section):
     def with_overrides(self, overrides: Mapping[str, Any], source: str = "recipe") -> Recipe:
         """A new recipe with dotted fields replaced; a value that is a mapping is merged into its section.
 
+        Where imported embeddings (`bank:...`) replace a network, the fields that describe what the network computes
+        return to their defaults: `view.size`, and `backbone.out_indices` and `backbone.pool` unless they are given.
+
         Raises:
             InputError: unknown field, or a value out of range.
         """
         content = self.to_dict()
+        flat = dict(_flatten(overrides))
+        if str(flat.get("backbone.name", "")).startswith(BANK):
+            for field, default in _NETWORK_FIELDS.items():
+                _merge(content, field.split("."), default, source)
         for field, value in overrides.items():
             _merge(content, field.split("."), value, source)
+        if str(content["backbone"]["name"]).startswith(BANK):
+            content["view"]["size"] = View().size  # or equal recipes would count as different
         return Recipe.parse(content, source)
 
     def flat(self) -> dict[str, Any]:

@@ -14,7 +14,9 @@ TtaName = Literal["none", "flips", "d4"]
 Precision = Literal["auto", "float32"]
 Tuning = Literal["frozen", "last_blocks", "lora", "full"]
 Pool = Literal["default", "cls", "mean", "mean_std", "cls_mean", "cls_attention"]
-_BANK: Final = "bank:"
+Choose = Literal["last", "best", "average"]
+BANK: Final = "bank:"
+"""Prefix of `backbone.name` for imported embeddings."""
 
 
 class Section(BaseModel):
@@ -77,6 +79,10 @@ class Backbone(Section):
     convolutional network: of the cells of its map), their mean and standard deviation (`mean_std`), class token and
     mean (`cls_mean`), or the class token beside a trained attention over the patches (`cls_attention`, which goes with
     no out_indices)."""
+    standardize: bool = True
+    """Standardise the features of frozen backbones: each gets mean 0 and standard deviation 1 over the views and D4
+    elements of the training rows. No effect on a backbone that is trained, nor with heads that are not networks: these
+    standardise by themselves."""
     lora: Lora = Lora()
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
@@ -87,7 +93,7 @@ class Backbone(Section):
     @property
     def bank(self) -> str:
         """Name of the imported bank that stands for the network; empty where there is a network."""
-        return self.name.removeprefix(_BANK) if self.name.startswith(_BANK) else ""
+        return self.name.removeprefix(BANK) if self.name.startswith(BANK) else ""
 
     @model_validator(mode="after")
     def _embeddings_are_fixed(self) -> Self:
@@ -270,7 +276,13 @@ class Schedule(Section):
     patience: int = Field(3, ge=1, le=1000)
     """With `plateau`: epochs without a better score before the rates fall."""
     early_stopping: int = Field(0, ge=0, le=10_000)
-    """The trial ends after this many epochs without a better score; 0 for never."""
+    """End the trial after this many epochs without a better score; 0 for never."""
+    choose: Choose = "last"
+    """Which epoch counts, for all folds: `last`; `best`, the one with the best OOF score; `average`, the mean of the
+    weights after each of the last epochs (SWA, Izmailov et al., UAI 2018, arXiv 1803.05407), for which batch norms
+    take new running statistics from the training rows."""
+    average_share: float = Field(0.25, gt=0, le=1)
+    """With `average`: the share of all epochs, counted from the last, whose weights are averaged."""
     stages: tuple[Stage, ...] = ()
     """Parts of the training; empty for one with `backbone.tuning`."""
 
@@ -287,6 +299,8 @@ class Schedule(Section):
     def _whole(self) -> Self:
         if self.stages and abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
             raise ValueError("schedule.stages: the shares must sum to 1")
+        if self.choose == "average" and self.early_stopping:
+            raise ValueError("schedule.choose=average needs schedule.early_stopping=0: it averages the last epochs")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Building the network of a recipe, and telling which part of it training changes."""
+"""Creating the network of a recipe, and finding the part of it that training changes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from pasture.errors import JobError
 from trainables.features import embeddings
+from trainables.features.inputs import Inputs, Rows
+from trainables.images import d4
 from trainables.network.backbone import check_backbone, create_backbone
 from trainables.network.model import BiomassNet
 from trainables.network.tuning import add_lora, set_tuning
@@ -20,7 +22,7 @@ class Widths(NamedTuple):
 
     Attributes:
         features: of the backbone.
-        semantic: of the second backbone; 0 where there is none.
+        semantic: of the second backbone; 0 without one.
     """
 
     features: int
@@ -28,7 +30,7 @@ class Widths(NamedTuple):
 
 
 def widths(recipe: Recipe) -> Widths:
-    """The lengths for a recipe, by building its backbones once."""
+    """The lengths for a recipe; builds its backbones if they were not built before."""
     second = recipe.semantic
     return Widths(_width(recipe), _width(second) if second else 0)
 
@@ -60,7 +62,7 @@ def _digest(recipe: Recipe, ids: Sequence[str]) -> str:
 
 
 def create_net(recipe: Recipe, sizes: Widths, backbone_state: Mapping[str, Tensor] | None = None) -> BiomassNet:
-    """The network of a recipe; with a backbone inside unless its features are kept in a bank.
+    """Create the network of a recipe, with a backbone inside unless its features are in a bank.
 
     Args:
         recipe: what to build.
@@ -73,6 +75,15 @@ def create_net(recipe: Recipe, sizes: Widths, backbone_state: Mapping[str, Tenso
         if recipe.adapted:
             add_lora(backbone, recipe.backbone)
     return BiomassNet(recipe, sizes.features, backbone, sizes.semantic)
+
+
+def standardize(net: BiomassNet, inputs: Inputs, rows: Rows) -> None:
+    """Fit a network's standardisers to the features of some rows, over views and D4 elements."""
+    if net.standardize is not None:
+        net.standardize.fit(lambda: (inputs.element(rows, element).views for element in d4.ALL))
+    second = inputs.semantic
+    if net.standardize_semantic is not None and second is not None:
+        net.standardize_semantic.fit(lambda: (second.element(rows, element).views.mean(dim=1) for element in d4.ALL))
 
 
 def trained_names(net: BiomassNet, recipe: Recipe) -> set[str]:

@@ -390,7 +390,7 @@ def test_two_processes_end_an_epoch_with_the_same_network(
     def ask(self: RayTrial) -> list[Any]:
         def look(worker: Any) -> dict[str, bytes]:
             learner = worker.folds.learners[0]
-            state = {**learner.net.state_dict(), **{f"ema.{k}": v for k, v in learner.ema.state_dict().items()}}
+            state = {**learner.net.state_dict(), **{f"ema.{k}": v for k, v in learner.ema.module.state_dict().items()}}
             return {name: tensor.numpy().tobytes() for name, tensor in state.items()}
 
         assert self.workers is not None
