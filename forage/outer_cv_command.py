@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 
-from forage.messages import print_json, say
+from forage.messages import print_json, say, show, show_table
 from forage.options import (
     CpusOption,
     DataArgument,
@@ -17,14 +18,16 @@ from forage.options import (
     GpusOption,
     JsonOption,
     SetOption,
-    TtaChoice,
+    SpaceOption,
 )
-from forage.sweep_commands import INTERRUPTED, override
+from forage.summary import INTERRUPTED
+from forage.words import override
+from trainables.recipe.sections import TtaName
 
 
 def outer_cv(
     data: DataArgument,
-    space: Annotated[str, typer.Option(help="A shipped search space or a YAML file.")] = "default",
+    space: SpaceOption = "default",
     trials: Annotated[int, typer.Option(min=1, help="Trials of each sweep.")] = 24,
     splits: Annotated[int, typer.Option(min=2, help="Groups of dates; each is held out of whole sweeps in turn.")] = 4,
     seeds: Annotated[int, typer.Option(min=1, help="How often the dates are dealt into groups, and searched.")] = 3,
@@ -42,7 +45,7 @@ def outer_cv(
     epochs: EpochsOption = None,
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
-    tta: Annotated[TtaChoice, typer.Option(help="Test-time augmentation of the predictions.")] = TtaChoice.d4,
+    tta: Annotated[TtaName, typer.Option(help="Test-time augmentation of the predictions.")] = "d4",
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,7 +72,7 @@ def outer_cv(
     truth = dict(zip(dataset.ids, dataset.targets, strict=True))
     dates = dict(zip(dataset.ids, dataset.dates.tolist(), strict=True))
     try:
-        scored = [score_sweep(run, truth, dates, tta.value) for run in run_sweeps(out, data, kinds, groups, say)]
+        scored = [score_sweep(run, truth, dates, tta) for run in run_sweeps(out, dataset, kinds, groups, say)]
     except Stopped:
         say(f"stopped; the same command goes on from {out}")
         raise typer.Exit(INTERRUPTED) from None
@@ -81,28 +84,31 @@ def outer_cv(
 
 
 def _print(table: Any) -> None:
-    console = Console(highlight=False)
     title = (
         f"R2 on {table.images} photographs of {table.dates} dates, each held out of whole sweeps "
-        f"({table.splits} groups, {table.seeds} seed(s)); +/- standard error over dates"
+        f"({table.splits} groups, {table.seeds} seed(s)); errors are standard errors over dates"
     )
-    grid = Table(title=title, title_justify="left")
-    for name in ("strategy", "outer R2", "sd of seeds", "difference", "nested", "nested - outer", "trial seconds"):
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    names = ("strategy", "outer R2", "error", "sd of seeds", "difference", "error", "nested", "nested-outer", "seconds")
+    for name in names:
         grid.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
     for row in table.rows:
+        reference = row is table.rows[0]
         grid.add_row(
-            row.strategy,
-            f"{row.outer:.4f} +/- {row.error:.4f}",
+            escape(row.strategy),
+            _number(row.outer),
+            _number(row.error),
             _number(row.seeds),
-            "reference" if row is table.rows[0] else f"{row.difference:+.4f} +/- {row.difference_error:.4f}",
+            "reference" if reference else f"{row.difference:+.4f}",
+            "" if reference else _number(row.difference_error),
             _number(row.nested),
             "-" if row.optimism is None else f"{row.optimism:+.4f}",
             f"{row.seconds:.0f}",
         )
-    console.print(grid)
+    show_table(grid)
     if table.interval:
         low, high = table.interval
-        console.print(
+        show(
             f"the 95 % interval that `forage ensemble` quotes for {table.rows[0].strategy} is {low:.4f} to {high:.4f} "
             f"on average; the outer score is {'inside' if table.agrees else 'outside'}"
         )

@@ -30,10 +30,12 @@ from tune.records.plan import Plan
 from tune.records.progress import Progress
 from tune.records.retention import Retention
 from tune.records.stop import Stop, StopReason
+from tune.search.blend_gain import BlendGain
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.promotion import Promotion
 from tune.search.pruners import Pruner, make_pruner
 from tune.search.scheduler import PruningScheduler
+from tune.search.warm_start import read_earlier_trials
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,9 @@ class Session:
             trials=plan.trials,
             search=plan.search,
             seed=plan.seed,
-            starts=self.space.starts() if plan.start else (),
+            starts=self.space.starts() if plan.start or plan.warm_start else (),
+            earlier=read_earlier_trials(self.run),
+            values=BlendGain(self.run) if plan.objective == "blend" else None,
             promoted=promoted,
         )
         callbacks = [Bookkeeper(ledger, scheduler, searcher, self.retention, stop, promotion, watch)]

@@ -28,6 +28,9 @@ from tune.records.lock import exclusive_lock
 from tune.records.plan import RESOURCES, Limits, Plan, Search, option
 from tune.records.retention import Retention
 from tune.records.stop import reaches
+from tune.search.blend_gain import check_comparable
+from tune.search.pruners import rung_epochs
+from tune.search.warm_start import EARLIER_TRIALS, warm_start, write_earlier_trials
 from tune.session import Cluster, Outcome, Session, ignore
 
 LOCAL = RayConnection()
@@ -67,6 +70,12 @@ def launch(
     _check_unused(run)
     if limits.promote and space.epochs == 1:
         raise InputError("--promote: trials of this space have one epoch only, which leaves no first stage; do without")
+    if limits.pruner != "none":
+        rung_epochs(space.epochs, limits.grace, limits.reduction)
+    if limits.warm_start:
+        space = warm_start(space, RunFolder(limits.warm_start), limits.start)
+    if limits.objective == "blend":
+        check_comparable(space)
     _check_writable(run)
     dataset = _checked_data(data, space, limits.outer)
     plan = Plan(
@@ -85,6 +94,8 @@ def launch(
             run.write_truth(dataset)
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
                 embeddings.publish(bank, run.banks)
+            if plan.warm_start:
+                write_earlier_trials(run, plan, RunFolder(plan.warm_start))
             plan.write(run)
             with serve_data(dataset, connection.local) as node:
                 cluster = Cluster(placement, node, trainable, connection.on_loss)
@@ -220,7 +231,7 @@ def _check_unused(run: RunFolder) -> None:
 
 def _has_other_files(folder: Path) -> bool:
     """Whether a folder holds files other than those that a launch writes before sweep.yaml."""
-    ours = {"truth.parquet", "banks"}
+    ours = {"truth.parquet", "banks", EARLIER_TRIALS}
     return folder.is_dir() and any(not path.name.startswith(".") and path.name not in ours for path in folder.iterdir())
 
 

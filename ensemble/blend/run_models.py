@@ -196,7 +196,7 @@ class ChunkRun:
         return torch.cat(batches, dim=1)
 
     def _photographs_at_once(self, view: View) -> int:
-        return max(1, batch_size(view.size, self.device) // view_count(view))
+        return min(len(self.chunk), max(1, batch_size(view.size, self.device) // view_count(view)))
 
     def _tell(self, photographs: int) -> None:
         """Report progress: photographs of the current pass over the pictures, as a share of all passes."""

@@ -14,35 +14,59 @@ from numpy.random import SeedSequence
 from pasture.atomic import atomic_folder
 from pasture.errors import InputError
 from pasture.synthetic.picture import draw_picture
+from pasture.synthetic.real_truth import draw_real_truth
 from pasture.synthetic.truth import Plot, draw_truth
 from pasture.targets import TARGETS
 
 JPEG_QUALITY: Final = 90
 
 Kind = Literal["demo", "real"]
+DEFAULT_IMAGES: Final[dict[Kind, int]] = {"demo": 64, "real": 357}
 
 
 def make_data(
-    out: Path, images: int = 64, test_images: int | None = None, seed: int = 0, *, width: int = 2000, height: int = 1000
-) -> None:
-    """Write a data folder of `images` training and `test_images` test pictures of `width` x `height` pixels.
+    out: Path,
+    images: int | None = None,
+    test_images: int | None = None,
+    seed: int = 0,
+    *,
+    like: Kind = "demo",
+    width: int = 2000,
+    height: int = 1000,
+) -> int:
+    """Write a data folder of synthetic paddocks in the competition's layout.
 
-    The folder has the competition's layout and, besides, `hidden_truth.csv` (sample_id, target in grams) of the test
-    pictures. Those come from dates of their own; by default there are a quarter as many, at least 4. The same arguments
-    give the same bytes, however many cores draw. `out` appears only when it is complete.
+    Besides the competition's files there is `hidden_truth.csv` (sample_id, target in grams) of the test pictures. The
+    same arguments give the same bytes, however many cores draw. `out` appears only when it is complete.
+
+    Args:
+        out: the folder; it must not exist, or be empty.
+        images: training pictures; 64 by default, 357 (as in the competition) with `like="real"`.
+        test_images: test pictures, from dates of their own; by default a quarter as many, at least 4.
+        seed: of everything that is drawn.
+        like: `demo` for an easy kind, `real` for one about as hard as the competition's photographs.
+        width: of a picture in pixels.
+        height: of a picture in pixels.
+
+    Returns:
+        The number of training pictures.
 
     Raises:
         InputError: a number is too small, or `out` is not empty or cannot be written.
+        StorageError: the disk is full.
     """
+    images = DEFAULT_IMAGES[like] if images is None else images
     test_images = max(4, images // 4) if test_images is None else test_images
     _check_least(2, images=images)
     _check_least(1, test_images=test_images)
     _check_least(0, seed=seed)
     _check_least(64, width=width, height=height)
-    train, test = draw_truth(images, test_images, SeedSequence(seed))
+    draw = draw_real_truth if like == "real" else draw_truth
+    train, test = draw(images, test_images, SeedSequence(seed))
     with atomic_folder(out) as folder:
         _write_tables(folder, train, test)
         _write_pictures({folder / "train": train, folder / "test": test}, width, height)
+    return images
 
 
 def _check_least(least: int, **numbers: int) -> None:

@@ -14,11 +14,13 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from pasture.synthetic.truth import Light, Plot
+from pasture.synthetic.truth import Light, Look, Plot
 from pasture.targets import Array
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.int32]
+Colour = tuple[float, float, float]
+"""Blue, green and red."""
 
 BLADES_PER_G: Final = 42.0
 STRAWS_PER_G: Final = 90.0
@@ -33,15 +35,21 @@ SUBPIXEL_BITS: Final = 4
 def draw_picture(plot: Plot, width: int, height: int) -> Image:
     """The picture (height, width, 3) of `plot`."""
     rng = np.random.default_rng(plot.entropy)
-    scale = float(np.sqrt(width * height / 2e6))
+    scale = float(np.sqrt(width * height / 2e6)) * plot.visit.look.zoom
     canvas = _soil(rng, plot.visit.soil, width, height)
-    strokes = [stroke for kind in (_straws, _blades, _trefoils) for stroke in kind(rng, plot, scale, canvas)]
+    strokes = [stroke for kind in (_litter, _straws, _blades, _trefoils) for stroke in kind(rng, plot, scale, canvas)]
     for _, stroke in sorted(strokes, key=itemgetter(0)):
         stroke()
-    return _photograph(rng, canvas, plot.visit.light)
+    return _photograph(rng, canvas, plot.visit.light, plot.visit.look)
 
 
-def _soil(rng: Generator, colour: tuple[float, float, float], width: int, height: int) -> Image:
+def _count(plot: Plot, grams: float, per_gram: float) -> int:
+    """Number of plants that are drawn for some grams."""
+    look = plot.visit.look
+    return round(plot.visible * look.visible * float(grams**look.crowding) * per_gram)
+
+
+def _soil(rng: Generator, colour: Colour, width: int, height: int) -> Image:
     relief = np.ones((height, width), dtype=np.float32)
     for cell, strength in ((200, 0.08), (40, 0.08), (8, 0.16), (2, 0.14)):
         relief += strength * _noise(rng, width, height, cell)
@@ -58,21 +66,34 @@ Stroke = tuple[float, Callable[[], None]]
 """Depth in [0, 1], 1 nearest the camera, and what draws it."""
 
 
+def _litter(rng: Generator, plot: Plot, scale: float, canvas: Image) -> Iterator[Stroke]:
+    """Strokes of straw on the soil, below all plants."""
+    look = plot.visit.look
+    if look.litter:
+        lines = _curves(rng, round(look.litter * STRAWS_PER_G), 90, 0.1, scale, canvas)
+        for depth, stroke in _line_strokes(rng, lines, look.straw, 4 * scale, canvas):
+            yield depth - 1, stroke
+
+
 def _straws(rng: Generator, plot: Plot, scale: float, canvas: Image) -> Iterator[Stroke]:
     """Strokes of dead straws."""
-    lines = _curves(rng, round(plot.dead * STRAWS_PER_G), 130, 0.1, scale, canvas)
-    return _line_strokes(rng, lines, (135, 180, 205), 4 * scale, canvas)
+    lines = _curves(rng, _count(plot, plot.dead, STRAWS_PER_G), 130, 0.1, scale, canvas)
+    return _line_strokes(rng, lines, plot.visit.look.straw, 4 * scale, canvas)
 
 
 def _blades(rng: Generator, plot: Plot, scale: float, canvas: Image) -> Iterator[Stroke]:
     """Strokes of green blades of the plot's species."""
-    lines = _curves(rng, round(plot.green * BLADES_PER_G), plot.species.blade_length, 0.2, scale, canvas)
-    return _line_strokes(rng, lines, plot.species.blade_colour, plot.species.blade_width * scale, canvas)
+    lines = _curves(rng, _count(plot, plot.green, BLADES_PER_G), plot.species.blade_length, 0.2, scale, canvas)
+    colour = _tinted(plot.species.blade_colour, plot.visit.look)
+    return _line_strokes(rng, lines, colour, plot.species.blade_width * scale, canvas)
 
 
-def _line_strokes(
-    rng: Generator, lines: Points, colour: tuple[float, float, float], thickness: float, canvas: Image
-) -> Iterator[Stroke]:
+def _tinted(colour: Colour, look: Look) -> Colour:
+    blue, green, red = (value * factor for value, factor in zip(colour, look.tint, strict=True))
+    return blue, green, red
+
+
+def _line_strokes(rng: Generator, lines: Points, colour: Colour, thickness: float, canvas: Image) -> Iterator[Stroke]:
     """Strokes of curved lines (n, points, 2); each has a dark edge on one side, which reads as its shadow."""
     for batch in np.array_split(lines, BATCHES):
         depth = rng.random()
@@ -89,14 +110,15 @@ def _line_strokes(
 
 def _trefoils(rng: Generator, plot: Plot, scale: float, canvas: Image) -> Iterator[Stroke]:
     """Strokes of clover leaves: three leaflets each, in patches."""
-    count = round(plot.clover * TREFOILS_PER_G)
+    count = _count(plot, plot.clover, TREFOILS_PER_G)
+    colour = _tinted((60, 165, 100), plot.visit.look)
     centres = _scatter(rng, count, 25, 110 * scale, canvas)
     radii = 15 * scale * rng.uniform(0.7, 1.35, size=count)
     turns = rng.uniform(0, 2 * np.pi, size=(count, 1)) + np.arange(3) * (2 * np.pi / 3)
     outlines = _fixed(centres[:, None, None] + radii[:, None, None, None] * _leaflet(turns))
     for batch in np.array_split(outlines, BATCHES):
         depth = rng.random()
-        tint = _tint(rng, (60, 165, 100), depth)
+        tint = _tint(rng, colour, depth)
 
         def draw(batch: Points = batch, tint: Array = tint) -> None:
             shadow, vein = (tint * 0.35).tolist(), np.minimum(tint * 1.2 + 12, 255).tolist()
@@ -143,19 +165,21 @@ def _fixed(points: Array) -> Points:
     return np.round(points * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
-def _tint(rng: Generator, colour: tuple[float, float, float], depth: float) -> Array:
+def _tint(rng: Generator, colour: Colour, depth: float) -> Array:
     """`colour` varied, and darker the deeper it lies in the sward."""
     shade = (0.6 + 0.5 * depth) * rng.uniform(0.85, 1.15)
     return np.clip(np.array(colour) * shade * rng.uniform(0.94, 1.06, size=3), 0, 255)
 
 
-def _photograph(rng: Generator, canvas: Image, light: Light) -> Image:
+def _photograph(rng: Generator, canvas: Image, light: Light, look: Look) -> Image:
     """`canvas` in the light of its date, a little out of focus, with uneven shade and sensor noise."""
     height, width = canvas.shape[:2]
     gains = light.gain * np.array([1 - light.warmth, 1.0, 1 + light.warmth])
     curve = 255 * (np.arange(256)[:, None] / 255) ** light.gamma * gains
     lit = cv2.LUT(canvas, np.clip(curve, 0, 255).astype(np.uint8)[None])
+    if look.blur:
+        lit = cv2.GaussianBlur(lit, (0, 0), look.blur * np.sqrt(width * height / 2e6))
     soft = cv2.GaussianBlur(lit, (3, 3), 0).astype(np.float32)
-    soft *= (1 + 0.05 * _noise(rng, width, height, max(width // 4, 1)))[..., None]
+    soft *= (1 + look.shade * _noise(rng, width, height, max(width // 4, 1)))[..., None]
     soft += 4 * rng.standard_normal((height, width, 1), dtype=np.float32)
     return np.clip(soft, 0, 255).astype(np.uint8)

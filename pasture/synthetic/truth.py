@@ -1,4 +1,4 @@
-"""The truth of synthetic paddocks: dates, species, light and grams, drawn before any pixel."""
+"""The truth of synthetic paddocks: dates, species, light and grams, drawn before any pixel. The kind `demo`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,31 @@ class Light:
 
 
 @dataclass(frozen=True)
+class Look:
+    """How the plants of one sampling date appear, beyond their grams. The defaults are those of the kind `demo`.
+
+    Attributes:
+        visible: plants drawn for a gram, relative to the usual number.
+        crowding: plants drawn grow with grams to this power; below 1, a tall sward hides part of its mass.
+        zoom: size of the plants in pixels, relative to the usual one: the height of the camera.
+        tint: factors of the blue, green and red of living plants.
+        straw: colour (BGR) of dead plants.
+        litter: straw that lies on the soil and is not weighed, in grams.
+        shade: spread of the uneven light over a picture, relative to its mean.
+        blur: standard deviation in pixels of a blur on top of the usual one.
+    """
+
+    visible: float = 1.0
+    crowding: float = 1.0
+    zoom: float = 1.0
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    straw: tuple[float, float, float] = (135.0, 180.0, 205.0)
+    litter: float = 0.0
+    shade: float = 0.05
+    blur: float = 0.0
+
+
+@dataclass(frozen=True)
 class Visit:
     """What the pictures of one sampling date share. `living` and `dead` are mean levels in grams."""
 
@@ -62,11 +87,15 @@ class Visit:
     soil: tuple[float, float, float]
     living: float
     dead: float
+    look: Look = Look()
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture's truth; green, dead and clover in grams. `entropy` seeds its drawing and nothing else."""
+    """One picture's truth; green, dead and clover in grams.
+
+    `entropy` seeds its drawing and nothing else; `visible` multiplies the plants drawn for a gram.
+    """
 
     image_id: str
     visit: Visit
@@ -77,6 +106,7 @@ class Plot:
     ndvi: float
     height_cm: float
     entropy: SeedSequence
+    visible: float = 1.0
 
     def targets(self) -> Array:
         """The five targets (5,) in grams, to 4 decimals, in mass balance."""

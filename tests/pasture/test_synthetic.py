@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.random import SeedSequence
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pasture import synthetic
 from pasture.errors import InputError
 from pasture.metric import baseline_r2, weighted_r2
+from pasture.synthetic import folder as folder_module
 from pasture.synthetic import make_data
-from pasture.targets import TARGETS, balance_gap
+from pasture.synthetic.picture import draw_picture
+from pasture.synthetic.real_truth import draw_real_truth
+from pasture.synthetic.truth import Plot
+from pasture.targets import CLOVER, DEAD, GREEN, TARGETS, TOTAL, balance_gap
 
 SMALL = {"width": 128, "height": 64}
 
@@ -61,7 +66,7 @@ def _ridge_score(features: NDArray[np.float64], truth: NDArray[np.float64]) -> f
 
 def test_same_seed_same_bytes_whatever_the_number_of_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for cores in (4, 1):
-        monkeypatch.setattr(synthetic.os, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(folder_module.os, "cpu_count", lambda cores=cores: cores)
         make_data(tmp_path / str(cores), images=6, seed=1, **SMALL)
     assert _contents(tmp_path / "4") == _contents(tmp_path / "1")
 
@@ -185,7 +190,102 @@ def test_a_run_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: p
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(synthetic, "_write_pictures", fail)
+    monkeypatch.setattr(folder_module, "_write_pictures", fail)
     with pytest.raises(KeyboardInterrupt):
         make_data(tmp_path / "data", images=2, **SMALL)
     assert not any(tmp_path.iterdir())
+
+
+# --- the kind `real`: statistics of the competition's 357 training photographs ---
+
+
+@pytest.fixture(scope="module")
+def real_plots() -> list[list[Plot]]:
+    """Training plots of eight seeds."""
+    return [draw_real_truth(357, 89, SeedSequence(seed))[0] for seed in range(8)]
+
+
+def _grams(plots: list[Plot]) -> NDArray[np.float64]:
+    return np.array([plot.targets() for plot in plots])
+
+
+def test_real_weights_have_levels_zeros_and_tails_of_the_competition(real_plots: list[list[Plot]]) -> None:
+    grams = [_grams(plots) for plots in real_plots]
+    assert all(balance_gap(values).max() < 1e-9 for values in grams)
+    total = np.mean([values[:, TOTAL].mean() for values in grams])
+    assert 40 < total < 52  # 46 g in the competition's sample
+    assert 0.2 < np.mean([baseline_r2(values) for values in grams]) < 0.3  # .25
+    every = np.concatenate(grams)
+    assert every[:, TOTAL].max() <= 185.01
+    assert (every[:, [GREEN, DEAD, CLOVER]] == 0).mean(axis=0) == pytest.approx([0.06, 0.13, 0.45], abs=0.06)
+    for target, least in ((CLOVER, 1.8), (DEAD, 1.2), (GREEN, 1.0)):
+        values = every[:, target]
+        assert ((values - values.mean()) ** 3).mean() / values.std() ** 3 > least
+
+
+def test_real_dates_differ_in_size_level_season_and_light(real_plots: list[list[Plot]]) -> None:
+    between = []
+    for plots in real_plots:
+        names, dates, sizes = np.unique([p.visit.date for p in plots], return_inverse=True, return_counts=True)
+        assert len(names) == 28
+        assert sizes.max() > 4 * sizes.min()
+        total = _grams(plots)[:, TOTAL]
+        means = np.bincount(dates, total) / sizes
+        between.append(means[dates].var() / total.var())
+        visits = {p.visit.date: p.visit for p in plots}.values()
+        assert np.std([v.light.gain for v in visits]) > 0.1
+        assert np.std(np.log([v.look.visible for v in visits])) > 0.2
+        months = {v.state: set() for v in visits}
+        for visit in visits:
+            months[visit.state].add(int(visit.date.split("/")[1]))
+        assert max(months["NSW"]) <= min(months["Tas"])
+    assert 0.6 < np.mean(between) < 0.85  # .78 in the sample
+
+
+def test_real_states_have_species_of_their_own(real_plots: list[list[Plot]]) -> None:
+    plots = [plot for seed in real_plots for plot in seed]
+    grams = _grams(plots)
+    states = np.array([plot.visit.state for plot in plots])
+    assert (grams[states == "WA", DEAD] == 0).all()
+    assert (grams[states == "NSW", CLOVER] == 0).all()
+    assert grams[states == "WA", CLOVER].mean() > 5 * grams[states == "WA", GREEN].mean()
+    level = {state: grams[states == state, TOTAL].mean() for state in ("Tas", "Vic", "NSW", "WA")}
+    assert level["NSW"] > level["Vic"] > level["Tas"] > level["WA"]
+    species = {s: {p.species.name for p in plots if p.visit.state == s} for s in level}
+    assert not species["NSW"] & (species["Tas"] | species["Vic"] | species["WA"])
+
+
+def test_real_test_dates_are_not_training_dates() -> None:
+    train, test = draw_real_truth(60, 20, SeedSequence(0))
+    assert (len(train), len(test)) == (60, 20)
+    assert not {p.visit.date for p in train} & {p.visit.date for p in test}
+    assert len({p.image_id for p in train + test}) == 80
+
+
+def test_real_data_are_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        make_data(tmp_path / name, images=4, seed=seed, like="real", **SMALL)
+    a, b, c = (_contents(tmp_path / name) for name in "abc")
+    assert a == b
+    assert not set(a.values()) & {data for name, data in c.items() if name.endswith(".jpg")}
+
+
+def test_real_pictures_show_more_plants_for_more_grams_and_hide_some() -> None:
+    plot = draw_real_truth(8, 4, SeedSequence(3))[0][0]
+    visit = replace(plot.visit, look=replace(plot.visit.look, crowding=0.5, visible=1.0), soil=(90.0, 90.0, 90.0))
+
+    def green(grams: float, **changes: float) -> float:
+        picture = draw_picture(replace(plot, visit=visit, green=grams, clover=0, dead=0, **changes), 256, 128)
+        blue, green, red = np.moveaxis(picture.astype(np.float64), -1, 0)
+        return float((2 * green > 1.1 * (blue + red)).mean())
+
+    assert green(1) < green(4) < green(16)
+    assert green(4) < green(4, visible=2.0)
+    assert green(16, visible=0.5) == green(4, visible=1.0)  # half as many plants for a gram, four times the grams
+
+
+def test_the_number_of_pictures_depends_on_the_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_module, "_write_pictures", lambda *_: None)
+    assert make_data(tmp_path / "demo") == 64
+    assert make_data(tmp_path / "real", like="real") == 357
+    assert pd.read_csv(tmp_path / "real" / "train.csv")["Sampling_Date"].nunique() == 28

@@ -6,9 +6,10 @@ trial running for ever. This searcher reports the states as they are: COMPLETE, 
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import optuna
 import ray.tune.search
@@ -29,6 +30,9 @@ Start = tuple[dict[str, Label], Recipe]
 Values = Callable[[Sequence[str]], Mapping[str, float]]
 """What Optuna maximises, by trial, from the names of the complete trials."""
 
+_ATTEMPTS: Final = 10
+"""How often the sampler draws until it draws labels that no trial has; in a small space there may be none left."""
+
 _STATES: dict[Status, TrialState] = {
     "COMPLETE": TrialState.COMPLETE,
     "PRUNED": TrialState.PRUNED,
@@ -43,7 +47,8 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
     """Draws recipes from a space and learns from their results.
 
     The sampler gets a new seed for every proposal, made of (seed, number): a proposal depends on the ledger alone, so
-    that a resumed search proposes what an uninterrupted one would have proposed.
+    that a resumed search proposes what an uninterrupted one would have proposed. What was proposed before, here or in
+    the earlier run of a warm start, is drawn again with another seed.
 
     Args:
         space: what may vary.
@@ -78,6 +83,7 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         self.space, self.ledger, self.configure = space, ledger, configure
         self.trials, self.search, self.seed, self.starts = trials, search, seed, starts
         self.earlier, self.values, self.promoted = earlier, values, promoted
+        self.proposed = {_point(record.params) for record in (*earlier, *ledger.records.values())}
         self.unfinished = [record for record in ledger.records.values() if self._runs(record)]
         self._build_study()
 
@@ -137,9 +143,17 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
             if number < len(self.starts):
                 params, recipe = self.starts[number]
                 record = self.ledger.propose(params, recipe, origin="start")
+                self.proposed.add(_point(params))
                 self._add_running(record)
                 return record
-            self.study.sampler = self._sampler(number)
+            if proposal := self._propose_new(number):
+                return proposal
+        return None
+
+    def _propose_new(self, number: int) -> Record | None:
+        """Propose a trial that has not been proposed before; None if its fields do not go together."""
+        for attempt in range(_ATTEMPTS):
+            self.study.sampler = self._sampler(number, attempt)
             trial = self.study.ask()
             try:
                 params, recipe = self.space.draw(trial)
@@ -147,14 +161,17 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
                 # Fields may be valid one by one but not together. The sampler learns that from the failed trial.
                 self.ledger.propose(dict(trial.params), None, str(error))
                 self.study.tell(trial, state=TrialState.FAIL)
-                continue
-            record = self.ledger.propose(params, recipe)
-            self.running[record.name] = trial
-            return record
-        return None
+                return None
+            if (point := _point(params)) not in self.proposed or attempt + 1 == _ATTEMPTS:
+                break
+            self.study.tell(trial, state=TrialState.FAIL)
+        self.proposed.add(point)
+        record = self.ledger.propose(params, recipe)
+        self.running[record.name] = trial
+        return record
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        seed = mix(self.seed, number)
+    def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+        seed = mix(self.seed, number, attempt) if attempt else mix(self.seed, number)
         if self.search == "random":
             return optuna.samplers.RandomSampler(seed)
         return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
@@ -182,6 +199,10 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
             if parameter.field in params:
                 parameter.draw(recorder)
         return recorder.distributions
+
+
+def _point(params: Mapping[str, Label]) -> str:
+    return json.dumps(params, sort_keys=True)
 
 
 class _DistributionRecorder:

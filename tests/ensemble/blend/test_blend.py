@@ -164,6 +164,25 @@ def test_a_damaged_run_is_refused(
     assert not (tmp_path / "blend").exists()
 
 
+def test_a_member_without_weights_is_left_out_and_named(run: RunFolder, tmp_path: Path) -> None:
+    shutil.rmtree(Path(run.weights("t0000").path))
+    run.weights("t0001").delete("fold1.safetensors")
+    blend = build([run], tmp_path / "blend", "d4")
+    assert [member.key for member in blend.members] == ["run-t0002"]
+    assert blend.evidence is not None
+    refused = dict(blend.evidence.refused)
+    assert refused["run-t0000"].endswith("weights/t0000 has weights of 0 of 3 folds")
+    assert refused["run-t0001"].endswith("weights/t0001 has weights of 2 of 3 folds")
+
+
+def test_a_run_directory_that_does_not_exist_is_named(run: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"/nowhere: no such run directory; give a folder that"):
+        build([run, RunFolder(tmp_path / "nowhere")], tmp_path / "blend", "d4")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match=r"/other: not a run directory \(no truth\.parquet\)"):
+        build([RunFolder(tmp_path / "other")], tmp_path / "blend", "d4")
+
+
 @pytest.mark.parametrize(
     ("edit", "complaint"),
     [
