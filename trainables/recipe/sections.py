@@ -32,7 +32,7 @@ class View(Section):
     """`whole`: the photograph squeezed into one square; `halves`: its left and its right half; `corners`: the whole and
     its four quarters."""
     tiles: int = Field(1, ge=1, le=8)
-    """With `whole` and `halves`: cut each into tiles x tiles squares of `size` pixels, which form a group for fusion."""
+    """With `whole` and `halves`: cut each into tiles x tiles squares of `size` pixels, a group for fusion."""
     size: int = Field(256, ge=32, le=1536)
     """Side of each square, in pixels."""
 
@@ -113,8 +113,8 @@ class Backbone(Section):
 
 
 class Fusion(Section):
-    """How the features of several views become one vector: first within each group (the tiles of a half, or the whole and
-    its corners), then across groups."""
+    """How the features of several views become one vector: first within each group (the tiles of a half, or the whole
+    and its corners), then across groups."""
 
     within: Literal["mean", "film", "attention"] = "mean"
     """`film`: each view is modulated by the mean of its group; `attention`: a weighted mean."""
@@ -252,7 +252,7 @@ class Optimizer(Section):
     clip_grad: float = Field(0.0, ge=0, le=1000)
     """Largest norm of the gradient; 0 for no clipping."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Decay of an exponential moving average of the weights, which is evaluated and saved in place of them; 0 for none."""
+    """Decay of an exponential moving average of the weights, which is evaluated and saved in their place; 0 for none."""
 
 
 class Stage(Section):
@@ -272,8 +272,8 @@ class Schedule(Section):
     """Length of the training, learning rates over time, and the epoch that counts."""
 
     kind: Literal["cosine", "restarts", "plateau"] = "cosine"
-    """`restarts`: `cycles` cosines, one after the other; `plateau`: rates fall to a tenth after `patience` epochs without
-    a better score."""
+    """`restarts`: `cycles` cosines, one after the other; `plateau`: rates fall to a tenth after `patience` epochs
+    without a better score."""
     cycles: int = Field(3, ge=1, le=100)
     """With `restarts`: number of cosines."""
     patience: int = Field(3, ge=1, le=1000)
@@ -310,8 +310,8 @@ class Validation(Section):
     """Which images are held out together."""
 
     splitter: Splitter = "stratified_group"
-    """Hold out by date with similar distributions of Total, by date, by image (scores are too high), or one random fifth
-    (a single fold)."""
+    """Hold out by date with similar distributions of Total, by date, by image (scores are too high), or one random
+    fifth (a single fold)."""
     folds: int = Field(5, ge=2, le=50)
     """Number of folds; `holdout` always has one."""
     seed: int = Field(42, ge=0, le=2**31)
