@@ -252,7 +252,7 @@ class Optimizer(Section):
     clip_grad: float = Field(0.0, ge=0, le=1000)
     """Largest norm of the gradient; 0 for no clipping."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Decay of an exponential moving average of the weights, which is evaluated and saved in their place; 0 for none."""
+    """Decay of an exponential moving average of the weights, which is evaluated and saved instead; 0 for none."""
 
 
 class Stage(Section):
