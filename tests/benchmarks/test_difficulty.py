@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks.difficulty import held_out_predictions, row
 from pasture.dataset import Dataset
-from pasture.metric import weighted_r2
+from pasture.metric import baseline_r2, weighted_r2
 from pasture.targets import TARGETS, from_components
 
 RANDOM = np.random.default_rng(0)
@@ -26,7 +26,8 @@ def test_features_that_only_name_the_group_predict_nothing_where_groups_are_held
     level = from_components(RANDOM.gamma(2.0, 10.0, (20, 3)))[GROUPS]
     features = RANDOM.normal(size=(20, 60))[GROUPS]
     assert weighted_r2(level, held_out_predictions(features, level, np.arange(100), 0)) > 0.9
-    assert weighted_r2(level, held_out_predictions(features, level, GROUPS, 0)) < 0.4
+    # Each target's mean alone scores the baseline.
+    assert weighted_r2(level, held_out_predictions(features, level, GROUPS, 0)) < baseline_r2(level) + 0.05
 
 
 def test_a_row_of_the_table() -> None:
