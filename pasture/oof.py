@@ -1,4 +1,4 @@
-"""The out-of-fold (OOF) table: what a trial predicts for images its models have not seen, as Parquet."""
+"""The out-of-fold (OOF) table: a trial's predictions for images that its models were not trained on, as Parquet."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class OofTable:
             raise InputError(f"{source}: predictions hold NaN or infinity")
         image_ids = ids[::elements]
         if ids != [image_id for image_id in image_ids for _ in range(elements)]:
-            raise InputError(f"{source}: the elements of an image do not stand together; the file is not in order")
+            raise InputError(f"{source}: the rows of an image are not together; the file is not in order")
         if len(set(image_ids)) != len(image_ids):
             raise InputError(f"{source}: an image appears twice")
         try:

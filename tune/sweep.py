@@ -12,7 +12,7 @@ from typing import Any
 import ray.tune
 
 from pasture.dataset import read_train
-from pasture.errors import InputError, JobError
+from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset, verify
 from search_spaces.space import Space
@@ -242,7 +242,7 @@ def _check_writable(run: RunFolder) -> None:
     path = Path(run.folder.path)
     nearest = next(p for p in (path, *path.parents) if p.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise JobError(f"cannot make {run}: {nearest} is not a folder that can be written to; choose another --runs")
+        raise InputError(f"cannot make {run}: {nearest} is not a folder that can be written to; choose another --runs")
 
 
 @contextmanager

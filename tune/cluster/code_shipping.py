@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from trainables.recipe.versions import DISTRIBUTION
+
 _PACKAGES = ("pasture", "trainables", "search_spaces", "tune", "ensemble", "forage")
 
 
@@ -21,7 +23,7 @@ def shipped() -> Iterator[dict[str, Any]]:
     The metadata of the distribution is included, so that the version and the requirements that are checked on a node
     are those of the code it was sent. On the nodes both take precedence over installed packages.
     """
-    this = distribution("forage")
+    this = distribution(DISTRIBUTION)
     with tempfile.TemporaryDirectory(prefix="forage-code-") as scratch:
         for package in _PACKAGES:
             spec = find_spec(package)
@@ -30,7 +32,7 @@ def shipped() -> Iterator[dict[str, Any]]:
             shutil.copytree(
                 Path(spec.origin).parent, Path(scratch, package), ignore=shutil.ignore_patterns("__pycache__")
             )
-        information = Path(scratch, f"forage-{this.version}.dist-info")
+        information = Path(scratch, f"{DISTRIBUTION.replace('-', '_')}-{this.version}.dist-info")
         information.mkdir()
         # PKG-INFO if the project's folder, with the metadata of its build, precedes the installed package.
         description = this.read_text("METADATA") or this.read_text("PKG-INFO")
