@@ -90,9 +90,15 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
             record.report(dict(result["report"]))
         if result["done"]:  # in one write with the report, so that a pruned trial is not resumed after a kill
             record.status = self.scheduler.outcome(record.name, result)
-        self.ledger.write(record)
-        if record.status == "RUNNING":
+            self.ledger.write(record)
+        else:
+            self.ledger.write_later(record)
             self.watch(record)
+
+    @_stop_on_failure
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Ray Tune's loop, at least ten times a second."""
+        self.ledger.write_group()
 
     @_stop_on_failure
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

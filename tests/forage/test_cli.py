@@ -105,7 +105,7 @@ def test_an_imported_run_says_what_it_is(shell: Any, paddocks: Path, tmp_path: P
     for command in ("resume", "gc"):
         said = shell(command, run)
         assert said.status == 2
-        assert f"{run}: holds imported members, not a sweep" in said.err
+        assert f"{run}: holds external members, not a sweep" in said.err
         assert said.err.count("\n") == 1
 
 
@@ -273,9 +273,12 @@ def test_ensemble_tells_what_it_left_out_and_why(shell: Any, swept: RunFolder, t
 def test_ensemble_passes_on_what_makes_its_scores_less_than_honest(
     shell: Any, swept: RunFolder, tmp_path: Path
 ) -> None:
-    shutil.rmtree(Path(str(swept), "epochs"))
+    for trial in ("t0000", "t0001"):
+        table = swept.read_oof(trial)
+        table.metadata["pseudo_images"] = 3
+        table.write(swept.oof, f"{trial}.parquet")
     said = shell("ensemble", swept, "--out", tmp_path / "blend")
-    assert "warning: 3 candidate(s) have no OOF of every epoch" in said.err
+    assert "warning: some members were trained on pseudo-labels" in said.err
 
 
 def test_a_warning_of_ours_reaches_standard_error(shell: Any, paddocks: Path, tmp_path: Path) -> None:
@@ -358,6 +361,12 @@ BAD_INPUT = {
     "import without a truth": "import {data}/train.csv --truth {tmp}/nowhere.csv --runs {tmp}/r --name x",
     "import of no predictions": "import {data}/test.csv --truth {data} --runs {tmp}/r --name x",
     "demo in a full folder": "demo --out {data}",
+    "demo in a file": "demo --out {data}/train.csv",
+    "demo below a file": "demo --out {data}/train.csv/x",
+    "runs in a file": "sweep {data} --runs {data}/train.csv",
+    "import into a file": "import {tmp}/oof.csv --truth {data}/train.csv --runs {data}/train.csv",
+    "data in a file": "make-data {data}/train.csv/x",
+    "blend in a file": "ensemble {run} --out {data}/train.csv/x",
 }
 
 
@@ -368,6 +377,8 @@ def test_bad_input_is_one_line_and_status_2(
     places = {"tmp": tmp_path, "data": paddocks, "run": swept, "blend": blend.folder}
     (tmp_path / "same.yaml").write_text("search: {}\n")
     (tmp_path / "empty.yaml").touch()
+    truth = swept.read_truth()[list(TARGETS)]
+    (truth * np.random.default_rng(0).uniform(0.7, 1.3, truth.shape)).to_csv(tmp_path / "oof.csv")
     before = sorted(tmp_path.rglob("*"))
     said = shell(*words.format(**places).split())
     assert (said.status, said.out) == (2, "")
@@ -409,7 +420,7 @@ def test_status_of_a_trial_shows_its_recipe_curve_and_error(shell: Any, swept: R
     said = shell("status", swept, "--trial", "t0001")
     assert said.status == 0
     lines = said.out.splitlines()
-    assert lines[0] == "t0001: complete, score 0.5000, 2 epoch(s), from the search"
+    assert lines[0] == "t0001: complete, score 0.5000, 2 epoch(s), origin: search"
     assert any(line.replace("│", " ").split() == ["2", "0.5000", "0.5000", "-", "1.5"] for line in lines)
     recipe = Recipe.parse(Ledger(swept).records["t0001"].recipe)
     assert said.out.endswith(recipe.to_yaml())
