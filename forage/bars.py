@@ -12,8 +12,8 @@ from forage.messages import messages
 
 @contextmanager
 def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A function that is told what is being done, how much of it is done and how much there is; a bar for each."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    """Yield `watch(what, done, total)`, which shows a progress bar for each `what`."""
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from ensemble.weighting.options import DEFAULT_METHOD, Options
 from forage.bars import bars
-from forage.messages import print_json, say, warn
+from forage.messages import print_json, say, show, show_table, warn
 from forage.options import (
     BagsOption,
+    BlendArgument,
     DataArgument,
     JsonOption,
     MaxBackbonesOption,
     MaxMembersOption,
-    MethodChoice,
     MethodOption,
     MinGainOption,
     MinWeightOption,
@@ -25,18 +25,18 @@ from forage.options import (
     RunsOption,
     ScaleOption,
     StepsOption,
-    TtaChoice,
+    TtaOption,
     WarmStartOption,
-    new_run,
-    parse_given,
 )
+from forage.words import check_output, existing_run, new_run, parse_given
+from trainables.recipe.sections import TtaName
 
 
 def ensemble(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run directories.")],
     out: Annotated[Path, typer.Option(metavar="BLEND", help="Blend folder to write; must not exist.")],
-    tta: Annotated[TtaChoice, typer.Option(help="Test-time augmentation the blend is chosen for.")] = TtaChoice.d4,
-    method: MethodOption = MethodChoice.greedy,
+    tta: TtaOption = "d4",
+    method: MethodOption = DEFAULT_METHOD,
     max_members: MaxMembersOption = None,
     max_backbones: MaxBackbonesOption = None,
     min_weight: MinWeightOption = 0.0,
@@ -47,13 +47,12 @@ def ensemble(
     scale: ScaleOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build a blend from the trials of one or several runs and say what it is worth on data it has not seen."""
+    """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
     from ensemble.blend.build import build
-    from ensemble.weighting.options import Options
     from forage.report import attempt, write_blend_report
     from forage.tables import blend_table
-    from pasture.run_folder import RunFolder
 
+    folders = [existing_run(run) for run in runs]
     options = Options(
         steps=steps,
         warm_start=warm_start,
@@ -63,11 +62,11 @@ def ensemble(
         min_gain=min_gain,
         min_weight=min_weight,
     )
-    blend = build([RunFolder(run) for run in runs], out, tta.value, method.value, options, scale)
+    blend = build(folders, out, tta, method, options, scale)
     if as_json:
         print_json(blend.scores())
     else:
-        Console(highlight=False).print(blend_table(blend))
+        show_table(blend_table(blend))
     for warning in blend.warnings:
         warn(warning)
     for key, reason in blend.evidence.refused if blend.evidence else []:
@@ -77,10 +76,10 @@ def ensemble(
 
 
 def predict(
-    blend: Annotated[Path, typer.Argument(metavar="BLEND", help="Blend folder that `forage ensemble` wrote.")],
+    blend: BlendArgument,
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Submission to write.")],
-    tta: Annotated[TtaChoice | None, typer.Option(help="Test-time augmentation; the blend's own by default.")] = None,
+    tta: Annotated[TtaName | None, typer.Option(help="Test-time augmentation; the blend's own by default.")] = None,
     members: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write each member's predictions.")] = None,
     uncertainty: Annotated[
         Path | None,
@@ -88,7 +87,9 @@ def predict(
     ] = None,
     given: Annotated[
         list[str] | None,
-        typer.Option(metavar="MEMBER=FILE", help="What an imported member predicts for these photographs; repeatable."),
+        typer.Option(
+            metavar="MEMBER=FILE", help="Predictions of an imported member for these photographs; repeatable."
+        ),
     ] = None,
 ) -> None:
     """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
@@ -100,16 +101,18 @@ def predict(
     from pasture.data_table import read_sample_submission
     from pasture.dataset import read_test
 
+    for file, option in ((out, "--out"), (members, "--members"), (uncertainty, "--uncertainty")):
+        check_output(file, option)
     test = read_test(data)
     order = read_sample_submission(data, test.ids)
     loaded = Blend.read(blend)
     known = read_given(parse_given(given or []), test.ids)
     with bars() as watch:
         if members or uncertainty:
-            detail = predict_in_detail(loaded, test, tta.value if tta else None, known, watch)
+            detail = predict_in_detail(loaded, test, tta, known, watch)
             predictions = detail.predictions
         else:
-            predictions = run(loaded, test, tta.value if tta else None, known, watch)
+            predictions = run(loaded, test, tta, known, watch)
     if members:
         write_members(members, loaded, test.ids, detail)
     if uncertainty:
@@ -132,11 +135,11 @@ def import_(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a run directory from out-of-fold predictions of other tools, a file a member; `forage ensemble` blends it.
+    """Make a run directory from out-of-fold predictions of other tools, one file for each member.
 
-    CSV and Parquet have image_id and the five target columns (or sample_id and target, as a submission has). Arrays
-    are images x 5, or members x images x 5; a .npz may hold its ids and columns. Rows are joined by image id. Files
-    whose rows or columns are clearly those of other images or targets are refused.
+    `forage ensemble` blends it. CSV and Parquet have image_id and the five target columns (or sample_id and target, as
+    a submission has). Arrays are images x 5, or members x images x 5; a .npz may hold its ids and columns. Rows are
+    joined by image id. Files whose rows or columns clearly belong to other images or targets are refused.
     """
     from ensemble.members.external import import_members
 
@@ -151,19 +154,19 @@ def import_(
         print_json({"run": str(run), "members": facts})
         return
     for fact in facts:
-        say(f"{fact['score']:.4f}  {fact['trial']}")
+        show(f"{fact['score']:.4f}  {fact['trial']}")
     say(f"{run}: {len(members)} member(s); blend them with: forage ensemble {run} --out blend")
 
 
 def refit(
-    blend: Annotated[Path, typer.Argument(metavar="BLEND", help="Blend folder that `forage ensemble` wrote.")],
+    blend: BlendArgument,
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="BLEND", help="Blend folder to write; must not exist.")],
 ) -> None:
-    """Train each member of a blend anew on all photographs, one model in place of those of its folds.
+    """Train each member of a blend again on all photographs: one model instead of one for each fold.
 
-    Prediction is then as many times faster as there were folds, and every model has seen every photograph; but nothing
-    is left to score them on, and the mean over folds is lost. docs/ensemble.md says which to prefer when.
+    Prediction is then as many times faster as there were folds, and every model has seen every photograph. But no
+    photograph is left to score the models on, and the mean over folds is lost. See docs/ensemble.md.
     """
     from ensemble.blend.blend import Blend
     from ensemble.blend.refit import refit as run
@@ -175,16 +178,16 @@ def refit(
 
 
 def pseudo(
-    blend: Annotated[Path, typer.Argument(metavar="BLEND", help="Blend folder that `forage ensemble` wrote.")],
+    blend: BlendArgument,
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Data folder to make; must not exist.")],
-    weight: Annotated[float, typer.Option(help="How much a pseudo-label counts; a measured image counts 1.")] = 0.5,
+    weight: Annotated[float, typer.Option(help="Weight of a pseudo-label; that of a measured image is 1.")] = 0.5,
 ) -> None:
-    """Make a data folder in which the test photographs join the labelled ones, with the blend's predictions as targets.
+    """Make a data folder that adds the test photographs to the labelled ones, with the blend's predictions as targets.
 
-    They are trained on with a weight and never held out. Still, scores of models trained on such a folder flatter: the
-    blend has seen the labels of all folds, and its predictions carry them into every fold. Compare such models on the
-    leaderboard or on a hidden truth.
+    Models train on them with a weight; they are never held out. Scores of models trained on such a folder are still too
+    high: the blend has seen the labels of all folds, and its predictions carry them into every fold. Compare such
+    models on the leaderboard or on a hidden truth.
     """
     from ensemble.blend.blend import Blend
     from forage.pseudo import LEAK, write_pseudo

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
 from ensemble.blend.build import build
 from ensemble.blend.predict import predict
 from ensemble.blend.submission import write_submission
+from forage.messages import show_table
 from forage.report import attempt, write_blend_report, write_run_report
 from forage.tables import blend_table
 from pasture.data_table import read_sample_submission
@@ -33,11 +33,13 @@ _MARK = ".forage-demo"
 
 
 def run(out: Path, say: Callable[[str], None]) -> None:
-    """Run the demo in a folder; a former demo there is replaced.
+    """Run the demo in a folder; an earlier demo there is replaced.
 
     Raises:
-        InputError: the folder holds something that is not a demo.
+        InputError: the folder holds something that is not a demo, or is a file.
     """
+    if (nearest := next(p for p in (out, *out.absolute().parents) if p.exists())).is_file():
+        raise InputError(f"{out}: {nearest} is a file; choose another --out")
     if out.exists() and any(out.iterdir()):
         if not (out / _MARK).exists():
             raise InputError(f"{out}: the folder is not empty and holds no demo; choose another --out")
@@ -54,7 +56,7 @@ def run(out: Path, say: Callable[[str], None]) -> None:
     folder = RunFolder(out / "run")
     launch(folder, data, load_space("demo"), Limits(trials=TRIALS), seed=SEED)
     blend = build([folder], blend_folder, "d4")
-    Console(highlight=False).print(blend_table(blend))
+    show_table(blend_table(blend))
     predictions = predict(blend, test)
     write_submission(submission, read_sample_submission(data, test.ids), test.ids, predictions)
 

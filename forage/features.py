@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from forage.bars import bars
-from forage.messages import print_json, say
-from forage.options import CacheLimitOption, DataArgument, JsonOption, SetOption, parse_settings
+from forage.messages import print_json, say, show, show_table
+from forage.options import CacheLimitOption, DataArgument, JsonOption, RecipeOption, SetOption
+from forage.words import parse_settings
 from pasture.errors import InputError
-from trainables.features.context import TrialContext
 
 if TYPE_CHECKING:
     from trainables.images.array_cache import Entry
@@ -27,13 +26,13 @@ features = typer.Typer(
 @features.command(epilog="Example: `forage features build data/csiro --recipe feature_ridge`")
 def build(
     data: DataArgument,
-    recipe: Annotated[str, typer.Option(help="A shipped recipe (`forage recipes`) or a YAML file.")],
+    recipe: RecipeOption,
     cache_limit: CacheLimitOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Compute what trials of a recipe read, before a sweep: features, or decoded pictures if its backbone is trained.
+    """Compute the input of a recipe's trials before a sweep: features, or decoded pictures if the backbone is trained.
 
-    A sweep does so by itself. What is built lies in $FORAGE_CACHE (else ~/.cache/forage), for all sweeps that follow.
+    Optional: a sweep computes what is missing. The results are kept in $FORAGE_CACHE (else ~/.cache/forage).
     """
     from pasture.dataset import read_train
     from pasture.verification import verify
@@ -42,6 +41,7 @@ def build(
     chosen = load_recipe(recipe).with_overrides(parse_settings(settings or []), "--set")
     dataset = verify(read_train(data))
     from trainables.compute.precision import best_device
+    from trainables.features.context import TrialContext
     from trainables.features.inputs import make_inputs
     from trainables.images.array_cache import cache_root
     from trainables.trial.preflight import check_recipe
@@ -55,7 +55,7 @@ def build(
 
 @features.command("list", epilog="Example: `forage features list`")
 def list_banks(as_json: JsonOption = False) -> None:
-    """What is kept on this machine: features, decoded pictures and imported banks, those used last first."""
+    """List features, decoded pictures and imported banks on this machine, the last used first."""
     from trainables.features import embeddings
     from trainables.images.array_cache import cache_limit, cache_root, entries
 
@@ -71,9 +71,9 @@ def list_banks(as_json: JsonOption = False) -> None:
         table.add_row(
             row["kind"], row["of"], row["view"], _shape(row["shape"]), f"{row['bytes'] / 1e6:.1f}", row["used"]
         )
-    Console(highlight=False).print(table)
+    show_table(table)
     total = sum(row["bytes"] for row in rows)
-    say(f"{cache_root()}: {total / 1e9:.3g} GB of at most {cache_limit() / 1e9:.3g} GB, imported banks aside")
+    show(f"{cache_root()}: {total / 1e9:.3g} GB of at most {cache_limit() / 1e9:.3g} GB, imported banks aside")
 
 
 @features.command("import", epilog="Example: `forage features import dinov3.npy --ids ids.txt --name dinov3`")
@@ -89,10 +89,10 @@ def import_bank(
     name: Annotated[str, typer.Option(help="Name: recipes say `backbone.name=bank:NAME`.")],
     ids: Annotated[Path | None, typer.Option(help="Text file with the image id of each row of a .npy.")] = None,
 ) -> None:
-    """Bring in embeddings made elsewhere; they serve any frozen recipe, and then no picture is needed.
+    """Import embeddings from another tool. Any frozen recipe can use them; no picture is read then.
 
-    Give labelled and test photographs in one file: a blend predicts from the bank too. Embeddings without the eight
-    elements of D4 stand for all of them, so that test-time augmentation changes nothing.
+    Give labelled and test photographs in one file, because a blend predicts from the bank too. Embeddings without the
+    eight elements of D4 are used for all of them, so that test-time augmentation changes nothing.
     """
     from trainables.features import embeddings
 

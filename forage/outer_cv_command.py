@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 
-from forage.messages import print_json, say
+from forage.messages import print_json, say, show, show_table
 from forage.options import (
     CpusOption,
     DataArgument,
@@ -17,14 +18,17 @@ from forage.options import (
     GpusOption,
     JsonOption,
     SetOption,
-    TtaChoice,
+    SpaceOption,
 )
-from forage.sweep_commands import INTERRUPTED, override
+from forage.summary import INTERRUPTED
+from forage.words import override
+from trainables.recipe.sections import TtaName
+from tune.records.plan import Limits, Objective, Pruner
 
 
 def outer_cv(
     data: DataArgument,
-    space: Annotated[str, typer.Option(help="A shipped search space or a YAML file.")] = "default",
+    space: SpaceOption = "default",
     trials: Annotated[int, typer.Option(min=1, help="Trials of each sweep.")] = 24,
     splits: Annotated[int, typer.Option(min=2, help="Groups of dates; each is held out of whole sweeps in turn.")] = 4,
     seeds: Annotated[int, typer.Option(min=1, help="How often the dates are dealt into groups, and searched.")] = 3,
@@ -39,10 +43,12 @@ def outer_cv(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder of the sweeps; what is finished there is not run again.")
     ] = Path("outer-cv"),
+    pruner: Annotated[Pruner, typer.Option(help="Of the judged sweeps, as in `forage sweep`.")] = "asha",
+    objective: Annotated[Objective, typer.Option(help="Of the judged sweeps, as in `forage sweep`.")] = "score",
     epochs: EpochsOption = None,
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
-    tta: Annotated[TtaChoice, typer.Option(help="Test-time augmentation of the predictions.")] = TtaChoice.d4,
+    tta: Annotated[TtaName, typer.Option(help="Test-time augmentation of the predictions.")] = "d4",
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,12 +61,17 @@ def outer_cv(
     from forage.outer_cv.strategies import sweeps
     from pasture.dataset import read_train
     from search_spaces.catalogue import load_space
-    from tune.records.plan import Limits
 
     dataset = read_train(data)
     groups = [deal_dates(dataset, splits, seed) for seed in range(seeds)]
     chosen = override(load_space(space), settings, epochs)
-    limits = Limits(trials=trials, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
+    limits = Limits(
+        trials=trials,
+        pruner=pruner,
+        objective=objective,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+    )
     kinds = sweeps(chosen, limits, against or [])
     from forage.outer_cv.compare import compare
     from forage.outer_cv.run_sweeps import Stopped, run_sweeps
@@ -69,7 +80,7 @@ def outer_cv(
     truth = dict(zip(dataset.ids, dataset.targets, strict=True))
     dates = dict(zip(dataset.ids, dataset.dates.tolist(), strict=True))
     try:
-        scored = [score_sweep(run, truth, dates, tta.value) for run in run_sweeps(out, data, kinds, groups, say)]
+        scored = [score_sweep(run, truth, dates, tta) for run in run_sweeps(out, dataset, kinds, groups, say)]
     except Stopped:
         say(f"stopped; the same command goes on from {out}")
         raise typer.Exit(INTERRUPTED) from None
@@ -81,28 +92,31 @@ def outer_cv(
 
 
 def _print(table: Any) -> None:
-    console = Console(highlight=False)
     title = (
         f"R2 on {table.images} photographs of {table.dates} dates, each held out of whole sweeps "
-        f"({table.splits} groups, {table.seeds} seed(s)); +/- standard error over dates"
+        f"({table.splits} groups, {table.seeds} seed(s)); errors are standard errors over dates"
     )
-    grid = Table(title=title, title_justify="left")
-    for name in ("strategy", "outer R2", "sd of seeds", "difference", "nested", "nested - outer", "trial seconds"):
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    names = ("strategy", "outer R2", "error", "sd of seeds", "difference", "error", "nested", "nested-outer", "seconds")
+    for name in names:
         grid.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
     for row in table.rows:
+        reference = row is table.rows[0]
         grid.add_row(
-            row.strategy,
-            f"{row.outer:.4f} +/- {row.error:.4f}",
+            escape(row.strategy),
+            _number(row.outer),
+            _number(row.error),
             _number(row.seeds),
-            "reference" if row is table.rows[0] else f"{row.difference:+.4f} +/- {row.difference_error:.4f}",
+            "reference" if reference else f"{row.difference:+.4f}",
+            "" if reference else _number(row.difference_error),
             _number(row.nested),
             "-" if row.optimism is None else f"{row.optimism:+.4f}",
             f"{row.seconds:.0f}",
         )
-    console.print(grid)
+    show_table(grid)
     if table.interval:
         low, high = table.interval
-        console.print(
+        show(
             f"the 95 % interval that `forage ensemble` quotes for {table.rows[0].strategy} is {low:.4f} to {high:.4f} "
             f"on average; the outer score is {'inside' if table.agrees else 'outside'}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 
 from ensemble.blend.blend import Blend
@@ -15,8 +14,8 @@ def blend_table(blend: Blend) -> Group:
     interval = f"95 % interval {s['interval'][0]:.4f} to {s['interval'][1]:.4f}" if s["interval"] else "no interval"
     scores = _table(f"what the blend is worth (globally weighted R2); method {s['method']}", "score", "R2", "")
     rows = (
-        ("nested", s["nested"], f"on dates it was not fitted to: the one to quote; {interval}"),
-        ("fitted", s["fitted"], "on the images it was fitted to: flatters"),
+        ("nested", s["nested"], f"on dates it was not fitted to: quote this one; {interval}"),
+        ("fitted", s["fitted"], "on the images it was fitted to: too high"),
         ("optimum", s["optimum"], f"best of all convex weights on these images; fitted is {_below(s['gap'])}"),
         ("best single", s["best_single"], "best member alone"),
         ("uniform", s["uniform"], f"mean of all candidates; nested {_number(s['uniform_nested'])}"),
@@ -27,7 +26,7 @@ def blend_table(blend: Blend) -> Group:
     tables = [scores]
     if s["auto"]:
         methods = _table(
-            "methods, from the simplest to the freest", "method", "nested", "behind the best", "std. error"
+            "methods, from the simplest to the most flexible", "method", "nested", "behind the best", "std. error"
         )
         for name, nested in s["auto"]["nested"].items():
             methods.add_row(
@@ -39,7 +38,7 @@ def blend_table(blend: Blend) -> Group:
     )
     for member in blend.members:
         worth = [_number(member.tta.get(elements)) for elements in s["tta"]]
-        members.add_row(escape(member.key), f"{member.weight:.3f}", *worth, escape(member.what))
+        members.add_row(member.key, f"{member.weight:.3f}", *worth, member.what)
     members.add_row("the blend", "", *map(_number, s["tta"].values()), "")
     return Group(*tables, members)
 

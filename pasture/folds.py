@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, train_test_split
 
 from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.targets import TOTAL
+
+if TYPE_CHECKING:
+    from sklearn.model_selection import BaseCrossValidator
 
 Splitter = Literal["stratified_group", "group", "image", "holdout"]
 Folds = NDArray[np.int8]
@@ -53,6 +55,9 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
             "lower validation.folds or choose another splitter"
         )
     result = np.where(dataset.outer, OUTER, NEVER_HELD_OUT).astype(np.int8)
+    # Imported here: scikit-learn takes seconds to import, and the command line imports this module at every start.
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, train_test_split
+
     if splitter == "holdout":
         result[train_test_split(rows, test_size=0.2, random_state=seed)[1]] = 0
         return result
@@ -89,9 +94,7 @@ def outer_rows(folds: Folds) -> NDArray[np.int64]:
     return np.flatnonzero(folds == OUTER)
 
 
-def _splits(
-    splitter: StratifiedGroupKFold | GroupKFold | KFold, bins: np.ndarray, groups: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _splits(splitter: BaseCrossValidator, bins: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     with warnings.catch_warnings():
         # With few images a stratum can be rarer than the number of folds; the split is still valid.
         warnings.simplefilter("ignore", UserWarning)

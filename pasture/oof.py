@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,10 @@ _SCHEMA = pa.schema(
         *(pa.field(target, pa.float32(), nullable=False) for target in TARGETS),
     ]
 )
+
+Origin = Literal["start", "search", "confirm"]
+"""Where a trial comes from: the recipes that run before the search, the search, or a good trial that runs again with
+other seeds."""
 
 
 @dataclass(frozen=True)

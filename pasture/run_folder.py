@@ -49,7 +49,7 @@ class RunFolder:
         return str(self.folder)
 
     @property
-    def imported(self) -> bool:
+    def external(self) -> bool:
         """Whether this folder holds members imported from other tools instead of a sweep."""
         swept = self.folder.exists("sweep.yaml") or self.trials.names(".json")
         return not swept and bool(self.oof.names(".parquet"))
@@ -104,9 +104,9 @@ class RunFolder:
         Raises:
             InputError: this is no run directory, or the file is damaged.
         """
-        if self.imported:
+        if self.external:
             raise InputError(
-                f"{self}: holds imported members, not a sweep: there is nothing to resume or to tidy; blend them with "
+                f"{self}: holds external members, not a sweep: there is nothing to resume or to tidy; blend them with "
                 f"`forage ensemble {self} --out BLEND`"
             )
         if not self.folder.exists("sweep.yaml"):

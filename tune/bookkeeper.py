@@ -84,13 +84,21 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         record = self._record(trial)
         if "error" in result:
             record.error = result["error"]
+            if traceback := result.get("traceback"):
+                self.ledger.write_log(record, traceback)
         else:
             record.report(dict(result["report"]))
         if result["done"]:  # in one write with the report, so that a pruned trial is not resumed after a kill
             record.status = self.scheduler.outcome(record.name, result)
-        self.ledger.write(record)
-        if record.status == "RUNNING":
+            self.ledger.write(record)
+        else:
+            self.ledger.write_later(record)
             self.watch(record)
+
+    @_stop_on_failure
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Ray Tune's loop, at least ten times a second."""
+        self.ledger.write_group()
 
     @_stop_on_failure
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -102,7 +110,10 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         """The trial's worker died more than `max_failures` times, or was killed for a reason that its record has."""
         record = self._record(trial)
         record.status = "FAILED"
-        record.error = record.error or _death(trial.get_pickled_error())
+        error = trial.get_pickled_error()
+        record.error = record.error or _death(error)
+        if error is not None:
+            self.ledger.write_log(record, str(error))
         self.ledger.write(record)
         self._end(record)
 

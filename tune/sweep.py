@@ -12,7 +12,7 @@ from typing import Any
 import ray.tune
 
 from pasture.dataset import read_train
-from pasture.errors import InputError, JobError
+from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset, verify
 from search_spaces.space import Space
@@ -25,9 +25,13 @@ from tune.cluster.placement import Placement
 from tune.cluster.ray_trial import RayTrial
 from tune.records.ledger import Ledger, Record
 from tune.records.lock import exclusive_lock
-from tune.records.plan import Limits, Plan, Search
+from tune.records.plan import RESOURCES, Limits, Plan, Search, option
 from tune.records.retention import Retention
 from tune.records.stop import reaches
+from tune.search.blend_gain import check_comparable
+from tune.search.confirmation import is_over
+from tune.search.pruners import rung_epochs
+from tune.search.warm_start import EARLIER_TRIALS, warm_start, write_earlier_trials
 from tune.session import Cluster, Outcome, Session, ignore
 
 LOCAL = RayConnection()
@@ -67,6 +71,12 @@ def launch(
     _check_unused(run)
     if limits.promote and space.epochs == 1:
         raise InputError("--promote: trials of this space have one epoch only, which leaves no first stage; do without")
+    if limits.pruner != "none":
+        rung_epochs(space.epochs, limits.grace, limits.reduction)
+    if limits.warm_start:
+        space = warm_start(space, RunFolder(limits.warm_start), limits.start)
+    if limits.objective == "blend":
+        check_comparable(space)
     _check_writable(run)
     dataset = _checked_data(data, space, limits.outer)
     plan = Plan(
@@ -85,6 +95,8 @@ def launch(
             run.write_truth(dataset)
             for bank in {bank for recipe in space.variants("backbone") for bank in recipe.banks}:
                 embeddings.publish(bank, run.banks)
+            if plan.warm_start:
+                write_earlier_trials(run, plan, RunFolder(plan.warm_start))
             plan.write(run)
             with serve_data(dataset, connection.local) as node:
                 cluster = Cluster(placement, node, trainable, connection.on_loss)
@@ -95,17 +107,19 @@ def resume(
     run: RunFolder,
     changes: Mapping[str, Any] | None = None,
     *,
+    retry_failed: bool = False,
     connection: Connection = LOCAL,
     trainable: type[ray.tune.Trainable] = RayTrial,
 ) -> Outcome:
     """Continue a sweep from its run directory alone.
 
-    Changes are checked first and written only when the sweep can go on with them.
+    Changes are checked first; nothing is written unless the sweep can go on with them.
 
     Args:
         run: the run directory.
         changes: new values of fields of the plan (see `tune.records.plan.CHANGEABLE`), `data` where the data folder has
             moved.
+        retry_failed: run failed trials again, from their beginning.
         connection: how to reach Ray.
         trainable: the class that runs a trial.
 
@@ -118,18 +132,23 @@ def resume(
     plan = before.changed(changes or {})
     with exclusive_lock(run) as hold:
         ledger = Ledger(run)
-        if (over := len(ledger.ended()) >= plan.trials) or reaches(ledger.best(), plan.until_score):
+        failed = ledger.retryable() if retry_failed else []
+        if plan.trials < before.trials and plan.trials < ledger.proposed:
+            raise InputError(
+                f"--trials {plan.trials}: {run} has {ledger.proposed} trials already; expected at least as many"
+            )
+        over = not failed and is_over(ledger, plan)
+        if over or reaches(ledger.best(), plan.until_score):
+            plan = _checked_without_ray(plan, before, run)
             _write_changes(plan, before, run)
             ledger.write_table()
             return Outcome(run, ledger, None if over else "score")
-        space = Space.parse(plan.space)
-        dataset = verify(read_train(plan.data).hold_out(plan.outer), _needs_pictures(space))
-        if dataset.content != plan.fingerprint:
-            raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
-        plan = plan.changed({"data": str(dataset.root)})
+        plan, dataset = _with_same_data(plan, run)
         with _stdout_to_stderr(), connection.open():
-            placement = Placement(space, plan)
+            placement = Placement(Space.parse(plan.space), plan)
             _write_changes(plan, before, run)
+            for record in failed:
+                ledger.retry(record)
             with serve_data(dataset, connection.local) as node:
                 cluster = Cluster(placement, node, trainable, connection.on_loss)
                 return Session(run, plan, ledger, hold, cluster).work()
@@ -169,6 +188,32 @@ def _checked_data(data: Path, space: Space, outer: Sequence[str]) -> VerifiedDat
     return dataset
 
 
+def _with_same_data(plan: Plan, run: RunFolder) -> tuple[Plan, VerifiedDataset]:
+    """The plan with the absolute path of its data folder, and the labelled data, which have not changed.
+
+    Raises:
+        InputError: bad data, or other data than the sweep was launched with.
+    """
+    dataset = verify(read_train(plan.data).hold_out(plan.outer), _needs_pictures(Space.parse(plan.space)))
+    if dataset.content != plan.fingerprint:
+        raise InputError(f"{plan.data}: the data have changed since {run} was started; put them back or start anew")
+    return plan.changed({"data": str(dataset.root)}), dataset
+
+
+def _checked_without_ray(plan: Plan, before: Plan, run: RunFolder) -> Plan:
+    """The plan of a sweep with nothing left to run, once its changes are checked.
+
+    Raises:
+        InputError: other data, or resources, which only a running Ray can check.
+    """
+    for name in RESOURCES:
+        if getattr(plan, name) != getattr(before, name):
+            raise InputError(
+                f"{option(name)}: nothing is left to run in {run}, so it cannot be checked; give it with more --trials"
+            )
+    return plan if plan.data == before.data else _with_same_data(plan, run)[0]
+
+
 def _needs_pictures(space: Space) -> bool:
     return any(recipe.needs_pictures for recipe in space.variants("backbone"))
 
@@ -187,7 +232,7 @@ def _check_unused(run: RunFolder) -> None:
 
 def _has_other_files(folder: Path) -> bool:
     """Whether a folder holds files other than those that a launch writes before sweep.yaml."""
-    ours = {"truth.parquet", "banks"}
+    ours = {"truth.parquet", "banks", EARLIER_TRIALS}
     return folder.is_dir() and any(not path.name.startswith(".") and path.name not in ours for path in folder.iterdir())
 
 
@@ -197,7 +242,7 @@ def _check_writable(run: RunFolder) -> None:
     path = Path(run.folder.path)
     nearest = next(p for p in (path, *path.parents) if p.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise JobError(f"cannot make {run}: {nearest} is not a folder that can be written to; choose another --runs")
+        raise InputError(f"cannot make {run}: {nearest} is not a folder that can be written to; choose another --runs")
 
 
 @contextmanager

@@ -1,12 +1,12 @@
-"""Whether predictions belong to the images and targets that they are said to be of.
+"""Whether predictions are out-of-fold predictions, in grams, of the images and targets that a file names.
 
-Every rule compares what a file says with other readings of the same numbers, and refuses only where another reading is
-clearly better, or the one that is said no better than chance.
+Every rule compares the file as it is with other readings of the same numbers (other columns, other rows, another
+scale), and refuses only where another reading is clearly better, or where the file is no better than chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
 from typing import Final
 
@@ -19,19 +19,28 @@ from pasture.targets import TARGETS, WEIGHTS, Array, balance_gap
 
 CLEARLY: Final = 3.0
 """Standard errors by which another reading must fit better."""
+TOO_GOOD: Final = 0.999
+"""R2 above which predictions are a copy of the truth: no model comes near it on images it was not trained on."""
 SHUFFLES: Final = 999
 CHANCE: Final = 0.01
 _BALANCED: Final = 0.01
 """Columns in their right order keep the balance this many times better than in a wrong one."""
 _GAP_G: Final = 0.1
+_LARGEST_EXPONENT: Final = 50.0
+_SCALES: Final[dict[str, Callable[[Array], Array]]] = {
+    "log(1 + grams)": np.expm1,
+    "log(grams)": np.exp,
+    "sqrt(grams)": np.square,
+}
+"""Scales on which models are trained, and how to undo them."""
 
 
 def check_columns(source: str, truth: Array, predictions: Array) -> None:
-    """Refuse predictions whose columns are in another order than is said.
+    """Refuse predictions whose columns are in another order than their names.
 
     Either the mass balance is broken (by more than 0.1 g on average) and holds 100 times better in another order of the
-    columns, or the score in another order is higher by more than 3 standard errors over images. (The balance alone
-    would not do: it holds as well with Green and Clover exchanged, and not every model keeps it.)
+    columns, or the score in another order is higher by more than 3 standard errors over images. (The balance alone is
+    not enough: it holds as well with Green and Clover exchanged, and not every model keeps it.)
 
     Args:
         source: for the message.
@@ -63,11 +72,11 @@ def check_columns(source: str, truth: Array, predictions: Array) -> None:
 def check_rows(
     source: str, truth: Mapping[str, Array], ids: Sequence[str], predictions: Array, orders: Mapping[str, Sequence[str]]
 ) -> None:
-    """Refuse predictions whose rows belong to other images than is said.
+    """Refuse predictions whose rows belong to other images than their ids.
 
     Either they fit no better than the same rows in random order (not better than 99 % of 999 shuffles, by the weighted
-    inner product with the truth, which is all of the score that the order decides), or they fit better by more than 3
-    standard errors over images in one of the orders that a mistake would bring about.
+    inner product with the truth, the only part of the score that depends on the order), or they fit better by more than
+    3 standard errors over images in one of the orders that a mistake would cause.
 
     Args:
         source: for the message.
@@ -86,7 +95,7 @@ def check_rows(
             continue
         loss = [((predictions - y) ** 2 @ WEIGHTS) for y in (expected, np.stack([truth[i] for i in other]))]
         if _clearly_positive(loss[0] - loss[1]):
-            raise InputError(f"{source}: its rows belong to other images than is said; they fit {name}")
+            raise InputError(f"{source}: its rows belong to other images than their ids; they fit {name}")
     inner = (expected * WEIGHTS) @ predictions.T  # (truth, row)
     rows = np.arange(len(ids))
     rng = np.random.default_rng(0)
@@ -94,7 +103,36 @@ def check_rows(
     if (1 + np.sum(np.array(shuffled) >= inner.trace())) / (SHUFFLES + 1) > CHANCE:
         raise InputError(
             f"{source}: its rows fit the truth no better than in random order (R2 "
-            f"{weighted_r2(expected, predictions):.3f}): they belong to other images than is said, or know nothing"
+            f"{weighted_r2(expected, predictions):.3f}): they belong to other images than their ids, or predict nothing"
+        )
+
+
+def check_scale(source: str, truth: Array, predictions: Array) -> None:
+    """Refuse predictions that are not in grams, or that are the truth itself.
+
+    Predictions are on a scale such as log(1 + grams) if they score better by more than 3 standard errors over images
+    once that scale is undone.
+
+    Args:
+        source: for the message.
+        truth: (n, 5) in grams.
+        predictions: (n, 5), of the same images.
+
+    Raises:
+        InputError: naming the scale that fits.
+    """
+    score = weighted_r2(truth, predictions)
+    if score > TOO_GOOD:
+        raise InputError(
+            f"{source}: R2 {score:.6f}: these are the true weights, not predictions; give out-of-fold predictions"
+        )
+    in_grams = {scale: undo(predictions.clip(max=_LARGEST_EXPONENT)) for scale, undo in _SCALES.items()}
+    scale, grams = max(in_grams.items(), key=lambda reading: weighted_r2(truth, reading[1]))
+    loss, other_loss = ((p - truth) ** 2 @ WEIGHTS for p in (predictions, grams))
+    if _clearly_positive(loss - other_loss):
+        raise InputError(
+            f"{source}: its predictions are not in grams but look like {scale}: they score {score:.3f} as they are, "
+            f"{weighted_r2(truth, grams):.3f} in grams; convert them first"
         )
 
 

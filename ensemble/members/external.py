@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ensemble.members.alignment import check_columns, check_rows
+from ensemble.members.alignment import check_columns, check_rows, check_scale
 from ensemble.members.prediction_file import as_known, read_members, read_table
 from pasture.dataset import read_train
 from pasture.errors import InputError
@@ -98,6 +98,7 @@ def _aligned(file: Path, predictions: pd.DataFrame, measured: dict[str, Array], 
     ids, values = predictions.index.tolist(), predictions.to_numpy()
     expected = np.stack([measured[i] for i in ids])
     check_rows(str(file), measured, ids, values, orders)
+    check_scale(str(file), expected, values)
     check_columns(str(file), expected, values)
     return expected
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from forage.outer_cv.strategies import Sweep
+from pasture.dataset import Dataset
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
+from tune.cluster.connection import Connection, RayConnection
 from tune.records.plan import Plan
 from tune.session import Outcome
 from tune.sweep import launch, resume
@@ -44,7 +47,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: the user stopped the com
 
 def run_sweeps(
     out: Path,
-    data: Path,
+    dataset: Dataset,
     kinds: Sequence[Sweep],
     groups: Sequence[Sequence[tuple[str, ...]]],
     say: Callable[[str], None],
@@ -53,34 +56,63 @@ def run_sweeps(
 
     Args:
         out: folder of the run directories.
-        data: data folder.
+        dataset: labelled images; sweeps read its folder.
         kinds: of sweeps.
         groups: for every seed, the groups of dates.
         say: receives a line before each sweep.
 
     Raises:
-        InputError: a run directory in `out` was made with other options.
+        InputError: a run directory in `out` was made with other options, or a group leaves too few dates.
         JobError: a sweep ended without a complete trial, or Ray or the disk fails.
         Stopped: by a signal. What is finished is kept.
     """
+    for kind in kinds:
+        _check_folds(kind, dataset, groups)
     total = len(kinds) * sum(map(len, groups))
     number = 0
-    for seed, splits in enumerate(groups):
-        for split, outer in enumerate(splits):
-            for kind in kinds:
-                number += 1
-                run = RunFolder(out / f"seed{seed}-split{split}-{_slug(kind.name)}")
-                say(f"[{number}/{total}] {run.name}: without {len(outer)} date(s)")
-                yield _finished(run, data, kind, seed, outer)
+    with ExitStack() as stack:
+        ray = _OneRay(stack)
+        for seed, splits in enumerate(groups):
+            for split, outer in enumerate(splits):
+                for kind in kinds:
+                    number += 1
+                    run = RunFolder(out / f"seed{seed}-split{split}-{_slug(kind.name)}")
+                    say(f"[{number}/{total}] {run.name}: without {len(outer)} date(s)")
+                    yield _finished(run, dataset.root, kind, seed, outer, ray)
 
 
-def _finished(run: RunFolder, data: Path, kind: Sweep, seed: int, outer: tuple[str, ...]) -> OuterRun:
+def _check_folds(kind: Sweep, dataset: Dataset, groups: Sequence[Sequence[tuple[str, ...]]]) -> None:
+    """Check that the dates left by every group can be split into the folds of every recipe."""
+    for outer in (group for splits in groups for group in splits):
+        rest = dataset.hold_out(outer)
+        for recipe in kind.space.variants("validation"):
+            recipe.validation.assign(rest)
+
+
+class _OneRay:
+    """Connects to Ray when the first sweep needs it and stays connected until the stack is closed."""
+
+    local = True
+    on_loss = None
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack, self.connected = stack, False
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        if not self.connected:
+            self.stack.enter_context(RayConnection().open())
+            self.connected = True
+        yield
+
+
+def _finished(run: RunFolder, data: Path, kind: Sweep, seed: int, outer: tuple[str, ...], ray: Connection) -> OuterRun:
     limits = kind.limits.model_copy(update={"outer": outer})
     if run.folder.exists("sweep.yaml"):
         _check_same(run, {**limits.model_dump(mode="json"), "space": kind.space.to_dict(), "search": kind.search})
-        outcome = resume(run)
+        outcome = resume(run, connection=ray)
     else:
-        outcome = launch(run, data, kind.space, limits, search=kind.search, seed=seed)
+        outcome = launch(run, data, kind.space, limits, search=kind.search, seed=seed, connection=ray)
     if outcome.stopped_by == "signal":
         raise Stopped
     _check_complete(outcome)

@@ -100,7 +100,8 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on_from_the_checkpoint(j
 
 def test_a_trial_that_hangs_has_failed_and_the_sweep_goes_on(journey: Journey) -> None:
     hung = journey.last["t0001"]
-    assert (hung["status"], hung["error"]) == ("FAILED", f"not over after {TIMEOUT} s: ended by --trial-timeout")
+    reason = f"not over {TIMEOUT} s after its first epoch: ended by --trial-timeout"
+    assert (hung["status"], hung["error"]) == ("FAILED", reason)
     assert 0 < len(hung["curve"]) < EPOCHS
     assert (journey.result["complete"], journey.result["failed"], journey.result["running"]) == (1, 1, 0)
     assert "t0001  failed" in journey.said[1]

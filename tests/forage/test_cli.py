@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.table import Table
 from typer.testing import CliRunner
 
 from ensemble.blend.blend import Blend
 from forage.cli import app
-from forage.options import parse_settings
+from forage.messages import show_table
+from forage.words import parse_settings
 from pasture.dataset import read_train
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
+from trainables.recipe.recipe import Recipe
 from tune.records.ledger import Ledger
 
 STATUS_KEYS = {"trials", "complete", "pruned", "failed", "running", "waiting", "best_score", "best_trial"}
 ENSEMBLE_KEYS = {
     "fitted", "nested", "interval", "best_single", "uniform", "uniform_nested", "optimum", "gap", "baseline",
-    "method", "options", "auto", "tta", "members",
+    "method", "options", "auto", "tta", "members", "start",
 }  # fmt: skip
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]  # type: ignore[union-attr]
 
@@ -56,8 +59,8 @@ def test_make_data_then_check(shell: Any, tmp_path: Path, monkeypatch: pytest.Mo
     assert (said.status, said.out) == (0, "")
     assert "hidden_truth.csv" in said.err
     said = shell("check", tmp_path / "data")
-    assert (said.status, said.out) == (0, "")
-    assert "8 labelled photographs" in said.err
+    assert said.status == 0
+    assert "8 labelled photographs" in said.out
 
 
 def test_check_json(shell: Any, paddocks: Path) -> None:
@@ -78,7 +81,7 @@ def test_status_json(shell: Any, swept: RunFolder) -> None:
         "trials": 5, "complete": 3, "pruned": 1, "failed": 1, "running": 0, "waiting": 0,
         "best_score": 0.5, "best_trial": "t0001",
     }  # fmt: skip
-    said = shell("status", swept).err
+    said = shell("status", swept).out
     assert "waiting" not in said
     assert "3 complete, 1 pruned, 1 failed" in said
     assert re.search(r"trials have computed for 0:00:10; \d+\.\d MB on disk, \d+\.\d of them weights", said)
@@ -96,13 +99,13 @@ def test_an_imported_run_says_what_it_is(shell: Any, paddocks: Path, tmp_path: P
     run = RunFolder(tmp_path / "theirs")
     best = run.read_oof("good").metadata["score"]
     said = shell("status", run)
-    assert (said.status, said.err) == (0, f"{run}: 2 imported member(s); best {best:.4f} by good\n")
+    assert (said.status, said.out) == (0, f"{run}: 2 imported member(s); best {best:.4f} by good\n")
     said = shell("status", run, "--json")
     assert json.loads(said.out) == {"imported": 2, "best_score": best, "best_trial": "good"}
     for command in ("resume", "gc"):
         said = shell(command, run)
         assert said.status == 2
-        assert f"{run}: holds imported members, not a sweep" in said.err
+        assert f"{run}: holds external members, not a sweep" in said.err
         assert said.err.count("\n") == 1
 
 
@@ -111,10 +114,10 @@ def test_gc_keeps_the_best_and_a_blend_of_what_is_left_still_predicts(
 ) -> None:
     before = sum(swept.folder.sizes().values())
     said = shell("gc", swept, "--keep", 2)
-    assert (said.status, said.out) == (0, "")
+    assert (said.status, said.err) == (0, "")
     freed = before - sum(swept.folder.sizes().values())
     assert freed > 0
-    assert said.err == f"{swept}: {freed / 1e6:.1f} MB freed\n"
+    assert said.out == f"{swept}: {freed / 1e6:.1f} MB freed\n"
     assert shell("ensemble", swept, "--out", tmp_path / "blend").status == 0
     assert shell("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv").status == 0
 
@@ -158,11 +161,11 @@ def test_an_interrupted_sweep_says_how_to_go_on(
 @pytest.mark.parametrize(
     ("stopped_by", "words", "message"),
     [
-        ("hours", ("--hours", 1.5), "stopped after 1.5 h, as asked; go on with: forage resume {run}"),
+        ("hours", ("--hours", 1.5), "stopped after 1.5 h (--hours); resume with: forage resume {run}"),
         (
             "score",
             ("--until-score", 0.4),
-            "stopped at the score asked for, 0.4; go on with: forage resume {run} --until",
+            "stopped at a score of 0.4 (--until-score); resume with: forage resume {run} --until",
         ),
     ],
 )
@@ -172,7 +175,7 @@ def test_a_sweep_that_has_used_its_budget_says_how_to_go_on(
     import tune.sweep
     from tune.records.plan import Plan
 
-    def resume(run: RunFolder, changes: Any, connection: Any) -> Any:
+    def resume(run: RunFolder, changes: Any, **_: Any) -> Any:
         Plan.read(run).changed(changes).write(run)
         return outcome(run, stopped_by)
 
@@ -209,7 +212,7 @@ def test_a_first_stage_that_was_stopped_is_no_failure(
     monkeypatch.setattr(tune.sweep, "resume", lambda *_, **__: outcome(swept, "hours"))
     said = shell("resume", swept)
     assert said.status == 0
-    assert "1 failed, 0 running or unfinished, 3 waiting after the first stage; no complete trial yet" in said.err
+    assert "1 failed, 0 running or unfinished, 3 waiting after the first stage; no complete trial yet" in said.out
     assert json.loads(shell("status", swept, "--json").out)["waiting"] == 3
 
 
@@ -226,6 +229,7 @@ def test_a_sweep_without_a_complete_trial_fails_with_the_first_error(
     said = shell("sweep", paddocks)
     assert said.status == 1
     assert "the first error: out of patience" in said.err
+    assert f"see: forage status {swept} --trial t0000" in said.err
 
 
 def test_ensemble_json_then_predict(shell: Any, swept: RunFolder, paddocks: Path, tmp_path: Path) -> None:
@@ -245,7 +249,7 @@ def test_ensemble_with_a_method_and_limits(shell: Any, swept: RunFolder, tmp_pat
     said = shell("ensemble", swept, "--out", tmp_path / "auto", "--method", "auto", "--max-members", 2, "--json")
     content = json.loads(said.out)
     assert said.status == 0
-    assert set(content["auto"]["nested"]) == {"uniform", "shrunk", "greedy", "simplex", "per-target", "ridge"}
+    assert set(content["auto"]["nested"]) == {"uniform", "best-k", "shrunk", "greedy", "simplex", "per-target", "ridge"}
     assert content["method"] in content["auto"]["nested"]
     assert 1 <= len(content["members"]) <= 2
     said = shell("ensemble", swept, "--out", tmp_path / "ridge", "--method", "ridge", "--scale-targets", "--json")
@@ -269,9 +273,12 @@ def test_ensemble_tells_what_it_left_out_and_why(shell: Any, swept: RunFolder, t
 def test_ensemble_passes_on_what_makes_its_scores_less_than_honest(
     shell: Any, swept: RunFolder, tmp_path: Path
 ) -> None:
-    shutil.rmtree(Path(str(swept), "epochs"))
+    for trial in ("t0000", "t0001"):
+        table = swept.read_oof(trial)
+        table.metadata["pseudo_images"] = 3
+        table.write(swept.oof, f"{trial}.parquet")
     said = shell("ensemble", swept, "--out", tmp_path / "blend")
-    assert "warning: 3 candidate(s) have no OOF of every epoch" in said.err
+    assert "warning: some members were trained on pseudo-labels" in said.err
 
 
 def test_a_warning_of_ours_reaches_standard_error(shell: Any, paddocks: Path, tmp_path: Path) -> None:
@@ -325,6 +332,14 @@ BAD_INPUT = {
     "nothing to keep": "gc {run} --keep 0",
     "no run to tidy": "gc {data}",
     "a timeout of nothing": "resume {run} --trial-timeout 0",
+    "a field set twice": "sweep {data} --set head.dropout=0.1 --set head.dropout=0.2",
+    "epochs set twice": "sweep {data} --epochs 3 --set schedule.epochs=4",
+    "a rule on several fields": "sweep {data} --set target.kind=ratios --set target.transform=log1p_z",
+    "a score that is no number": "sweep {data} --until-score nan",
+    "identical trials": "sweep {data} --space {tmp}/same.yaml",
+    "an empty space": "sweep {data} --space {tmp}/empty.yaml",
+    "two pruners": "sweep {data} --no-prune --pruner paired",
+    "no run to warm-start from": "sweep {data} --warm-start {tmp}/nowhere",
     "name is a path": "sweep {data} --name a/b",
     "name is hidden": "sweep {data} --name .a",
     "run exists": "sweep {data} --runs {tmp}/runs --name run",
@@ -332,6 +347,11 @@ BAD_INPUT = {
     "no run to resume": "resume {data}",
     "no run to show": "status {data}",
     "no run to blend": "ensemble {data} --out {tmp}/blend",
+    "nowhere to blend": "ensemble {tmp}/nowhere --out {tmp}/blend",
+    "no such trial": "status {run} --trial t9999",
+    "submission is a folder": "predict {blend} {data} --out {tmp}",
+    "members are a folder": "predict {blend} {data} --out {tmp}/s.csv --members {tmp}",
+    "submission below a file": "predict {blend} {data} --out {data}/train.csv/s.csv",
     "run given twice": "ensemble {run} {run} --out {tmp}/blend",
     "option of another method": "ensemble {run} --out {tmp}/blend --method uniform --bags 5",
     "blend exists": "ensemble {run} --out {tmp}",
@@ -341,6 +361,12 @@ BAD_INPUT = {
     "import without a truth": "import {data}/train.csv --truth {tmp}/nowhere.csv --runs {tmp}/r --name x",
     "import of no predictions": "import {data}/test.csv --truth {data} --runs {tmp}/r --name x",
     "demo in a full folder": "demo --out {data}",
+    "demo in a file": "demo --out {data}/train.csv",
+    "demo below a file": "demo --out {data}/train.csv/x",
+    "runs in a file": "sweep {data} --runs {data}/train.csv",
+    "import into a file": "import {tmp}/oof.csv --truth {data}/train.csv --runs {data}/train.csv",
+    "data in a file": "make-data {data}/train.csv/x",
+    "blend in a file": "ensemble {run} --out {data}/train.csv/x",
 }
 
 
@@ -349,12 +375,124 @@ def test_bad_input_is_one_line_and_status_2(
     words: str, shell: Any, swept: RunFolder, paddocks: Path, blend: Any, tmp_path: Path
 ) -> None:
     places = {"tmp": tmp_path, "data": paddocks, "run": swept, "blend": blend.folder}
+    (tmp_path / "same.yaml").write_text("search: {}\n")
+    (tmp_path / "empty.yaml").touch()
+    truth = swept.read_truth()[list(TARGETS)]
+    (truth * np.random.default_rng(0).uniform(0.7, 1.3, truth.shape)).to_csv(tmp_path / "oof.csv")
     before = sorted(tmp_path.rglob("*"))
     said = shell(*words.format(**places).split())
     assert (said.status, said.out) == (2, "")
     assert said.err.startswith("forage: ")
     assert said.err.count("\n") == 1
+    assert len(said.err) < 500
     assert sorted(tmp_path.rglob("*")) == before, "something was written"
+
+
+def test_a_bad_cache_limit_is_refused_before_anything_runs(
+    shell: Any, paddocks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("abc", "-1", "nan", "inf"):
+        monkeypatch.setenv("FORAGE_CACHE_LIMIT", limit)
+        said = shell("check", paddocks)
+        assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
+        assert f"FORAGE_CACHE_LIMIT='{limit}': expected a positive number of GB" in said.err
+
+
+def test_a_run_that_does_not_exist_is_named(shell: Any, tmp_path: Path) -> None:
+    for words in (["ensemble", "--out", tmp_path / "b"], ["status"], ["resume"], ["gc"]):
+        said = shell(words[0], tmp_path / "nowhere", *words[1:])
+        assert said.err.startswith(f"forage: {tmp_path}/nowhere: not a run directory")
+
+
+def test_names_in_messages_are_printed_as_they_are(shell: Any, tmp_path: Path) -> None:
+    for name in ("a:cat:b", "run:1234", "[bold]x[/bold]"):
+        assert f"{name}: not a run directory" in shell("status", tmp_path / name).err
+
+
+def test_a_table_prints_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("trial")
+    table.add_row("a:cat:[bold]b")
+    show_table(table)
+    assert "a:cat:[bold]b" in capsys.readouterr().out
+
+
+def test_status_of_a_trial_shows_its_recipe_curve_and_error(shell: Any, swept: RunFolder) -> None:
+    said = shell("status", swept, "--trial", "t0001")
+    assert said.status == 0
+    lines = said.out.splitlines()
+    assert lines[0] == "t0001: complete, score 0.5000, 2 epoch(s), origin: search"
+    assert any(line.replace("│", " ").split() == ["2", "0.5000", "0.5000", "-", "1.5"] for line in lines)
+    recipe = Recipe.parse(Ledger(swept).records["t0001"].recipe)
+    assert said.out.endswith(recipe.to_yaml())
+    swept.trials.write("t0004.log", b"Traceback (most recent call last):\n  there [0]\n")
+    said = shell("status", swept, "--trial", "t0004")
+    assert "Traceback (most recent call last):\n  there [0]\n" in said.out
+    assert "error: head.hidden: no <script>alert(1)</script> & no layers" in said.out
+    content = json.loads(shell("status", swept, "--trial", "t0001", "--json").out)
+    assert (content["trial"], content["score"], len(content["curve"])) == ("t0001", 0.5, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "limits"),
+    [
+        ((), {"pruner": "asha", "grace": None, "reduction": 3, "objective": "score", "confirm": 0, "start": True}),
+        (("--no-prune",), {"pruner": "none"}),
+        (("--pruner", "paired", "--grace", 5, "--reduction", 2), {"pruner": "paired", "grace": 5, "reduction": 2}),
+        (("--objective", "blend", "--confirm", 3, "--no-start"), {"objective": "blend", "confirm": 3, "start": False}),
+        (("--warm-start", "{run}"), {"warm_start": "{run}"}),
+    ],
+)
+def test_sweep_passes_its_options_on(
+    words: Any, limits: dict[str, Any], shell: Any, swept: RunFolder, paddocks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tune.sweep
+
+    given: list[Any] = []
+
+    def launch(run: Any, data: Any, space: Any, limits: Any, **_: Any) -> Any:
+        given.append(limits)
+        return outcome(swept)
+
+    monkeypatch.setattr(tune.sweep, "launch", launch)
+    assert shell("sweep", paddocks, *(str(word).format(run=swept) for word in words)).status == 0
+    for name, value in limits.items():
+        assert getattr(given[0], name) == (value.format(run=swept) if isinstance(value, str) else value)
+
+
+def test_resume_can_retry_failed_trials(shell: Any, swept: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tune.sweep
+
+    given: list[Any] = []
+    monkeypatch.setattr(tune.sweep, "resume", lambda *_, **words: given.append(words) or outcome(swept))
+    assert shell("resume", swept, "--retry-failed").status == 0
+    assert shell("resume", swept).status == 0
+    assert [words["retry_failed"] for words in given] == [True, False]
+
+
+INTERRUPTED = {
+    "features build {data} --recipe feature_ridge": "pasture.dataset.read_train",
+    "predict {blend} {data} --out {tmp}/s.csv": "ensemble.blend.predict.predict",
+    "ensemble {run} --out {tmp}/blend": "ensemble.blend.build.build",
+}
+
+
+@pytest.mark.parametrize(("words", "function"), INTERRUPTED.items())
+def test_ctrl_c_prints_one_line(
+    words: str,
+    function: str,
+    shell: Any,
+    swept: RunFolder,
+    paddocks: Path,
+    blend: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(function, interrupt)
+    said = shell(*words.format(tmp=tmp_path, data=paddocks, run=swept, blend=blend.folder).split())
+    assert (said.status, said.out, said.err) == (130, "", "forage: interrupted\n")
 
 
 @pytest.mark.parametrize(
@@ -405,7 +543,7 @@ def test_settings_are_yaml() -> None:
 
 @pytest.mark.parametrize("value", ["[1, 2", "2001-13-40"])
 def test_a_setting_that_is_no_yaml_is_named(value: str) -> None:
-    with pytest.raises(InputError, match="the value is not YAML"):
+    with pytest.raises(InputError, match="not valid YAML"):
         parse_settings([f"head.dropout={value}"])
 
 
@@ -421,7 +559,7 @@ def test_import_then_ensemble_then_predict_is_told_what_is_missing(
     assert [(m["trial"], m["missing"]) for m in content["members"]] == [("theirs", 0)]
     said = shell("ensemble", content["run"], "--out", tmp_path / "blend", "--json")
     assert [m["trial"] for m in json.loads(said.out)["members"]] == ["other-theirs"]
-    assert "the folds of 1 imported member(s) are unknown" in said.err
+    assert "the folds of 1 external member(s) are unknown" in said.err
     assert "report: " in said.err
     words = ("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv")
     said = shell(*words)
@@ -434,5 +572,5 @@ def test_import_then_ensemble_then_predict_is_told_what_is_missing(
     assert shell(*words, "--given", f"other-theirs={tmp_path}/test.csv").status == 0
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "s.csv"), pd.read_csv(tmp_path / "test.csv"))
     assert "expected MEMBER=FILE" in shell(*words, "--given", "other-theirs").err
-    assert "the imported members of" in shell(*words, "--given", f"nobody={tmp_path}/test.csv").err
+    assert "the external members of" in shell(*words, "--given", f"nobody={tmp_path}/test.csv").err
     assert "no prediction for" in shell(*words, "--given", f"other-theirs={tmp_path}/theirs.csv").err

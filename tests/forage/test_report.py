@@ -153,7 +153,8 @@ def test_text_in_a_blend_stays_text(blend: Blend, tmp_path: Path) -> None:
     evil.mkdir()
 
     def page(folder: Path, text: str) -> tuple[str, Seen]:
-        member = dataclasses.replace(blend.members[0], key=text)
+        member = dataclasses.replace(blend.members[0])
+        object.__setattr__(member, "key", text)  # a key that a blend folder cannot have
         evidence = dataclasses.replace(
             blend.evidence, image_ids=[text] * len(blend.evidence.image_ids), refused=[(text, text)]
         )

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
-from rich.console import Console
+import pytest
 
 from ensemble.blend.blend import Blend
+from forage.messages import show_table
 from forage.tables import blend_table
 
 
-def printed(blend: Blend) -> str:
-    console = Console(width=160, color_system=None)
-    with console.capture() as capture:
-        console.print(blend_table(blend))
-    return capture.get()
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[Blend], str]:
+    """The table as the command line prints it."""
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(blend: Blend) -> str:
+        show_table(blend_table(blend))
+        return capsys.readouterr().out
+
+    return call
 
 
-def test_scores_stand_side_by_side_and_members_below(blend: Blend) -> None:
+def test_scores_stand_side_by_side_and_members_below(blend: Blend, printed: Callable[[Blend], str]) -> None:
     text = printed(blend)
     lines = [line.split() for line in text.splitlines()]
     names = [line[1] for line in lines if len(line) > 2 and line[1] in {"nested", "fitted", "optimum", "uniform"}]
@@ -31,12 +38,12 @@ def test_scores_stand_side_by_side_and_members_below(blend: Blend) -> None:
         assert f" {member.weight:.3f} " in text
 
 
-def test_absent_scores_are_dashes(blend: Blend) -> None:
+def test_absent_scores_are_dashes(blend: Blend, printed: Callable[[Blend], str]) -> None:
     text = printed(dataclasses.replace(blend, estimate={**blend.estimate, "nested": None, "interval": None}))
     assert "no interval" in text
     assert "None" not in text
 
 
-def test_a_run_name_is_no_markup(blend: Blend) -> None:
-    member = dataclasses.replace(blend.members[0], key="[red]run-t0000")
-    assert "[red]run-t0000" in printed(dataclasses.replace(blend, members=(member,)))
+def test_a_run_name_is_printed_as_it_is(blend: Blend, printed: Callable[[Blend], str]) -> None:
+    member = dataclasses.replace(blend.members[0], key="[red]a:cat:b-t0000")
+    assert "[red]a:cat:b-t0000" in printed(dataclasses.replace(blend, members=(member,)))

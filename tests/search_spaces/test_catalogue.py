@@ -55,7 +55,8 @@ def test_default_searches_what_it_promises() -> None:
         "loss.lds.sigma",
         "loss.lds.reweighting",
         "loss.consistency",
-        "augment.strength",
+        "target.transform",
+        "head.kind",
     }
     assert promised <= fields(load_space("default"))
 
@@ -76,7 +77,7 @@ def test_fine_tuned_is_default_with_a_trained_backbone(draw_many: Callable[..., 
         names.add(recipe.backbone.name)
     assert len(names) == 3
     added = {"backbone.tuning", "optimizer.backbone_lr"}
-    assert fields(space) == fields(load_space("default")) | added
+    assert fields(space) == fields(load_space("default")) - {"head.kind", "head.components"} | added
 
 
 def test_a_file_is_a_space_and_may_name_a_shipped_base(tmp_path: Path) -> None:
@@ -107,15 +108,15 @@ extends: default
 base: {seed: 5, schedule: {epochs: 7}}
 search:
   head.dropout: {uniform: [0.2, 0.3]}
-  augment.strength: null
-  view.size: {choice: [128, 256]}
+  target.transform: null
+  view.tiles: {choice: [1, 2]}
 start: [{head.dropout: 0.25}]
 resources: [{gpus: 1, when: {view.size: 256}}]
 """)
     default, space = load_space("default"), load_space(str(path))
     assert space.base == default.base.with_overrides({"seed": 5, "schedule.epochs": 7})
-    names = [p.field for p in default.parameters if p.field != "augment.strength"]
-    assert [p.field for p in space.parameters] == [*names, "view.size"]
+    names = [p.field for p in default.parameters if p.field != "target.transform"]
+    assert [p.field for p in space.parameters] == [*names, "view.tiles"]
     changed = next(p for p in space.parameters if p.field == "head.dropout")
     assert (changed.low, changed.high) == (0.2, 0.3)
     assert [recipe.head.dropout for _, recipe in space.starts()] == [0.25]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,8 +95,7 @@ def space() -> Space:
 
 @pytest.fixture
 def make_searcher(space: Space) -> Callable[..., OptunaSearcher]:
-    """`make_searcher(run, search="optuna", seed=0, trials=100, space=..., starts=(), promoted=())`, from the ledger on
-    disk."""
+    """`make_searcher(run, search="optuna", seed=0, trials=100, space=..., **options)`, from the ledger on disk."""
     default = space
 
     def make(
@@ -105,23 +104,13 @@ def make_searcher(space: Space) -> Callable[..., OptunaSearcher]:
         seed: int = 0,
         trials: int = 100,
         space: Space = default,
-        starts: Sequence[Start] = (),
-        promoted: Collection[str] = (),
+        **options: Any,
     ) -> OptunaSearcher:
         def configure(record: Record) -> dict[str, Any]:
             job = TrialJob(str(run), "data", "fingerprint", "1.0", record.name, json.dumps(record.recipe), {"CPU": 1.0})
             return replace(job, reported=len(record.curve), origin=record.origin).to_config()
 
-        return OptunaSearcher(
-            space,
-            Ledger(run),
-            configure,
-            trials=trials,
-            search=search,
-            seed=seed,
-            starts=starts,
-            promoted=promoted,
-        )
+        return OptunaSearcher(space, Ledger(run), configure, trials=trials, search=search, seed=seed, **options)
 
     return make
 
@@ -146,8 +135,8 @@ def starts(space: Space) -> list[Start]:
 
 @pytest.fixture
 def drive(make_searcher: Callable[..., OptunaSearcher]) -> Callable[..., Ledger]:
-    """`drive(run, trials, search, seed, kill_after=None, promote=None, pruner="asha", starts=())`: a serial sweep from
-    the ledger on disk to its end.
+    """`drive(run, trials, search, seed, kill_after=None, promote=None, pruner="asha", **options)`: a serial sweep from
+    the ledger on disk to its end; the options are the searcher's.
 
     With `kill_after` it dies after that many events; an event is a proposal, an epoch or an ending.
     """
@@ -160,7 +149,7 @@ def drive(make_searcher: Callable[..., OptunaSearcher]) -> Callable[..., Ledger]
         kill_after: int | None = None,
         promote: int | None = None,
         pruner: PrunerName = "asha",
-        starts: Sequence[Start] = (),
+        **options: Any,
     ) -> Ledger:
         events = 0
 
@@ -178,7 +167,7 @@ def drive(make_searcher: Callable[..., OptunaSearcher]) -> Callable[..., Ledger]
             promoted = [record.name for record in promotion(ledger).due()]
             if not ledger.left(trials) + len(promoted):
                 return ledger
-            searcher = make_searcher(run, search, seed, trials, starts=starts, promoted=promoted)
+            searcher = make_searcher(run, search, seed, trials, promoted=promoted, **options)
             scheduler = PruningScheduler(
                 searcher.ledger,
                 make_pruner(pruner, EPOCHS, promote=promote),

@@ -15,15 +15,17 @@ from filelock import FileLock
 
 from pasture.checksum import add_checksum
 from pasture.dataset import read_train
-from pasture.errors import InputError, JobError, StorageError
+from pasture.errors import InputError, StorageError
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
+from pasture.synthetic import make_data
 from pasture.verification import verify
 from search_spaces.space import Space
 from trainables.recipe.recipe import Recipe
 from tune import session, sweep
-from tune.records.ledger import Ledger
+from tune.records.ledger import Ledger, Status
 from tune.records.plan import Limits, Plan
+from tune.session import Session
 
 
 class RayStartedError(Exception):
@@ -39,6 +41,21 @@ class NoRay:
     @contextmanager
     def open(self) -> Iterator[None]:
         raise RayStartedError
+        yield
+
+
+class ReadyRay:
+    """A connection that only calls a function when it opens."""
+
+    local = True
+    on_loss = None
+
+    def __init__(self, opened: Callable[[], Any] = lambda: None) -> None:
+        self.opened = opened
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        self.opened()
         yield
 
 
@@ -98,7 +115,7 @@ def test_refusals_come_in_the_order_of_their_price_before_ray(
     refused(InputError, "not empty and not a run directory")
     shutil.rmtree(root)
     root.write_text("a file")
-    refused(JobError, "not a folder that can be written to")
+    refused(InputError, "not a folder that can be written to")
     root.unlink()
     refused(InputError, "no such data folder")
     shutil.copytree(data, bad)
@@ -242,6 +259,76 @@ def test_what_resume_is_told_is_kept(run: RunFolder, plan: dict[str, Any]) -> No
     assert Plan.read(run) == Plan(**plan | {"max_failures": 7})
     with pytest.raises(RayStartedError):  # there is work again
         resume(run, changes={"trials": 3})
+
+
+def finish(run: RunFolder, plan: dict[str, Any], *statuses: Status) -> Ledger:
+    """A run directory whose trials have ended."""
+    run.write_sweep(plan)
+    ledger = Ledger(run)
+    for status in statuses:
+        record = ledger.propose({}, Recipe())
+        record.status = status
+        record.error = "no memory" if status == "FAILED" else ""
+        ledger.write(record)
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trials": 1}, "--trials 1: .*/run has 2 trials already; expected at least as many"),
+        ({"data": "/nowhere"}, "/nowhere: no such data folder"),
+        ({"data": "OTHER"}, "the data have changed since"),
+        ({"gpus_per_trial": 64}, "--gpus-per-trial: nothing is left to run in .*, so it cannot be checked"),
+        ({"pruner": "none"}, "--pruner: cannot be changed in a sweep that has started"),
+    ],
+)
+def test_changes_to_a_finished_sweep_are_checked_before_they_are_written(
+    run: RunFolder, plan: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    finish(run, plan, "COMPLETE", "FAILED")
+    if changes.get("data") == "OTHER":
+        make_data(tmp_path / "other", images=24, seed=5, width=128, height=64)
+        changes = {"data": str(tmp_path / "other")}
+    before = run.folder.read("sweep.yaml")
+    with pytest.raises(InputError, match=message) as caught:
+        resume(run, changes=changes)
+    assert "\n" not in str(caught.value)
+    assert run.folder.read("sweep.yaml") == before
+
+
+def test_a_finished_sweep_learns_where_its_data_are_now(run: RunFolder, plan: dict[str, Any], tmp_path: Path) -> None:
+    finish(run, plan, "COMPLETE", "COMPLETE")
+    moved = shutil.copytree(plan["data"], tmp_path / "moved")
+    assert resume(run, changes={"data": str(moved)}).stopped_by is None
+    assert Plan.read(run).data == str(moved)
+
+
+def test_failed_trials_run_again_only_when_asked_for(
+    run: RunFolder, plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = finish(run, plan, "COMPLETE", "FAILED")
+    ledger.write_log(ledger.records["t0001"], "Traceback")
+    assert resume(run).stopped_by is None
+    with pytest.raises(RayStartedError):
+        resume(run, retry_failed=True)
+    assert Ledger(run).records["t0001"].status == "FAILED"  # nothing is written before Ray is up
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    monkeypatch.setattr(Session, "work", lambda session: session.ledger.left(2))
+    assert resume(run, retry_failed=True, connection=ReadyRay()) == 1
+    record = Ledger(run).records["t0001"]
+    assert (record.status, record.curve, record.error) == ("PENDING", [], "")
+    assert not run.trials.exists("t0001.log")
+
+
+def test_a_launch_that_another_one_has_overtaken_is_refused(
+    run: RunFolder, data: Path, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    rival = ReadyRay(lambda: run.write_sweep({"rival": True}))
+    with pytest.raises(InputError, match="this run exists"):
+        sweep.launch(run, data, space, Limits(trials=2), connection=rival)
+    assert run.read_sweep() == {"rival": True}
 
 
 def test_a_first_stage_needs_epochs_to_save(run: RunFolder, data: Path, space: Space) -> None:

@@ -25,7 +25,13 @@ Rows = NDArray[np.int64]
 
 
 class Inputs(Protocol):
-    """A dataset's photographs as inputs of a network. The first axis is always the image."""
+    """A dataset's photographs as inputs of a network. The first axis is always the image.
+
+    Attributes:
+        semantic: features of the second backbone; None for a recipe without one.
+    """
+
+    semantic: FeatureInputs | None
 
     def training(
         self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE

@@ -1,4 +1,4 @@
-"""One fold of a recipe that is no network: a model fitted once to the features of a frozen backbone."""
+"""One fold of a recipe whose head is not a network: a model fitted once to the features of a frozen backbone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainables.training.nets import Widths
 
 
 class FittedNet(nn.Module):
-    """A fitted model behind the same fusion of views as a network's; takes batches of features."""
+    """A fitted model that takes batches of features, fused as in a network."""
 
     def __init__(self, recipe: Recipe, sizes: Widths) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class FittedLearner:
         self.micro_batch = len(rows)
 
     def train_epoch(self, epoch: int, scores: list[float]) -> float:
-        """Fit to the training rows; the training loss, as the recipe's loss measures it in grams."""
+        """Fit to the training rows; returns the training loss in grams, by the recipe's regression loss."""
         features = self._training_features()
         self.net.model.fit(features.double().numpy(), self.truth, self.image_weights, mix(self.recipe.seed, self.fold))
         fitted = self.net.model.grams(features)
@@ -83,19 +83,22 @@ class FittedLearner:
         return {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Take over what `weights` gave."""
+        """Load the result of `weights`."""
         self.net.load_state_dict(weights)
 
+    def load_average(self) -> None:
+        """Keep the weights: a single epoch is its own average."""
+
     def state(self) -> dict[str, Any]:
-        """Everything that continuing needs."""
+        """Everything needed to continue."""
         return self.weights()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
+        """Continue from a `state`."""
         self.load_weights(state)
 
     def learning_rates(self) -> dict[str, float]:
-        """There are none."""
+        """No learning rates."""
         return {}
 
     def _training_features(self) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +37,7 @@ def cache_limit() -> int:
     """
     text = os.environ.get("FORAGE_CACHE_LIMIT") or str(_LIMIT_GB)
     with suppress(ValueError):
-        if (limit := float(text)) > 0:
+        if 0 < (limit := float(text)) < math.inf:
             return int(limit * _GB)
     raise InputError(f"FORAGE_CACHE_LIMIT={text!r}: expected a positive number of GB, such as 20")
 

@@ -12,6 +12,7 @@ from trainables.network.backbone import Backbone
 from trainables.network.fusion import Fuse
 from trainables.network.heads import MlpHead
 from trainables.network.pooling import AttentionPool
+from trainables.network.standardizer import Standardizer
 from trainables.network.target_codec import TargetCodec
 from trainables.recipe.recipe import Recipe
 
@@ -53,6 +54,9 @@ class BiomassNet(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.pool = AttentionPool(backbone.width) if backbone and recipe.backbone.pool == "cls_attention" else None
+        standardize = recipe.backbone.standardize
+        self.standardize = Standardizer(features) if standardize and backbone is None else None
+        self.standardize_semantic = Standardizer(semantic) if standardize and semantic else None
         self.fuse = Fuse(recipe.fusion, view_groups(recipe.view), features)
         self.codec = TargetCodec(recipe.target)
         self.head = MlpHead(recipe.head, self.fuse.width + semantic, self.codec.outputs)
@@ -67,11 +71,15 @@ class BiomassNet(nn.Module):
             if self.pool is not None:
                 views = self.pool(views)
             views = views.view(n, count, -1)
+        semantic = batch.semantic
         with _float32(views):
-            fused: Tensor = self.fuse(views.float())
-        if batch.semantic is None:
-            return fused
-        return torch.cat([fused, batch.semantic.unsqueeze(1).expand(-1, fused.shape[1], -1)], dim=2)
+            views = views.float()
+            fused: Tensor = self.fuse(views if self.standardize is None else self.standardize(views))
+            if semantic is None:
+                return fused
+            if self.standardize_semantic is not None:
+                semantic = self.standardize_semantic(semantic)
+        return torch.cat([fused, semantic.unsqueeze(1).expand(-1, fused.shape[1], -1)], dim=2)
 
     def encoded(self, fused: Tensor) -> Tensor:
         """(n, vectors, width) to encoded predictions (n, vectors, c)."""

@@ -1,4 +1,4 @@
-"""One fold: a network, its optimiser and the rows it may see."""
+"""Training one fold: a network, its optimiser and its training rows."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from trainables.network.model import Batch, BiomassNet
 from trainables.network.tuning import set_tuning, train_mode
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.seeds import mix, torch_seed
-from trainables.training.ema import averaged
+from trainables.training.averaging import WeightAverage, fresh_statistics, trained_norms
+from trainables.training.ema import MovingAverage
 from trainables.training.lds import image_weights
 from trainables.training.losses import Truth, auxiliary, loss
 from trainables.training.metadata import auxiliary_targets, standardise
-from trainables.training.nets import Widths, create_net, load_weights, trained_names
+from trainables.training.nets import Widths, create_net, load_weights, standardize, trained_names
 from trainables.training.optimizer import create_optimizer, rate_factor, set_learning_rates
 from trainables.training.teacher import teach
 
@@ -38,22 +39,23 @@ _PREDICT_BATCH = 64
 class FoldLearner:
     """Trains one fold epoch by epoch and predicts.
 
-    Everything that is fitted to data (target statistics, label density, teacher, starting bias) is fitted to the
-    training rows. Every random draw is seeded by (recipe seed, fold, epoch).
+    Everything that is fitted to data (feature and target statistics, label density, teacher, starting bias) is fitted
+    to the training rows. Every random draw is seeded by (recipe seed, fold, epoch).
 
     Args:
         recipe: what to train.
         fold: number of the fold.
         sizes: lengths of the backbones' feature vectors.
         inputs: the photographs.
-        dataset: the truth; only `rows` of it are looked at.
+        dataset: the truth; only `rows` are read.
         rows: the training rows.
         device: where to compute.
-        ranks: the processes that train this fold together; each has a share of every batch.
+        ranks: the processes that train this fold together; each takes a share of every batch.
 
     Attributes:
-        micro_batch: images in memory at a time: this process's share of the recipe's batch, or what of it a GPU's
-            memory allowed.
+        micro_batch: number of images in memory at a time in training: this process's share of a batch, or less after a
+            GPU has run out of memory.
+        predict_batch: the same for predictions.
     """
 
     def __init__(
@@ -71,26 +73,29 @@ class FoldLearner:
         self.ranks = ranks
         self.truth = _truth(recipe, fold, dataset, rows, device)
         with torch_seed(mix(recipe.seed, fold), device):
-            # Channels-last is what pictures come as and what convolutions are fastest on.
+            # Pictures are channels-last, and convolutions are fastest on that layout.
             self.net = create_net(recipe, sizes).to(device).to(memory_format=torch.channels_last)
         if recipe.backbone.compile and self.net.backbone is not None:
             self.net.backbone.compile()
+        standardize(self.net, inputs, rows[dataset.measured[rows]])
         self.net.codec.fit(self.truth.grams)
         self.net.head.start_at(self.net.codec.start(self.truth.grams))
         self.names = trained_names(self.net, recipe)
-        self.ema = averaged(self.net, recipe.optimizer.ema) if recipe.optimizer.ema else None
+        self.ema = MovingAverage(self.net, recipe.optimizer.ema, self.names) if recipe.optimizer.ema else None
+        self.average = WeightAverage()
         self.batches = math.ceil(len(rows) / recipe.schedule.batch_size)
         self.steps_an_epoch = math.ceil(self.batches / recipe.optimizer.grad_accum_steps)
         self.scaler = gradient_scaler(device, recipe.optimizer.precision)
         self.micro_batch = math.ceil(recipe.schedule.batch_size / ranks.size)
+        self.predict_batch = _PREDICT_BATCH
         self._enter(0)
 
     def train_epoch(self, epoch: int, scores: list[float]) -> float:
-        """One pass over the training rows; the mean loss.
+        """Make one pass over the training rows and return the mean loss.
 
         Args:
             epoch: 0-based.
-            scores: the trial's, of the epochs before.
+            scores: the trial's scores of the epochs before.
 
         Raises:
             JobError: the loss is not finite.
@@ -106,23 +111,45 @@ class FoldLearner:
         total = torch.zeros((), device=self.device)
         # Batches of nearly equal size: a last batch of one image would break a batch norm.
         batches = np.array_split(generator.permutation(len(self.rows)), self.batches)
-        fed = self.inputs.training([self.rows[chosen] for chosen in batches], generator, self.ranks)
+        drawn = self.inputs.training([self.rows[chosen] for chosen in batches], generator, self.ranks)
         every = self.recipe.optimizer.grad_accum_steps
         steps = (last - first) * self.steps_an_epoch
-        # Dropout must not be the same in every share of a batch.
+        # Dropout must differ between the shares of a batch.
         with torch_seed(seed + self.ranks.rank, self.device):
             for i in range(0, len(batches), every):
                 step = (epoch - first) * self.steps_an_epoch + i // every
                 set_learning_rates(self.optimizer, rate_factor(self.recipe.schedule, step, steps, scores[first:]))
                 chosen = batches[i : i + every]
-                total += self._step(list(zip(chosen, itertools.islice(fed, len(chosen)), strict=True)), generator)
+                total += self._step(list(zip(chosen, itertools.islice(drawn, len(chosen)), strict=True)), generator)
         self.ranks.copy_buffers(self.net)
         if self.ema is not None:
             self.ranks.copy_buffers(self._evaluated())
         mean = float(self.ranks.sum(total)) / len(self.rows)
         if not math.isfinite(mean):
             raise JobError(f"fold {self.fold}, epoch {epoch + 1}: the loss is {mean}; lower the learning rates")
+        if epoch >= self.recipe.epochs - self.recipe.averaged_epochs:
+            self.average.add(self.weights())
         return mean
+
+    def load_average(self) -> None:
+        """Load the mean of the weights after each of the last epochs, to predict with it.
+
+        Batch norms that are trained take new running statistics from a pass over the training rows: the mean of
+        statistics is not the statistics of the mean (Izmailov et al. 2018, section 3.2).
+        """
+        self.load_weights(self.average.mean)
+        net = self._evaluated()
+        norms = trained_norms(net, self.names)
+        if norms:
+            generator = np.random.default_rng(mix(self.recipe.seed, self.fold, self.recipe.epochs + 1))
+            order = np.array_split(generator.permutation(len(self.rows)), self.batches)
+            drawn = self.inputs.training([self.rows[chosen] for chosen in order], generator, self.ranks)
+            with fresh_statistics(net, norms), autocast(self.device, self.recipe.optimizer.precision):
+                for batch in drawn:
+                    count = len(batch.views)  # this process's share of the smallest batch may be empty
+                    for part in np.array_split(np.arange(count), math.ceil(count / self.micro_batch)) if count else ():
+                        net.embed(batch.part(part[0], part[-1] + 1, self.device))
+            self.ranks.copy_buffers(net)
 
     def predict(self, rows: Rows, elements: tuple[int, ...]) -> Array:
         """(rows, elements, 5) in grams, projected onto the mass balance.
@@ -130,22 +157,24 @@ class FoldLearner:
         Raises:
             JobError: a prediction is not finite.
         """
-        grams, _ = with_smaller_batches(_PREDICT_BATCH, lambda size: self._grams(rows, elements, size))
+        grams, self.predict_batch = with_smaller_batches(
+            self.predict_batch, lambda size: self._grams(rows, elements, size)
+        )
         if not np.isfinite(grams).all():
             raise JobError(f"fold {self.fold}: a prediction is not finite; lower the learning rates")
         return project(grams)
 
     def weights(self) -> dict[str, Tensor]:
-        """What differs from the pretrained backbone, on the CPU: what is evaluated, and what a finished fold is saved
-        as. With an EMA these are the averaged weights."""
+        """The tensors that differ from the pretrained backbone, on the CPU, as evaluated and saved: averaged ones, with
+        an EMA."""
         return self._trained(self._evaluated())
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Take over what `weights` gave, to predict with it."""
+        """Load the result of `weights`, to predict with it."""
         load_weights(self._evaluated(), weights, self.names)
 
     def state(self) -> dict[str, Any]:
-        """Everything that continuing needs, on the CPU."""
+        """Everything needed to continue, on the CPU."""
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = {
             index: {name: value.cpu() if isinstance(value, Tensor) else value for name, value in moments.items()}
@@ -154,19 +183,24 @@ class FoldLearner:
         return {
             "stage": self.stage,
             "net": self._trained(self.net),
-            "ema": (self._trained(self._evaluated()), int(self.ema.n_averaged)) if self.ema else None,
+            "ema": (self._trained(self._evaluated()), self.ema.updates) if self.ema else None,
+            "average": (self.average.mean, self.average.epochs),
+            "batches": (self.micro_batch, self.predict_batch),
             "optimizer": optimizer,
             "scaler": self.scaler.state_dict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
+        """Continue from a `state`."""
         self._enter(state["stage"])
         load_weights(self.net, state["net"], self.names)
         if self.ema is not None:
             weights, updates = state["ema"]
             load_weights(self._evaluated(), weights, self.names)
-            self.ema.n_averaged.fill_(updates)
+            self.ema.updates = updates
+        self.average = WeightAverage(*state["average"])
+        # What was too much for a GPU's memory once is not tried again.
+        self.micro_batch, self.predict_batch = map(min, (self.micro_batch, self.predict_batch), state["batches"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
@@ -179,7 +213,7 @@ class FoldLearner:
         return rates
 
     def _enter(self, stage: int) -> None:
-        """Begin a stage: what it trains, under an optimiser made for just that."""
+        """Begin a stage: mark what it trains, and create an optimiser of that."""
         self.stage = stage
         settings = self.recipe.stages[stage]
         if self.net.backbone is not None:
@@ -222,7 +256,7 @@ class FoldLearner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema is not None:
-            self.ema.update_parameters(self.net)
+            self.ema.update()
         return total
 
     def _gradients(

@@ -1,4 +1,4 @@
-"""Building the network of a recipe, and telling which part of it training changes."""
+"""Creating the network of a recipe, and finding the part of it that training changes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from pasture.errors import JobError
 from trainables.features import embeddings
+from trainables.features.inputs import Inputs, Rows
+from trainables.images import d4
 from trainables.network.backbone import check_backbone, create_backbone
 from trainables.network.model import BiomassNet
 from trainables.network.tuning import add_lora, set_tuning
@@ -20,7 +22,7 @@ class Widths(NamedTuple):
 
     Attributes:
         features: of the backbone.
-        semantic: of the second backbone; 0 where there is none.
+        semantic: of the second backbone; 0 without one.
     """
 
     features: int
@@ -28,17 +30,17 @@ class Widths(NamedTuple):
 
 
 def widths(recipe: Recipe) -> Widths:
-    """The lengths for a recipe, by building its backbones once."""
+    """The lengths for a recipe; builds its backbones if they were not built before."""
     second = recipe.semantic
     return Widths(_width(recipe), _width(second) if second else 0)
 
 
 def backbone_digests(recipe: Recipe, ids: Sequence[str]) -> dict[str, str]:
-    """Hashes of what a recipe's features are made with: `backbone_digest` and `semantic_digest` ("" without a second).
+    """Hashes of a recipe's backbones: `backbone_digest` and `semantic_digest`, the latter "" without a second backbone.
 
     Args:
         recipe: its backbones are hashed by their weights, imported embeddings by their values.
-        ids: images whose embeddings count: those of the trial's OOF, so that other photographs may join the bank later.
+        ids: images whose embeddings are hashed: those of the trial's OOF, so that others may join the bank later.
     """
     second = recipe.semantic
     return {
@@ -60,7 +62,7 @@ def _digest(recipe: Recipe, ids: Sequence[str]) -> str:
 
 
 def create_net(recipe: Recipe, sizes: Widths, backbone_state: Mapping[str, Tensor] | None = None) -> BiomassNet:
-    """The network of a recipe; with a backbone inside unless its features are kept in a bank.
+    """Create the network of a recipe, with a backbone inside unless its features are in a bank.
 
     Args:
         recipe: what to build.
@@ -75,8 +77,17 @@ def create_net(recipe: Recipe, sizes: Widths, backbone_state: Mapping[str, Tenso
     return BiomassNet(recipe, sizes.features, backbone, sizes.semantic)
 
 
+def standardize(net: BiomassNet, inputs: Inputs, rows: Rows) -> None:
+    """Fit a network's standardisers to the features of some rows, over views and D4 elements."""
+    if net.standardize is not None:
+        net.standardize.fit(lambda: (inputs.element(rows, element).views for element in d4.ALL))
+    second = inputs.semantic
+    if net.standardize_semantic is not None and second is not None:
+        net.standardize_semantic.fit(lambda: (second.element(rows, element).views.mean(dim=1) for element in d4.ALL))
+
+
 def trained_names(net: BiomassNet, recipe: Recipe) -> set[str]:
-    """Names in the state dict that any stage of the training changes: what differs from the pretrained backbone."""
+    """Names of the tensors in the state dict that any stage of the training changes."""
     names = {name for name in net.state_dict() if not name.startswith("backbone.")}
     if net.backbone is None:
         return names
@@ -85,7 +96,7 @@ def trained_names(net: BiomassNet, recipe: Recipe) -> set[str]:
         for prefix, module in net.backbone.named_modules(prefix="backbone"):
             trained = [name for name, p in module.named_parameters(recurse=False) if p.requires_grad]
             names |= {f"{prefix}.{name}" for name in trained}
-            if trained:  # running statistics move with the module that has them
+            if trained:  # a trained module updates its running statistics too
                 names |= {f"{prefix}.{name}" for name, _ in module.named_buffers(recurse=False)}
     return names & set(net.state_dict())
 
@@ -95,8 +106,8 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], names: set[str])
 
     Args:
         net: the network.
-        weights: as a learner's `weights` gave them.
-        names: what they must be, from `trained_names`.
+        weights: the result of a learner's `weights`.
+        names: their expected names, from `trained_names`.
 
     Raises:
         JobError: tensors are missing, too many or of other shapes.

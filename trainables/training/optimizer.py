@@ -1,31 +1,35 @@
-"""Optimiser and learning rates of one stage of the training."""
+"""Optimiser and learning rates of one stage of a training."""
 
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import torch
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
 from trainables.network.model import BiomassNet
-from trainables.network.tuning import layers
 from trainables.recipe.sections import Optimizer, Schedule, Stage
+
+Groups = list[dict[str, Any]]
 
 _MOMENTUM: Final = 0.9
 _PLATEAU_FACTOR: Final = 0.1
 
 
 def create_optimizer(config: Optimizer, stage: Stage, net: BiomassNet) -> torch.optim.Optimizer:
-    """An optimiser over what the stage trains: one rate for the backbone, falling towards its stem with layer decay,
-    one for the rest; no decay for biases and norms."""
+    """Create an optimiser of the parameters that a stage trains.
+
+    The backbone and the rest have a learning rate each. With layer decay, the backbone's rate falls towards its stem.
+    Biases, norms and what the model itself exempts (class token, position embeddings) have no weight decay.
+    """
     assert stage.head_lr is not None
     assert stage.backbone_lr is not None
-    behind = [p for name, p in net.named_parameters() if not name.startswith("backbone.")]
-    groups = _groups(behind, stage.head_lr, config.weight_decay)
+    rest = nn.ModuleList(child for name, child in net.named_children() if name != "backbone")
+    groups = _at_rate(param_groups_weight_decay(rest, config.weight_decay), stage.head_lr)
     if net.backbone is not None:
-        for rate, parameters in _by_layer(net, stage.backbone_lr, config.layer_decay):
-            groups += _groups(parameters, rate, config.weight_decay)
+        groups += _at_rate(_backbone_groups(net.backbone.model, config), stage.backbone_lr)
     if config.kind == "sgd":
         return torch.optim.SGD(groups, lr=stage.head_lr, momentum=_MOMENTUM, fused=True)
     kind = torch.optim.AdamW if config.kind == "adamw" else torch.optim.Adam
@@ -33,19 +37,19 @@ def create_optimizer(config: Optimizer, stage: Stage, net: BiomassNet) -> torch.
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group to `factor` times its base rate."""
+    """Set the learning rate of every group to `factor` times its base rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
 
 
 def rate_factor(config: Schedule, step: int, steps: int, scores: list[float]) -> float:
-    """Share of the base learning rate at a step of a stage, after a linear warm-up.
+    """Factor of the base learning rate at a step of a stage: a linear warm-up, then the schedule.
 
     Args:
-        config: kind, warm-up, floor.
+        config: the schedule.
         step: 0-based.
-        steps: in the whole stage.
-        scores: of the stage's epochs so far; what a plateau is seen by.
+        steps: number of steps in the stage.
+        scores: scores of the stage's epochs so far, for `kind=plateau`.
     """
     warm = math.ceil(config.warmup * steps)
     if step < warm:
@@ -59,7 +63,7 @@ def rate_factor(config: Schedule, step: int, steps: int, scores: list[float]) ->
 
 
 def plateaus(scores: list[float], patience: int) -> int:
-    """How often `patience` epochs have passed without a better score."""
+    """Number of times that `patience` epochs have passed without a better score."""
     count, best, waited = 0, -math.inf, 0
     for score in scores:
         if score > best:
@@ -71,21 +75,23 @@ def plateaus(scores: list[float], patience: int) -> int:
     return count
 
 
-def _by_layer(net: BiomassNet, rate: float, decay: float) -> list[tuple[float, list[nn.Parameter]]]:
-    assert net.backbone is not None
-    if decay == 1.0:
-        return [(rate, list(net.backbone.parameters()))]
-    parameters = dict(net.backbone.model.named_parameters())
-    groups = layers(net.backbone)
+def _backbone_groups(model: Any, config: Optimizer) -> Groups:
+    exempt = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+    groups: Groups
+    if config.layer_decay == 1.0:  # two groups instead of two per layer: fewer kernels a step
+        groups = param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=exempt)
+    else:
+        groups = param_groups_layer_decay(
+            model, config.weight_decay, no_weight_decay_list=exempt, layer_decay=config.layer_decay
+        )
+    return groups
+
+
+def _at_rate(groups: Groups, rate: float) -> Groups:
+    """Groups of timm with learning rates: `base_lr`, the highest, and `lr`, the present one."""
+    rates = [rate * group.get("lr_scale", 1.0) for group in groups]
     return [
-        (rate * decay ** (len(groups) - 1 - i), [parameters[name] for name in names if name in parameters])
-        for i, names in enumerate(groups)
+        {"params": group["params"], "weight_decay": group["weight_decay"], "lr": rate, "base_lr": rate}
+        for group, rate in zip(groups, rates, strict=True)
+        if group["params"]
     ]
-
-
-def _groups(parameters: list[nn.Parameter], rate: float, decay: float) -> list[dict[str, object]]:
-    trained = [p for p in parameters if p.requires_grad]
-    matrices = [p for p in trained if p.ndim > 1]
-    vectors = [p for p in trained if p.ndim <= 1]
-    groups = ((matrices, decay), (vectors, 0.0))
-    return [{"params": g, "lr": rate, "base_lr": rate, "weight_decay": d} for g, d in groups if g]

@@ -1,4 +1,4 @@
-"""What a trial leaves in its run directory. Writing is idempotent and atomic: twice is as good as once."""
+"""The files that a trial writes into its run directory. Writing is idempotent and atomic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainables.trial.trial import Trial
 
 
 def write_checkpoint(run: RunFolder, trial: Trial) -> None:
-    """Save a trial under way."""
+    """Save a trial that has not finished."""
     run.checkpoints.write(f"{trial.name}.pt", add_checksum(trial.state()))
 
 
@@ -22,8 +22,8 @@ def load_checkpoint(run: RunFolder, trial: Trial) -> None:
     """Continue from a checkpoint if there is one.
 
     Raises:
-        StorageError: there is one, but it is damaged: to begin anew in silence is not ours to choose.
-        JobError: it belongs to something else.
+        StorageError: the checkpoint is damaged; the user decides whether to train the trial from the start.
+        JobError: the checkpoint belongs to another recipe or dataset.
     """
     name = f"{trial.name}.pt"
     if run.checkpoints.exists(name):
@@ -38,14 +38,14 @@ def load_checkpoint(run: RunFolder, trial: Trial) -> None:
 
 
 def write_finished(run: RunFolder, trial: Trial) -> None:
-    """Write weights, the OOF of every epoch, the predictions for outer dates and, last, the OOF table: where it exists,
-    the trial is finished."""
+    """Write weights, the OOF of every epoch, predictions for outer dates and, last, the OOF table: its existence means
+    that the trial has finished."""
     table = trial.finish()
     if (outer := trial.outer_table()) is not None:
         outer.write(run.outer, f"{trial.name}.parquet")
     tags = {"recipe_hash": trial.recipe.hash, "fingerprint": trial.dataset.fingerprint}
     for fold in trial.fold_numbers:
-        content = pack(trial.executor.best(fold), tags | {"fold": str(fold)})
+        content = pack(trial.executor.kept(fold), tags | {"fold": str(fold)})
         run.weights(trial.name).write(f"fold{fold}.safetensors", content)
     run.write_epochs(trial.name, np.array(trial.epochs))
     table.write(run.oof, f"{trial.name}.parquet")
@@ -53,7 +53,7 @@ def write_finished(run: RunFolder, trial: Trial) -> None:
 
 
 def read_finished(run: RunFolder, name: str, recipe: Recipe, fingerprint: str) -> OofTable | None:
-    """The OOF table of a trial that has finished with this very recipe and data; None if it has not, or not wholly."""
+    """The OOF table of a trial that has finished with the same recipe and data; None if there is none."""
     if not run.oof.exists(f"{name}.parquet"):
         return None
     try:

@@ -44,17 +44,17 @@ class FoldState(NamedTuple):
 
     Attributes:
         learner: the learner's `state`.
-        best: weights of the trial's best epoch; empty before the first epoch.
+        kept: the kept weights; empty if there are none.
     """
 
     learner: dict[str, Any]
-    best: Weights
+    kept: Weights
 
 
 class FoldExecutor(Protocol):
     """Interface for training the folds of a trial, one epoch at a time. Dictionaries are keyed by fold number.
 
-    The weights of the best epoch stay in the process that trains the fold until `best` asks for them.
+    Kept weights stay in the process that trains the fold until `kept` asks for them.
     """
 
     def train(self, epoch: int, scores: list[float]) -> dict[int, Trained]:
@@ -67,13 +67,16 @@ class FoldExecutor(Protocol):
         """Predictions of each fold for all images of outer dates: (rows, elements, 5) in grams."""
 
     def keep(self) -> None:
-        """Keep the present weights as those of the best epoch."""
+        """Keep the present weights as those that count, in place of any that were kept before."""
 
     def go_back(self) -> None:
-        """Load the weights of the best epoch, to predict with them."""
+        """Load the kept weights, to predict with them."""
 
-    def best(self, fold: int) -> Weights:
-        """The weights of the best epoch of one fold."""
+    def load_average(self) -> None:
+        """Load the mean of the weights of the last epochs, to predict with it; training cannot continue after it."""
+
+    def kept(self, fold: int) -> Weights:
+        """The kept weights of one fold."""
 
     def state(self) -> dict[int, FoldState]:
         """Everything needed to continue the folds, in this executor or another one."""
@@ -130,7 +133,7 @@ class SequentialFolds:
         self.held_out = {fold: rows[ranks.part(len(rows))] for fold, rows in held_out.items()}
         outer = outer_rows(assigned)
         self.outer = outer[ranks.part(len(outer))]
-        self.kept: dict[int, Weights] = {fold: {} for fold in numbers}
+        self._kept: dict[int, Weights] = {fold: {} for fold in numbers}
 
     def train(self, epoch: int, scores: list[float]) -> dict[int, Trained]:
         """Train one epoch of each fold."""
@@ -149,26 +152,31 @@ class SequentialFolds:
 
     def keep(self) -> None:
         """Copy the present weights to the host's memory."""
-        self.kept = {fold: learner.weights() for fold, learner in self.learners.items()}
+        self._kept = {fold: learner.weights() for fold, learner in self.learners.items()}
 
     def go_back(self) -> None:
         """Load the kept weights."""
         for fold, learner in self.learners.items():
-            learner.load_weights(self.kept[fold])
+            learner.load_weights(self._kept[fold])
 
-    def best(self, fold: int) -> Weights:
-        """The kept weights."""
-        return self.kept[fold]
+    def load_average(self) -> None:
+        """Load the mean of the weights of the last epochs."""
+        for learner in self.learners.values():
+            learner.load_average()
+
+    def kept(self, fold: int) -> Weights:
+        """The kept weights of one fold."""
+        return self._kept[fold]
 
     def state(self) -> dict[int, FoldState]:
         """State of each fold."""
-        return {fold: FoldState(learner.state(), self.kept[fold]) for fold, learner in self.learners.items()}
+        return {fold: FoldState(learner.state(), self._kept[fold]) for fold, learner in self.learners.items()}
 
     def load_state(self, states: Mapping[int, FoldState]) -> None:
         """Continue each fold; states of other folds are ignored."""
         for fold, learner in self.learners.items():
             learner.load_state(states[fold].learner)
-            self.kept[fold] = states[fold].best
+            self._kept[fold] = states[fold].kept
 
     def _predict(self, fold: int, rows: np.ndarray, elements: tuple[int, ...]) -> Array:
         if not len(rows):

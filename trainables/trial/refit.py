@@ -23,7 +23,7 @@ def train_on_all(recipe: Recipe, context: TrialContext, epochs: int, scores: Seq
     Args:
         recipe: what to train.
         context: the data and the device; pseudo-labelled images count with their weight.
-        epochs: number of epochs; at most the recipe's.
+        epochs: number of epochs; at most the recipe's, and all of them with `schedule.choose=average`.
         scores: the trial's scores of each epoch, for `schedule.kind=plateau`: no image is held out here.
 
     Raises:
@@ -34,4 +34,6 @@ def train_on_all(recipe: Recipe, context: TrialContext, epochs: int, scores: Seq
     learner = kind(recipe, 0, widths(recipe), inputs, dataset, np.flatnonzero(~dataset.outer), context.device)
     for epoch in range(epochs):
         learner.train_epoch(epoch, list(scores[:epoch]))
+    if recipe.averaged_epochs:
+        learner.load_average()
     return learner.weights()

@@ -149,9 +149,13 @@ class ParallelFolds:
         """Load the kept weights."""
         self._all("go_back")
 
-    def best(self, fold: int) -> Weights:
+    def load_average(self) -> None:
+        """Load the mean of the weights of the last epochs."""
+        self._all("load_average")
+
+    def kept(self, fold: int) -> Weights:
         """The kept weights of a fold, fetched from its worker."""
-        (weights,) = self._wait([self.leaders[fold].call.remote("best", fold)])
+        (weights,) = self._wait([self.leaders[fold].call.remote("kept", fold)])
         found: Weights = weights
         return found
 

@@ -145,8 +145,8 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
         job, dataset = self.job, _fetched(self.job, self.recipe)
         if self.workers is None:
             executor = SequentialFolds(self.recipe, _context(job, dataset))
-            return Trial(job.trial, self.recipe, dataset, executor)
-        trial = Trial(job.trial, self.recipe, dataset, self.workers)
+            return Trial(job.trial, self.recipe, dataset, executor, job.rungs, job.origin)
+        trial = Trial(job.trial, self.recipe, dataset, self.workers, job.rungs, job.origin)
         self.workers.begin(partial(folds_of, job), trial.fold_numbers, job.gpus_per_fold)
         return trial
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-Origin = Literal["start", "search"]
-"""Where a trial comes from: the list of recipes that a space starts with, or the search."""
+from pasture.oof import Origin
 
 
 @dataclass(frozen=True)

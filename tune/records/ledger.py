@@ -1,13 +1,14 @@
-"""The ledger: one small JSON file a trial, written by the driver alone, before the trial starts and at every report.
+"""The ledger: one small JSON file per trial, written by the driver only.
 
-It is the whole state of a search. Proposals, curves and outcomes are facts that can be told again to a new scheduler
-and a new sampler, so that resuming needs no pickle, no snapshot of Ray's and not the same version of either.
+It is the whole state of a search: a new scheduler and a new sampler are rebuilt from its proposals, curves and
+outcomes, so that resuming needs no pickle, no snapshot of Ray's and not the same version of either.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,13 +18,18 @@ import pyarrow as pa
 
 from pasture.checksum import json_with_checksum, read_json_with_checksum
 from pasture.errors import InputError
+from pasture.oof import Origin
 from pasture.parquet import write_parquet
 from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
 
+GROUP_SECONDS = 0.5
+"""Shortest time between two groups of records that wait to be written."""
+
+GROUP_SHARE = 0.05
+"""Share of the driver's time that writing groups may take."""
+
 Status = Literal["PENDING", "RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAILED"]
-Origin = Literal["start", "search"]
-"""Where a trial comes from: the recipes that run before the search, or the search."""
 
 
 @dataclass
@@ -34,9 +40,9 @@ class Record:
         number: 0-based, in the order of proposal.
         params: labels drawn from the search space, by field.
         recipe: the whole recipe, as nested plain values.
-        status: PENDING until it has a worker, then RUNNING until something ends it; WAITING between its first stage and
-            its promotion, where a sweep has such stages.
-        curve: one report an epoch.
+        status: PENDING until it has a worker, then RUNNING until it ends; WAITING between its first stage and its
+            promotion (`Plan.promote`).
+        curve: one report per epoch.
         error: why it failed.
         origin: where the trial comes from.
     """
@@ -60,7 +66,7 @@ class Record:
         return float(self.curve[-1]["score"]) if self.curve else None
 
     def report(self, result: dict[str, Any]) -> None:
-        """Note an epoch; told twice, it counts once."""
+        """Add the report of an epoch; a later report of the same epoch replaces it and those after it."""
         epoch = int(result["epoch"])
         self.curve[epoch - 1 :] = [result]
 
@@ -74,7 +80,7 @@ class Ledger:
     """All records of a run, in memory and on disk.
 
     Raises:
-        InputError: a record is damaged: guessing would tell the sampler a falsehood.
+        InputError: a record is damaged. It is not skipped, because the sampler would learn from wrong results.
     """
 
     def __init__(self, run: RunFolder) -> None:
@@ -84,18 +90,20 @@ class Ledger:
             records = list(pool.map(self._read, names))
         self.records: dict[str, Record] = {r.name: r for r in sorted(records, key=lambda r: r.number)}
         self._free = 0
+        self._unwritten: dict[str, Record] = {}
+        self._group_ended = self._group_took = 0.0
 
     @property
     def next_number(self) -> int:
-        """The lowest free number: the next one, or that of a record that somebody deleted."""
-        while trial_name(self._free) in self.records:  # no record ever goes: what was taken stays so
+        """The lowest free number: the next one, or that of a record that the user deleted."""
+        while trial_name(self._free) in self.records:  # records are never removed, so a taken number stays taken
             self._free += 1
         return self._free
 
     def propose(
         self, params: dict[str, Any], recipe: Recipe | None, error: str = "", origin: Origin = "search"
     ) -> Record:
-        """Write a new trial down before it runs; without a recipe, one that could not be made."""
+        """Write the record of a new trial before it runs; without a recipe, of one whose recipe is impossible."""
         content = recipe.to_dict() if recipe else {}
         record = Record(self.next_number, params, content, "PENDING" if recipe else "FAILED", [], error, origin)
         self.records[record.name] = record
@@ -103,9 +111,47 @@ class Ledger:
         return record
 
     def write(self, record: Record) -> None:
-        """Write a record, atomically."""
-        # Not `asdict`, which copies the whole curve value by value: this runs at every report.
+        """Write a record atomically; it is on the disk when this returns."""
+        # Not `asdict`, which copies the whole curve value by value.
         self.run.trials.write(f"{record.name}.json", json_with_checksum(vars(record)))
+        self._unwritten.pop(record.name, None)
+
+    def write_later(self, record: Record) -> None:
+        """Write a record with the next group (see `write_group`): for reports, which a trial can repeat."""
+        self._unwritten[record.name] = record
+
+    def write_group(self) -> None:
+        """Write the records passed to `write_later`, if the last group was long enough ago.
+
+        A flush to the disk for every report would be most of what a report costs. The time between two groups is
+        GROUP_SECONDS, or more where writing would otherwise take more than GROUP_SHARE of the driver's time.
+        """
+        if self._unwritten and time.monotonic() - self._group_ended > max(
+            GROUP_SECONDS, self._group_took / GROUP_SHARE
+        ):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the records passed to `write_later` now."""
+        start = time.monotonic()
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(self.write, list(self._unwritten.values())))
+        self._group_ended = time.monotonic()
+        self._group_took = self._group_ended - start
+
+    def write_log(self, record: Record, text: str) -> None:
+        """Write a failed trial's traceback beside its record."""
+        self.run.trials.write(f"{record.name}.log", text.encode())
+
+    def retryable(self) -> list[Record]:
+        """Records of failed trials that can run again: those with a recipe."""
+        return [record for record in self.with_status("FAILED") if record.recipe]
+
+    def retry(self, record: Record) -> None:
+        """Set a failed trial back to its proposal; its checkpoint was deleted when it failed."""
+        record.status, record.curve, record.error = "PENDING", [], ""
+        self.run.trials.delete(f"{record.name}.log")
+        self.write(record)
 
     def with_status(self, *status: Status) -> list[Record]:
         """Records in one of some states."""
@@ -115,9 +161,14 @@ class Ledger:
         """Records of trials that will not run again."""
         return self.with_status("COMPLETE", "PRUNED", "FAILED")
 
+    @property
+    def proposed(self) -> int:
+        """How many trials have been proposed, confirmations not counted."""
+        return sum(record.origin != "confirm" for record in self.records.values())
+
     def left(self, trials: int) -> int:
-        """How many of so many trials are under way or not yet proposed."""
-        return len(self.with_status("PENDING", "RUNNING")) + max(0, trials - len(self.records))
+        """How many of `trials` trials are unfinished or not yet proposed."""
+        return len(self.with_status("PENDING", "RUNNING")) + max(0, trials - self.proposed)
 
     def best(self) -> Record | None:
         """The complete trial with the best score; the earlier of equals."""
@@ -125,7 +176,7 @@ class Ledger:
         return max(complete, key=lambda r: -math.inf if r.score is None else r.score) if complete else None
 
     def table(self) -> pd.DataFrame:
-        """One row a trial: name, status, origin, score, epochs, seconds, error and the flattened recipe."""
+        """One row per trial: name, status, origin, score, epochs, seconds, error and the flattened recipe."""
         rows = []
         for record in self.records.values():
             flat = Recipe.parse(record.recipe).flat() if record.recipe else {}

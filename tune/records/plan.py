@@ -14,6 +14,9 @@ Search = Literal["optuna", "random"]
 Pruner = Literal["asha", "paired", "none"]
 Objective = Literal["score", "blend"]
 
+RESOURCES = ("cpus_per_trial", "gpus_per_trial", "gpus_per_fold")
+"""Fields that say what a trial asks Ray for."""
+
 CHANGEABLE = (
     "trials",
     "hours",
@@ -22,10 +25,8 @@ CHANGEABLE = (
     "max_failures",
     "keep",
     "confirm",
-    "cpus_per_trial",
-    "gpus_per_trial",
-    "gpus_per_fold",
     "data",
+    *RESOURCES,
 )
 """Fields that `resume` may change. The others decide which trials run and for how long, so a resumed sweep keeps them;
 a changed `promote` would also need the checkpoints of trials that were not promoted, which are deleted."""
@@ -139,7 +140,7 @@ class Plan(Limits):
             InputError: a field that a started sweep keeps, or a value out of range.
         """
         if fixed := [name for name in changes if name not in CHANGEABLE]:
-            raise InputError(f"{_option(fixed[0])}: cannot be changed in a sweep that has started; start another sweep")
+            raise InputError(f"{option(fixed[0])}: cannot be changed in a sweep that has started; start another sweep")
         return Plan(**{**self.to_dict(), **changes})
 
 
@@ -147,7 +148,7 @@ def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
     if not first["loc"]:
         return first["msg"].removeprefix("Value error, ")
-    field = _option(str(first["loc"][0]))
+    field = option(str(first["loc"][0]))
     if first["type"] == "missing":
         return f"{field}: required"
     if first["type"] == "extra_forbidden":
@@ -158,5 +159,6 @@ def _first_error(error: ValidationError) -> str:
     return f"{field} {first['input']}: {message}"
 
 
-def _option(name: str) -> str:
+def option(name: str) -> str:
+    """The command line option of a field."""
     return f"--{name.replace('_', '-')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
 import threading
 import time
@@ -11,12 +12,18 @@ from typing import Any, Literal, Self
 
 import ray.tune
 
-from pasture.errors import ForageError
+from pasture.errors import ForageError, JobError
 from tune.records.ledger import Record
 from tune.records.lock import Hold
 
 StopReason = Literal["signal", "hours", "score", "lost", "failure"]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+EQUAL_FAILURES = 5
+"""A sweep stops when this many trials in a row fail with the same error."""
+
+_IDS = re.compile(r"\b[0-9a-f]{12,}\b|\bpid\W*\d+|\bt\d{4,}\b")
+"""Parts of an error that differ from trial to trial: Ray's ids, process numbers, names of trials."""
 
 
 def reaches(record: Record | None, until_score: float | None) -> bool:
@@ -33,14 +40,23 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
         until_score: score of a complete trial that ends the sweep; None for none.
         hold: the lock on the run directory.
 
+        run: name of the run directory in the message that says how to continue.
+
     Attributes:
         reason: why the sweep is to end; None while it is not.
         failure: the error that stopped the sweep; None if there is none.
     """
 
-    def __init__(self, hours: float | None = None, until_score: float | None = None, hold: Hold | None = None) -> None:
+    def __init__(
+        self,
+        hours: float | None = None,
+        until_score: float | None = None,
+        hold: Hold | None = None,
+        run: str = "RUN",
+    ) -> None:
         self.deadline = math.inf if hours is None else time.monotonic() + 3600 * hours
-        self.until_score, self.hold = until_score, hold
+        self.until_score, self.hold, self.run = until_score, hold, run
+        self.failures: list[str] = []
         self.reason: StopReason | None = None
         self.failure: ForageError | None = None
         self.handlers_before: dict[signal.Signals, Any] = {}
@@ -74,6 +90,21 @@ class Stop(ray.tune.Stopper):  # type: ignore[misc]
         """Take note of an event of a trial."""
         if record.status == "COMPLETE" and reaches(record, self.until_score):
             self.reason = self.reason or "score"
+        if record.status in ("COMPLETE", "PRUNED", "WAITING"):
+            self.failures = []
+        elif record.status == "FAILED":
+            self._watch_failure(record)
+
+    def _watch_failure(self, record: Record) -> None:
+        error = _IDS.sub("", record.error)
+        self.failures = [*self.failures, error] if error in self.failures else [error]
+        if len(self.failures) == EQUAL_FAILURES and self.failure is None:
+            self.fail(
+                JobError(
+                    f"stopped: {EQUAL_FAILURES} trials in a row failed with the same error ({record.error}); remove "
+                    f"its cause, then run the failed trials again with: forage resume {self.run} --retry-failed"
+                )
+            )
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # only there may Python set handlers

@@ -6,9 +6,10 @@ trial running for ever. This searcher reports the states as they are: COMPLETE, 
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import optuna
 import ray.tune.search
@@ -29,6 +30,9 @@ Start = tuple[dict[str, Label], Recipe]
 Values = Callable[[Sequence[str]], Mapping[str, float]]
 """What Optuna maximises, by trial, from the names of the complete trials."""
 
+_ATTEMPTS: Final = 10
+"""How often the sampler draws until it draws labels that no trial has; in a small space there may be none left."""
+
 _STATES: dict[Status, TrialState] = {
     "COMPLETE": TrialState.COMPLETE,
     "PRUNED": TrialState.PRUNED,
@@ -43,7 +47,8 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
     """Draws recipes from a space and learns from their results.
 
     The sampler gets a new seed for every proposal, made of (seed, number): a proposal depends on the ledger alone, so
-    that a resumed search proposes what an uninterrupted one would have proposed.
+    that a resumed search proposes what an uninterrupted one would have proposed. What was proposed before, here or in
+    the earlier run of a warm start, is drawn again with another seed.
 
     Args:
         space: what may vary.
@@ -53,7 +58,7 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         trials: how many trials to propose in all, those of earlier sessions included.
         search: `optuna` (TPE, Bergstra et al. 2011, multivariate, grouped for conditional fields) or `random`.
         seed: of the search.
-        starts: recipes that run before the search. The i-th one is always trial number i.
+        starts: recipes that run before the search, in this order, unless a start trial of the ledger has them.
         earlier: trials of an earlier run that the sampler learns from; not used with `values`, which are none of them.
         values: what Optuna maximises for complete trials, computed from their names, all together; those it leaves out
             are not in the study. None for the score.
@@ -76,8 +81,11 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.space, self.ledger, self.configure = space, ledger, configure
-        self.trials, self.search, self.seed, self.starts = trials, search, seed, starts
+        self.trials, self.search, self.seed = trials, search, seed
         self.earlier, self.values, self.promoted = earlier, values, promoted
+        begun = [record.recipe for record in ledger.records.values() if record.origin == "start"]
+        self.starts = [start for start in starts if start[1].to_dict() not in begun]
+        self.proposed = {_point(record.params) for record in (*earlier, *ledger.records.values())}
         self.unfinished = [record for record in ledger.records.values() if self._runs(record)]
         self._build_study()
 
@@ -91,10 +99,12 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
 
     def report_end(self, record: Record) -> None:
         """Report to Optuna how a trial, or its first stage, has ended."""
-        if self.values is not None and record.status == "COMPLETE":
+        if self.values is not None and record.status == "COMPLETE" and record.name in self.running:
             self.outdated = True  # the values of all trials change
             return
-        trial = self.running.pop(record.name)
+        trial = self.running.pop(record.name, None)
+        if trial is None:  # a confirmation: its recipe has a value already
+            return
         state = _STATES[record.status]
         # Reported only now, from the ledger, where the curve is complete whichever workers and sessions trained it.
         for report in record.curve:
@@ -119,9 +129,10 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         if self.values is None:
             for record in self.earlier:
                 self.study.add_trial(self._ended_trial(record, record.score))
-        complete = self.ledger.with_status("COMPLETE")
+        records = [record for record in self.ledger.records.values() if record.origin != "confirm"]
+        complete = [record for record in records if record.status == "COMPLETE"]
         values = {r.name: r.score for r in complete} if self.values is None else self.values([r.name for r in complete])
-        for record in self.ledger.records.values():
+        for record in records:
             if self._runs(record):
                 self._add_running(record)
             elif record.status in ("PRUNED", "WAITING"):
@@ -132,14 +143,22 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
     def _propose(self) -> Record | None:
         if self.outdated:
             self._build_study()
-        while len(self.ledger.records) < self.trials:
-            number = self.ledger.next_number
-            if number < len(self.starts):
-                params, recipe = self.starts[number]
+        while self.ledger.proposed < self.trials:
+            if self.starts:
+                params, recipe = self.starts.pop(0)
                 record = self.ledger.propose(params, recipe, origin="start")
+                self.proposed.add(_point(params))
                 self._add_running(record)
                 return record
-            self.study.sampler = self._sampler(number)
+            if proposal := self._propose_new():
+                return proposal
+        return None
+
+    def _propose_new(self) -> Record | None:
+        """Propose a trial that has not been proposed before; None if its fields do not go together."""
+        number = self.ledger.next_number
+        for attempt in range(_ATTEMPTS):
+            self.study.sampler = self._sampler(number, attempt)
             trial = self.study.ask()
             try:
                 params, recipe = self.space.draw(trial)
@@ -147,14 +166,17 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
                 # Fields may be valid one by one but not together. The sampler learns that from the failed trial.
                 self.ledger.propose(dict(trial.params), None, str(error))
                 self.study.tell(trial, state=TrialState.FAIL)
-                continue
-            record = self.ledger.propose(params, recipe)
-            self.running[record.name] = trial
-            return record
-        return None
+                return None
+            if (point := _point(params)) not in self.proposed or attempt + 1 == _ATTEMPTS:
+                break
+            self.study.tell(trial, state=TrialState.FAIL)
+        self.proposed.add(point)
+        record = self.ledger.propose(params, recipe)
+        self.running[record.name] = trial
+        return record
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        seed = mix(self.seed, number)
+    def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+        seed = mix(self.seed, number, attempt) if attempt else mix(self.seed, number)
         if self.search == "random":
             return optuna.samplers.RandomSampler(seed)
         return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
@@ -182,6 +204,10 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
             if parameter.field in params:
                 parameter.draw(recorder)
         return recorder.distributions
+
+
+def _point(params: Mapping[str, Label]) -> str:
+    return json.dumps(params, sort_keys=True)
 
 
 class _DistributionRecorder:

@@ -21,7 +21,7 @@ from tune.records.plan import Plan
 BEST: Final = 5
 """How many recipes of the earlier run are tried first."""
 
-FILE: Final = "earlier_trials.json"
+EARLIER_TRIALS: Final = "earlier_trials.json"
 
 
 def warm_start(space: Space, earlier: RunFolder, keep_start: bool = True) -> Space:
@@ -50,7 +50,7 @@ def warm_start(space: Space, earlier: RunFolder, keep_start: bool = True) -> Spa
     if not found:
         raise InputError(f"--warm-start {earlier}: none of its recipes has a value that lies in this space")
     own = (space.start or [dict(labels) for labels, _ in space.starts()]) if keep_start else []
-    return replace(space, start=[*map(dict, found.values()), *own])
+    return Space.parse(replace(space, start=[*map(dict, found.values()), *own]).to_dict(), f"--warm-start {earlier}")
 
 
 def write_earlier_trials(run: RunFolder, plan: Plan, earlier: RunFolder) -> None:
@@ -71,7 +71,7 @@ def write_earlier_trials(run: RunFolder, plan: Plan, earlier: RunFolder) -> None
         if point and point[1].hash not in starts and point[1].to_dict() == record.recipe:
             curve = [{"epoch": report["epoch"], "score": report["score"]} for report in record.curve]
             trials.append({"params": point[0], "status": record.status, "curve": curve})
-    run.folder.write(FILE, json_with_checksum({"trials": trials}))
+    run.folder.write(EARLIER_TRIALS, json_with_checksum({"trials": trials}))
 
 
 def read_earlier_trials(run: RunFolder) -> list[Record]:
@@ -80,13 +80,15 @@ def read_earlier_trials(run: RunFolder) -> list[Record]:
     Raises:
         InputError: the file is damaged.
     """
-    if not run.folder.exists(FILE):
+    if not run.folder.exists(EARLIER_TRIALS):
         return []
     try:
-        trials: list[dict[str, Any]] = read_json_with_checksum(run.folder.read(FILE))["trials"]
+        trials: list[dict[str, Any]] = read_json_with_checksum(run.folder.read(EARLIER_TRIALS))["trials"]
         return [Record(number=i, recipe={}, **trial) for i, trial in enumerate(trials)]
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{run}/{FILE}: damaged ({error}); delete it and the sampler starts without it") from None
+        raise InputError(
+            f"{run}/{EARLIER_TRIALS}: damaged ({error}); delete it and the sampler starts without it"
+        ) from None
 
 
 def _point(space: Space, record: Record) -> tuple[dict[str, Label], Recipe] | None:

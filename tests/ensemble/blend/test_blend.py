@@ -164,23 +164,48 @@ def test_a_damaged_run_is_refused(
     assert not (tmp_path / "blend").exists()
 
 
+def test_a_member_without_weights_is_left_out_and_named(run: RunFolder, tmp_path: Path) -> None:
+    shutil.rmtree(Path(run.weights("t0000").path))
+    run.weights("t0001").delete("fold1.safetensors")
+    blend = build([run], tmp_path / "blend", "d4")
+    assert [member.key for member in blend.members] == ["run-t0002"]
+    assert blend.evidence is not None
+    refused = dict(blend.evidence.refused)
+    assert refused["run-t0000"].endswith("weights/t0000 has weights of 0 of 3 folds")
+    assert refused["run-t0001"].endswith("weights/t0001 has weights of 2 of 3 folds")
+
+
+def test_a_run_directory_that_does_not_exist_is_named(run: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"/nowhere: no such run directory; give a folder that"):
+        build([run, RunFolder(tmp_path / "nowhere")], tmp_path / "blend", "d4")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match=r"/other: not a run directory \(no truth\.parquet\)"):
+        build([RunFolder(tmp_path / "other")], tmp_path / "blend", "d4")
+
+
 @pytest.mark.parametrize(
     ("edit", "complaint"),
     [
-        (lambda c: c.pop("members"), "members: Field required"),
-        (lambda c: c.pop("tta"), "tta: Field required"),
-        (lambda c: c.update(tta="d8"), "tta: Input should be 'none', 'flips' or 'd4'"),
+        (lambda c: c.pop("members"), "members is missing"),
+        (lambda c: c.pop("tta"), "tta is missing"),
+        (lambda c: c.update(tta="d8"), "tta='d8': Input should be 'none', 'flips' or 'd4'"),
         (lambda c: c.update(members=[]), "do not sum to 1"),
-        (lambda c: c.update(members=7), "members: Input should be a valid array"),
+        (lambda c: c.update(members=7), "members=7: Input should be a valid array"),
         (lambda c: c["members"].pop(), "do not sum to 1"),
-        (lambda c: c["members"][0].update(weight="much"), "members.0.weight: Input should be a valid number"),
+        (
+            lambda c: c["members"][0].update(weight="much"),
+            r"members\[0\]\.weight='much': Input should be",
+        ),
         (lambda c: c["members"][0].update(weight=-0.5), "the weight -0.5"),
         (lambda c: c["members"][0].update(folds=0), "0 models"),
-        (lambda c: c["members"][0].update(key="../../elsewhere"), "members.0.key: String should match"),
-        (lambda c: c["members"][0].update(key=".."), "members.0.key: String should match"),
-        (lambda c: c["members"][0].update(key=""), "members.0.key: String should match"),
+        (lambda c: c["members"][0].update(key="../../elsewhere"), r"members\[0\]\.key=.*: String should match"),
+        (lambda c: c["members"][0].update(key=".."), r"members\[0\]\.key=.*: String should match"),
+        (lambda c: c["members"][0].update(key=""), r"members\[0\]\.key=.*: String should match"),
         (lambda c: c["members"][0].update(key="run-t9999"), r"run-t9999/recipe\.yaml: not readable .*No such file"),
-        (lambda c: c["members"][0].update(backbone="../../elsewhere"), "members.0.backbone: String should match"),
+        (
+            lambda c: c["members"][0].update(backbone="../../elsewhere"),
+            r"members\[0\]\.backbone=.*: String should match",
+        ),
     ],
 )
 def test_a_damaged_blend_json_is_refused(edit: Callable[..., object], complaint: str, folder: Path) -> None:

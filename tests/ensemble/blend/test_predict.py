@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import weakref
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 
 import ensemble.blend.photographs
 import ensemble.blend.predict
+from ensemble.blend import run_models
 from ensemble.blend.blend import Blend
 from ensemble.blend.predict import predict
 from pasture.dataset import Dataset, read_test, read_train
@@ -22,6 +25,7 @@ from pasture.run_folder import RunFolder
 from pasture.targets import balance_gap
 from trainables.images import d4
 from trainables.network import backbone
+from trainables.network.model import Batch, BiomassNet
 from trainables.network.weights_file import pack
 
 ABOUT_HALF_PRECISION = {"rtol": 2e-3, "atol": 2e-3}
@@ -208,3 +212,74 @@ def test_a_damaged_picture_is_named(blend: Blend, paddocks: Path, tmp_path: Path
     picture.write_bytes(picture.read_bytes()[:300])
     with pytest.raises(InputError, match=picture.name):
         predict(blend, read_test(data))
+
+
+def _fail_above(limit: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Networks with a backbone inside run out of memory above `limit` photographs; the sizes that were tried."""
+    tried: list[int] = []
+    grams = BiomassNet.grams
+
+    def fussy(self: BiomassNet, batch: Batch) -> torch.Tensor:
+        if self.backbone is not None:
+            tried.append(len(batch.views))
+            if tried[-1] > limit:
+                raise error
+        return grams(self, batch)
+
+    monkeypatch.setattr(BiomassNet, "grams", fussy)
+    return tried
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_batches_shrink_where_memory_does_not_suffice(
+    error: Exception, blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = predict(blend, test)
+    tried = _fail_above(2, error, monkeypatch)
+    np.testing.assert_allclose(predict(blend, test), expected, **ABOUT_HALF_PRECISION)
+    assert tried[:2] == [6, 3]
+    assert 1 in tried
+
+
+@pytest.mark.parametrize(
+    ("error", "complaint"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), "the memory does not suffice for a single photograph"),
+        (
+            torch.AcceleratorError("CUDA error: an illegal access\nfor debugging"),
+            "the device failed .CUDA error: an illegal access.;",
+        ),
+    ],
+)
+def test_a_device_that_fails_ends_in_one_line(
+    error: Exception, complaint: str, blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fail_above(0, error, monkeypatch)
+    with pytest.raises(JobError, match=f"run-t0002, fold 0: {complaint}") as caught:
+        predict(blend, test)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_model_is_held_at_a_time(blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a model is built no other is alive, and of the backbones only the pretrained one that it starts from."""
+    alive: dict[str, list[weakref.ref[object]]] = {"trained_net": [], "create_backbone": []}
+
+    def count(name: str) -> int:
+        return sum(ref() is not None for ref in alive[name])
+
+    def watched(name: str, make: Callable[..., object]) -> Callable[..., object]:
+        def made(*arguments: object) -> object:
+            assert count("trained_net") == 0
+            assert count("create_backbone") <= (name == "trained_net")
+            module = make(*arguments)
+            alive[name].append(weakref.ref(module))
+            return module
+
+        return made
+
+    for name in alive:
+        monkeypatch.setattr(run_models, name, watched(name, getattr(run_models, name)))
+    predict(blend, test)
+    assert {name: len(refs) for name, refs in alive.items()} == {"trained_net": 9, "create_backbone": 2}

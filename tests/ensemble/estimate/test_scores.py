@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,12 +9,15 @@ from scipy.stats import binom
 
 from benchmarks.coverage import KINDS, Fresh, simulate
 from ensemble.estimate.conformal import LEVEL
+from ensemble.estimate.remarks import remarks
 from ensemble.estimate.scores import Estimate, evaluate
 from ensemble.members.pool import Pool
+from ensemble.weighting.auto import procedure
 from ensemble.weighting.library import Library, combine
+from ensemble.weighting.options import Options
 from ensemble.weighting.procedure import Decided
 from pasture.metric import baseline_r2, weighted_r2
-from pasture.targets import Array, from_components
+from pasture.targets import WEIGHTS, Array, from_components
 
 MakePool = Callable[..., Pool]
 
@@ -127,6 +131,51 @@ def test_the_epoch_is_chosen_without_the_dates_it_is_scored_on(make_pool: MakePo
     estimate = evaluate(Library.of(pool))
     assert estimate.nested == pytest.approx(weighted_r2(truth, expected), abs=1e-6)
     assert estimate.notes == ()
+
+
+def test_the_blend_is_compared_with_the_start_portfolio(pool: Pool) -> None:
+    """Paired over dates on the same nested predictions; a blend that is the start portfolio is level with it."""
+    library = dataclasses.replace(Library.of(pool), start=np.arange(12) < 4)
+    estimate = evaluate(library)
+    start = estimate.start
+    assert start is not None
+    mean = weighted_r2(pool.truth, pool.predictions[:4].mean(axis=0))
+    assert (start.members, start.nested) == (4, pytest.approx(mean))
+    assert estimate.nested is not None
+    assert start.ahead == pytest.approx(estimate.nested - start.nested)
+    assert estimate.unseen is not None
+    losses = [((p - pool.truth) ** 2 @ WEIGHTS) for p in (pool.predictions[:4].mean(axis=0), estimate.unseen)]
+    by_date = [
+        losses[0][pool.dates == d].sum() - losses[1][:, pool.dates == d].sum(axis=1).mean() for d in set(pool.dates)
+    ]
+    assert start.error == pytest.approx(np.std(by_date, ddof=1) * np.sqrt(len(by_date)) / library.gram.total)
+    equal = np.repeat((library.start / 4)[:, None], 5, axis=1)
+    same = evaluate(library, lambda _: Decided(lambda _: equal)).start
+    assert same is not None
+    assert (same.ahead, same.error, same.level) == (0, 0, True)
+
+
+@pytest.mark.parametrize(("start", "level"), [(slice(0, 3), False), (slice(3, 12), True)])
+def test_a_search_that_does_not_show_is_named(start: slice, level: bool, make_pool: MakePool) -> None:
+    """Three poor start recipes and nine good searched ones; then the other way round."""
+    rng = np.random.default_rng(0)
+    truth, dates = paddocks(rng, dates=12, images=4)
+    predictions = truth + rng.normal(0, 1, (12, *truth.shape)) * np.where(np.arange(12) < 3, 25, 5)[:, None, None]
+    pool = make_pool(truth, dates, predictions)
+    members = [dataclasses.replace(m, origin="start") if m in pool.members[start] else m for m in pool.members]
+    pool = dataclasses.replace(pool, members=members)
+    estimate = evaluate(Library.of(pool), procedure("greedy", Options()))
+    assert estimate.start is not None
+    assert estimate.start.level == level
+    said = [line for line in remarks(pool, estimate, "greedy", Options(), [0]) if "the search does not show" in line]
+    assert len(said) == level
+    assert not level or f"the {estimate.start.members} start recipe(s)" in said[0]
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_there_is_no_start_portfolio_to_compare_with_where_all_or_none_belong_to_it(start: bool, pool: Pool) -> None:
+    library = Library.of(pool)
+    assert evaluate(dataclasses.replace(library, start=np.full(12, start))).start is None
 
 
 SEEDS = range(1000, 1020)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from ensemble.blend.build import build
-from ensemble.members.alignment import check_columns, check_rows
+from ensemble.members.alignment import check_columns, check_rows, check_scale
 from ensemble.members.external import import_members
 from ensemble.members.load import load_members
 from ensemble.members.prediction_file import read_given, read_members
@@ -21,7 +22,9 @@ from ensemble.weighting.methods import fit_method
 from ensemble.weighting.optimum import convex_optimum
 from ensemble.weighting.options import MethodName, Options
 from pasture.errors import InputError
+from pasture.files import Folder
 from pasture.metric import weighted_r2
+from pasture.oof import OofTable
 from pasture.projection import project
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS, WEIGHTS, Array, from_components
@@ -243,7 +246,8 @@ def test_sound_members_pass_however_weak(theirs: Theirs) -> None:
         weak = theirs.truth.mean(axis=0) + 0.1 * (theirs.truth - theirs.truth.mean(axis=0) + noise)
         check_rows("f.csv", truth, theirs.ids, weak, {"sorted": sorted(theirs.ids)})
         check_columns("f.csv", theirs.truth, weak)
-    with pytest.raises(InputError, match="know nothing"):
+        check_scale("f.csv", theirs.truth, weak)
+    with pytest.raises(InputError, match="predict nothing"):
         check_rows("f.csv", truth, theirs.ids, np.ones_like(theirs.truth), {})
 
 
@@ -354,3 +358,61 @@ def test_members_out_of_balance_keep_their_scores_and_it_is_said(theirs: Theirs,
     assert blend.estimate["fitted"] == blend.estimate["uniform"] == pytest.approx(plain, abs=1e-6)
     [said] = [warning for warning in blend.warnings if "break the mass balance" in warning]
     assert said.endswith(f"projected {weighted_r2(theirs.truth, project(loose.mean(axis=0))):.4f}")
+
+
+@pytest.mark.parametrize(
+    ("scaled", "scale"),
+    [
+        (np.log1p, "log(1 + grams)"),
+        (lambda grams: np.log(grams + 1e-3), "log(grams)"),
+        (np.sqrt, "sqrt(grams)"),
+    ],
+)
+def test_predictions_on_another_scale_are_refused(
+    scaled: Callable[[Array], Array], scale: str, theirs: Theirs, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(InputError, match=f"not in grams but look like {re.escape(scale)}") as caught:
+        come_in(theirs, run, theirs.array(scaled(theirs.members[0])))
+    assert "\n" not in str(caught.value)
+    assert not run.folder.exists()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_the_truth_is_refused_as_a_member(noise: float, theirs: Theirs, tmp_path: Path) -> None:
+    copy = theirs.truth + np.random.default_rng(0).normal(0, noise, theirs.truth.shape)
+    with pytest.raises(InputError, match=r"R2 (1\.000|0\.999)\d+: these are the true weights, not predictions"):
+        come_in(theirs, RunFolder(tmp_path / "run"), theirs.array(copy))
+
+
+def test_the_folds_of_a_blends_oof_are_those_of_all_its_members(theirs: Theirs, tmp_path: Path) -> None:
+    """Where the members were held out in different folds, or the folds are not known, there is no fold to name."""
+    runs = {}
+    for count in (4, 5):
+        folds = np.arange(IMAGES) % DATES % count
+        pd.DataFrame({"image_id": theirs.ids, "fold": folds}).to_csv(tmp_path / f"{count}.csv", index=False)
+        for i in range(2):
+            run = runs[count, i] = RunFolder(tmp_path / f"r{count}{i}")
+            come_in(theirs, run, theirs.array(theirs.members[i], f"m{i}"), folds=tmp_path / f"{count}.csv")
+    runs[0, 0] = RunFolder(tmp_path / "r00")
+    come_in(theirs, runs[0, 0], theirs.array(theirs.members[2], "m2"))
+    day = {image: i % DATES for i, image in enumerate(theirs.ids)}
+    for keys, expected in (
+        ([(4, 0), (4, 1)], lambda d: d % 4),
+        ([(4, 0), (5, 1)], lambda d: d % 4 if d % 4 == d % 5 else -1),
+        ([(4, 0), (0, 0)], lambda d: -1),
+    ):
+        out = tmp_path / f"blend{keys}"
+        build([runs[key] for key in keys], out, "none", "uniform")
+        table = OofTable.read(Folder.at(out), "oof.parquet")
+        assert table.folds.tolist() == [expected(day[i]) for i in table.image_ids]
+        assert table.metadata["folds_known"] == (keys == [(4, 0), (4, 1)])
+
+
+def test_a_submission_may_have_the_other_columns_of_train_csv(theirs: Theirs) -> None:
+    [table] = read_members(theirs.csv).values()
+    pd.testing.assert_frame_equal(
+        table.loc[theirs.ids, list(TARGETS)].reset_index(drop=True),
+        pd.DataFrame(theirs.truth, columns=list(TARGETS)),
+        check_names=False,
+    )

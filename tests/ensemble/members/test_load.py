@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from ensemble.members.load import load_members
+from ensemble.weighting.library import Library
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
 from pasture.oof import OofTable
@@ -220,3 +221,30 @@ def test_members_trained_on_pseudo_labels_are_warned_of(make_run: MakeRun, write
     write_trial(run, "t0", pseudo_images=3)
     write_trial(run, "t1")
     assert any("pseudo-labels" in warning for warning in load_members([run], "d4").warnings)
+
+
+@pytest.mark.parametrize(("choose", "chosen"), [("best", True), ("last", False), ("average", False)])
+def test_only_epochs_that_were_chosen_by_score_are_chosen_again(
+    choose: str, chosen: bool, make_run: MakeRun, write_trial: Write
+) -> None:
+    run = make_run("a")
+    write_trial(run, "t0", recipe={"backbone": {"name": "lite0"}, "schedule": {"choose": choose}})
+    write_trial(run, "t1", recipe={"schedule": {"choose": choose}}, epochs=0)
+    pool = load_members([run], "d4")
+    assert (pool.members[0].epochs is not None) == chosen
+    said = [warning for warning in pool.warnings if "1 candidate(s) have no OOF of every epoch" in warning]
+    assert bool(said) == chosen
+    rest, _ = Library.of(pool).split(np.array([0]))
+    changed = not np.array_equal(rest.predictions[0], Library.of(pool).on(rest.days).predictions[0])
+    assert changed == chosen
+
+
+def test_origin_and_recipe_without_seeds_are_read(make_run: MakeRun, write_trial: Write) -> None:
+    run = make_run("a")
+    recipe = {"backbone": {"name": "lite0"}, "validation": {"folds": 5}}
+    write_trial(run, "t0", origin="start", recipe=recipe | {"seed": 1})
+    write_trial(run, "t1", recipe=recipe | {"seed": 2, "validation": {"folds": 5, "seed": 7}})
+    write_trial(run, "t2", recipe=recipe | {"seed": 1, "validation": {"folds": 4}})
+    library = Library.of(load_members([run], "d4"))
+    assert library.start.tolist() == [True, False, False]
+    assert library.recipe_number.tolist() == [0, 0, 1]

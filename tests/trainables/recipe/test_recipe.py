@@ -235,3 +235,12 @@ def test_no_torch_is_needed() -> None:
     import trainables.recipe.recipe as module
 
     assert "torch" not in {name for name, value in vars(module).items() if isinstance(value, types.ModuleType)}
+
+
+@pytest.mark.parametrize("overrides", [{"backbone.name": "bank:x"}, {"backbone": {"name": "bank:x"}}])
+def test_embeddings_reset_what_described_the_network(overrides: dict[str, Any]) -> None:
+    tapped = Recipe().with_overrides({"view.size": 384, "backbone.out_indices": [2, 3], "backbone.pool": "mean_std"})
+    banked = tapped.with_overrides(overrides)
+    assert (banked.view.size, banked.backbone.out_indices, banked.backbone.pool) == (256, (), "default")
+    with pytest.raises(InputError, match="no out_indices"):
+        tapped.with_overrides({**overrides, "backbone.out_indices": [2, 3]})

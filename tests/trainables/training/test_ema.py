@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainables.training.ema import averaged
+from trainables.training.ema import MovingAverage
 
 
 class Counter(nn.Module):
@@ -26,11 +26,11 @@ class Counter(nn.Module):
 
 def follow(decay: float, values: list[float]) -> list[tuple[float, float, int]]:
     net = Counter()
-    average = averaged(net, decay)
+    average = MovingAverage(net, decay, net.state_dict())
     seen = []
     for value in values:
         net.set(value)
-        average.update_parameters(net)
+        average.update()
         module = average.module
         seen.append((float(module.weight.detach()), float(module.running), int(module.count)))
     return seen
@@ -47,11 +47,23 @@ def test_the_decay_rises_to_its_value() -> None:
     assert [s[2] for s in seen] == [11, 22, 30, 40]  # a number of batches has no average
 
 
+def test_frozen_tensors_are_shared_instead_of_copied() -> None:
+    net = nn.Sequential(Counter(), Counter())
+    net[0].requires_grad_(False)
+    average = MovingAverage(net, 0.9, {"1.weight", "1.running", "1.count"})
+    assert average.module[0].weight is net[0].weight  # type: ignore[index]
+    assert average.module[0].running is net[0].running  # type: ignore[index]
+    net[1].set(5.0)  # type: ignore[operator]
+    average.update()
+    assert average.module[1].weight is not net[1].weight  # type: ignore[index]
+    assert average.module[1].weight.tolist() == [5.0]  # type: ignore[index]
+
+
 def test_the_average_is_a_copy() -> None:
     net = Counter()
-    average = averaged(net, 0.9)
+    average = MovingAverage(net, 0.9, net.state_dict())
     net.set(5.0)
     assert average.module.weight.tolist() == [0.0]
-    average.update_parameters(net)
+    average.update()
     average.module.set(1.0)
     assert net.weight.tolist() == [5.0]

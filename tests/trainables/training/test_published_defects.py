@@ -282,10 +282,11 @@ def test_a_trial_is_scored_and_saved_by_the_average(make_trial: Callable[..., Tr
     trial = make_trial(ema_recipe, epochs=6)
     learner = trial.executor.learners[0]
     rows = held_out_rows(trial.folds, 0)
-    best = trial.executor.best(0)
-    learner.load_weights(best)
+    trial.finish()
+    kept = trial.executor.kept(0)
+    learner.load_weights(kept)
     assert np.array_equal(learner.predict(rows, (d4.IDENTITY,))[:, 0], trial.epochs[trial.best_epoch][rows])
-    assert _moved(best, {name: _copy(learner.net)[name] for name in best})
+    assert _moved(kept, {name: _copy(learner.net)[name] for name in kept})
 
 
 # lightning_halves: "the original also splits rows, not images"

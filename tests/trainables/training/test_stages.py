@@ -139,7 +139,9 @@ def test_early_stopping_keeps_the_best_epoch(
 ) -> None:
     scores = iter([0.1, 0.3, 0.2, 0.25, 0.3, 0.9])
     monkeypatch.setattr(trials, "weighted_r2", lambda *_: next(scores))
-    trial = make_trial(frozen_recipe.with_overrides({"schedule": {"epochs": 20, "early_stopping": 3}}))
+    trial = make_trial(
+        frozen_recipe.with_overrides({"schedule": {"epochs": 20, "early_stopping": 3, "choose": "best"}})
+    )
     while not trial.done:
         trial.step()
     assert len(trial.curve) == 5  # three epochs after the second without a better one
@@ -148,6 +150,19 @@ def test_early_stopping_keeps_the_best_epoch(
     assert oof.metadata["score"] == 0.3
     assert oof.predictions[:, 0] == pytest.approx(trial.epochs[1], abs=1e-5)
     assert oof.predictions[:, 0] != pytest.approx(trial.epochs[4], abs=1e-5)
+
+
+def test_early_stopping_follows_the_scores_whatever_epoch_counts(
+    make_trial: Callable[..., Trial], frozen_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.1, 0.3, 0.2, 0.25, 0.3])
+    monkeypatch.setattr(trials, "weighted_r2", lambda *_: next(scores))
+    trial = make_trial(frozen_recipe.with_overrides({"schedule": {"epochs": 20, "early_stopping": 3}}))
+    while not trial.done:
+        trial.step()
+    oof = trial.finish()
+    assert (len(trial.curve), oof.metadata["epoch"]) == (5, 4)
+    assert np.array_equal(oof.predictions[:, 0], trial.epochs[4])
 
 
 def test_layer_decay_by_hand() -> None:
@@ -277,6 +292,8 @@ def test_clipping_keeps_the_direction_and_bounds_the_length(make_learner: MakeLe
 class _Grams:
     """Inputs whose features are the weights in grams themselves."""
 
+    semantic = None
+
     def __init__(self, grams: np.ndarray) -> None:
         self.grams = torch.tensor(grams, dtype=torch.float32)
 
@@ -296,6 +313,7 @@ def test_features_and_grams_are_mixed_with_the_same_share(
     recipe = Recipe.parse(
         {
             "view": {"kind": "whole"},
+            "backbone": {"standardize": False},
             "head": {"hidden": [], "norm": False, "dropout": 0.0},
             "target": {"transform": "none"},
             "augment": {"mixup": {"probability": probability, "alpha": 0.4}},

@@ -35,7 +35,8 @@ def run(tmp_path: Path) -> RunFolder:
 @pytest.fixture
 def trial(make_trial: MakeTrial, frozen_recipe: Recipe) -> Trial:
     """A trial with all its epochs, the best of which is not the last."""
-    trial = make_trial(frozen_recipe.with_overrides({"optimizer.head_lr": 0.2}), epochs=6)
+    restless = {"optimizer.head_lr": 0.2, "schedule.choose": "best", "backbone.standardize": False}
+    trial = make_trial(frozen_recipe.with_overrides(restless), epochs=6)
     assert trial.best_epoch < 5
     return trial
 
@@ -60,11 +61,11 @@ def test_everything_is_written_and_the_checkpoint_is_gone(run: RunFolder, trial:
 def test_weights_are_those_of_the_best_epoch_with_their_tags(run: RunFolder, trial: Trial) -> None:
     write_finished(run, trial)
     for fold in trial.fold_numbers:
-        best = trial.executor.best(fold)
+        kept = trial.executor.kept(fold)
         path = Path(run.weights("trial").file(f"fold{fold}.safetensors"))
         saved = load(path.read_bytes())
-        assert saved.keys() == best.keys()
-        assert all(torch.equal(tensor, best[name]) for name, tensor in saved.items())
+        assert saved.keys() == kept.keys()
+        assert all(torch.equal(tensor, kept[name]) for name, tensor in saved.items())
         assert not any(name.startswith("backbone.") for name in saved)
         with safe_open(path, "pt") as file:
             tags = {"recipe_hash": trial.recipe.hash, "fingerprint": trial.dataset.fingerprint, "fold": str(fold)}

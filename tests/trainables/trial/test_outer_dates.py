@@ -60,7 +60,7 @@ def _finished(trial: Trial) -> dict[str, Any]:
         **{
             f"{name} of fold {fold}": tensor.numpy()
             for fold in trial.fold_numbers
-            for name, tensor in trial.executor.best(fold).items()
+            for name, tensor in trial.executor.kept(fold).items()
         },
     }
 

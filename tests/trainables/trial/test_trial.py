@@ -26,6 +26,8 @@ from trainables.trial.trial import Report, Trial
 
 MakeTrial = Callable[..., Trial]
 TIMES = ("seconds", "images_per_second")
+RESTLESS = {"optimizer.head_lr": 0.2, "schedule.choose": "best", "backbone.standardize": False}
+"""A rate so high that the best epoch is not the last."""
 
 
 def _timeless(curve: list[Report]) -> list[Report]:
@@ -36,7 +38,7 @@ def _same_files(first: Trial, second: Trial) -> bool:
     """Whether two trials would leave the same files behind."""
     one, two = first.finish(), second.finish()
     weights = [
-        zip(first.executor.best(fold).values(), second.executor.best(fold).values(), strict=True)
+        zip(first.executor.kept(fold).values(), second.executor.kept(fold).values(), strict=True)
         for fold in first.fold_numbers
     ]
     return (
@@ -84,7 +86,7 @@ def test_a_report_is_scalars_only(make_trial: MakeTrial, tuned_recipe: Recipe) -
 def test_the_best_epoch_is_the_pooled_best(
     make_trial: MakeTrial, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
-    trial = make_trial(frozen_recipe.with_overrides({"optimizer.head_lr": 0.2}))
+    trial = make_trial(frozen_recipe.with_overrides(RESTLESS))
     scores: list[float] = []
     while not trial.done:
         report = trial.step()
@@ -96,17 +98,20 @@ def test_the_best_epoch_is_the_pooled_best(
     assert 0 < trial.best_epoch < 5, "the best epoch is in the middle, or the test shows nothing"
 
 
-def test_the_finished_oof_is_that_of_the_best_epoch(
-    make_trial: MakeTrial, frozen_recipe: Recipe, dataset: VerifiedDataset
+@pytest.mark.parametrize("choose", ["best", "last"])
+def test_the_finished_oof_is_that_of_the_epoch_that_counts(
+    choose: str, make_trial: MakeTrial, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
-    trial = make_trial(frozen_recipe.with_overrides({"optimizer.head_lr": 0.2}), epochs=6)
-    assert trial.best_epoch < 5, "the last epoch is not the best, or the test shows nothing"
+    trial = make_trial(frozen_recipe.with_overrides({**RESTLESS, "schedule.choose": choose}), epochs=6)
+    scores = [report["epoch_score"] for report in trial.curve]
+    assert int(np.argmax(scores)) < 5, "the last epoch is not the best, or the test shows nothing"
+    assert trial.best_epoch == (int(np.argmax(scores)) if choose == "best" else 5)
     table = trial.finish()
     assert table.image_ids == dataset.ids
     assert np.array_equal(table.folds, trial.folds)
     assert table.predictions.shape == (24, 8, 5)
     assert np.array_equal(table.predictions[:, 0], trial.epochs[trial.best_epoch])
-    assert not np.array_equal(table.predictions[:, 0], trial.epochs[-1])
+    assert np.array_equal(table.predictions[:, 0], trial.epochs[-1]) == (choose == "last")
     assert weighted_r2(dataset.targets, table.predictions[:, 0]) == pytest.approx(table.metadata["score"])
     assert (table.predictions >= 0).all()
     assert balance_gap(table.predictions).max() < 1e-9
@@ -117,6 +122,7 @@ def test_the_finished_oof_is_that_of_the_best_epoch(
     assert metadata["recipe_hash"] == trial.recipe.hash
     assert metadata["fingerprint"] == dataset.fingerprint
     assert metadata["epoch"] == trial.best_epoch
+    assert (metadata["choose"], metadata["origin"]) == (choose, "search")
     assert metadata["curve"] == trial.curve
     assert metadata["backbone_digest"] == check_backbone(trial.recipe.backbone, 32).digest
 
@@ -179,7 +185,7 @@ def test_continuing_in_the_middle_changes_no_bit(make_trial: MakeTrial, either_r
 
 
 def test_the_best_epoch_survives_a_stop(make_trial: MakeTrial, frozen_recipe: Recipe) -> None:
-    recipe = frozen_recipe.with_overrides({"optimizer.head_lr": 0.2})
+    recipe = frozen_recipe.with_overrides(RESTLESS)
     trial = make_trial(recipe, epochs=6)
     assert trial.best_epoch < 5
     again = make_trial(recipe)

@@ -12,7 +12,7 @@ import pytest
 from pasture.errors import JobError
 from tune.records.ledger import Record, Status
 from tune.records.lock import Hold
-from tune.records.stop import Stop
+from tune.records.stop import EQUAL_FAILURES, Stop
 
 
 @pytest.fixture
@@ -121,3 +121,30 @@ def test_without_a_handler_an_error_in_another_thread_only_asks_for_the_end() ->
     stop = Stop()
     stop.interrupt(JobError("Ray has died"))
     assert stop.stop_all()
+
+
+def failed(error: str) -> Record:
+    return Record(0, {}, {}, "FAILED", error=error)
+
+
+def test_equal_failures_in_a_row_stop_the_sweep() -> None:
+    stop = Stop(run="runs/night")
+    for number in range(EQUAL_FAILURES):
+        assert stop.failure is None
+        ids = f"actor_id: {number:032x}, pid={number}, t{number:04d}"
+        stop.watch(failed(f"worker lost: {ids}"))
+        stop.watch(Record(9, {}, {}, "RUNNING"))
+    assert stop.stop_all()
+    assert isinstance(stop.failure, JobError)
+    assert str(stop.failure).startswith(f"stopped: {EQUAL_FAILURES} trials in a row failed with the same error (worker")
+    assert str(stop.failure).endswith("forage resume runs/night --retry-failed")
+
+
+@pytest.mark.parametrize("between", [Record(9, {}, {}, "COMPLETE"), Record(9, {}, {}, "PRUNED"), failed("another")])
+def test_failures_with_anything_else_in_between_do_not_stop_the_sweep(between: Record) -> None:
+    stop = Stop()
+    for number in range(2 * EQUAL_FAILURES):
+        stop.watch(failed("the loss is nan"))
+        if number % (EQUAL_FAILURES - 1) == EQUAL_FAILURES - 2:
+            stop.watch(between)
+    assert not stop.stop_all()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -296,6 +296,101 @@ def test_fewer_trials_than_start_recipes(run: RunFolder, make_searcher: Make, st
     assert searcher.suggest("id") == "FINISHED"
     longer = make_searcher(run, trials=20, starts=starts)
     assert [next_record(longer).origin for _ in range(4)] == ["start"] * 3 + ["search"]
+
+
+def test_the_sampler_learns_from_earlier_trials(
+    run: RunFolder, make_searcher: Make, report: Report, starts: list[Start]
+) -> None:
+    def first_proposal(run: RunFolder, slope: float) -> dict[str, Any]:
+        earlier = [
+            Record(i, {**starts[0][0], "head.dropout": 0.04 * i}, {}, "COMPLETE", [report(1, slope * i)])
+            for i in range(12)
+        ]
+        searcher = make_searcher(run, earlier=earlier)
+        assert [t.value for t in searcher.study.trials] == [slope * i for i in range(12)]
+        return next_record(searcher).params
+
+    low, high = first_proposal(run, -0.05), first_proposal(RunFolder(f"{run}-b"), 0.05)
+    assert low["head.dropout"] < high["head.dropout"]
+
+
+@SEARCHES
+def test_no_recipe_is_proposed_twice_while_there_are_others(
+    search: str, run: RunFolder, make_searcher: Make, report: Report, space: Space
+) -> None:
+    small = Space.parse(
+        {"base": space.base.to_dict(), "search": {"seed": {"choice": [*range(8)]}}, "start": [{"seed": 3}]}
+    )
+    options: dict[str, Any] = {"trials": 10, "space": small, "starts": small.starts()}
+    earlier = [Record(0, {"seed": 5}, {}, "COMPLETE", [report(1, 0.9)])]
+    searcher = make_searcher(run, search, earlier=earlier, **options)
+    seeds = []
+    for i in range(10):
+        if i == 4:
+            searcher = make_searcher(run, search, earlier=earlier, **options)
+        record = next_record(searcher)
+        seeds.append(record.params["seed"])
+        end(searcher, record, "COMPLETE", [report(1, 0.1)])
+    assert sorted([*seeds[:7], 5]) == [*range(8)]
+
+
+class Apart:
+    """Value of a trial: how far its score is from those of the others."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def __call__(self, names: Sequence[str]) -> dict[str, float]:
+        scores = {name: record.score or 0.0 for name, record in Ledger(self.run).records.items() if name in names}
+        return {a: min([abs(scores[a] - scores[b]) for b in names if b != a], default=0.0) for a in names}
+
+
+def test_values_of_all_complete_trials_are_those_of_now(
+    run: RunFolder, make_searcher: Make, report: Report, starts: list[Start]
+) -> None:
+    searcher = make_searcher(run, "random", starts=starts, values=Apart(run), earlier=[Record(0, {}, {}, "COMPLETE")])
+    first, second, third = (next_record(searcher) for _ in range(3))
+    end(searcher, first, "COMPLETE", [report(1, 0.1)])
+    end(searcher, second, "COMPLETE", [report(1, 0.5)])
+    next_record(searcher)
+    assert [t.value for t in searcher.study.trials[:2]] == pytest.approx([0.4, 0.4])
+    end(searcher, third, "COMPLETE", [report(1, 0.2)])
+    next_record(searcher)
+    assert [t.value for t in searcher.study.trials[:3]] == pytest.approx([0.1, 0.3, 0.1])
+    states = [t.state for t, r in zip(searcher.study.trials, searcher.ledger.records.values(), strict=True) if r.recipe]
+    assert states[3:] == [TrialState.RUNNING] * (len(states) - 3)
+
+
+def test_a_complete_trial_without_a_value_is_not_in_the_study(
+    run: RunFolder, make_searcher: Make, report: Report, starts: list[Start]
+) -> None:
+    searcher = make_searcher(run, "random", starts=starts, values=lambda names: {n: 0.1 for n in names if n != "t0000"})
+    for _ in range(2):
+        end(searcher, next_record(searcher), "COMPLETE", [report(1, 0.1)])
+    next_record(searcher)
+    assert [t.value for t in searcher.study.trials] == [0.1, None]
+
+
+@SEARCHES
+def test_a_search_for_other_values_killed_anywhere_proposes_what_an_undisturbed_one_does(
+    search: str,
+    run: RunFolder,
+    drive: Callable[..., Ledger],
+    facts: Callable[[Ledger], list[Record]],
+    killed: type[BaseException],
+    starts: list[Start],
+) -> None:
+    def sweep(run: RunFolder, kill_after: int | None = None) -> Ledger:
+        return drive(run, 16, search, kill_after=kill_after, starts=starts, values=Apart(run))
+
+    undisturbed = facts(sweep(RunFolder(f"{run}-0")))
+    if search == "optuna":
+        assert undisturbed != facts(drive(RunFolder(f"{run}-score"), 16, search, starts=starts))
+    for kill_after in (3, 14, 31, 45, 60):
+        disturbed = RunFolder(f"{run}-{kill_after}")
+        with pytest.raises(killed):
+            sweep(disturbed, kill_after)
+        assert facts(sweep(disturbed)) == undisturbed, kill_after
 
 
 def test_samplers_are_those_promised(run: RunFolder, make_searcher: Make) -> None:
