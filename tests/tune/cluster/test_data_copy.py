@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pasture.dataset import read_train
@@ -36,13 +37,17 @@ def test_a_node_that_has_the_data_fetches_nothing(
     assert asked == []
 
 
-@pytest.mark.parametrize("there", ["nothing", "other pictures"])
+@pytest.mark.parametrize("there", ["nothing", "other pictures", "other dates"])
 def test_a_node_without_them_fetches_them_once(
     data_folder: Path, dataset: VerifiedDataset, asked: list[str], tmp_path: Path, there: str
 ) -> None:
     data = tmp_path / "data"
-    if there == "other pictures":
+    if there != "nothing":
         shutil.copytree(data_folder, data)
+    if there == "other dates":
+        table = pd.read_csv(data / "train.csv", dtype=str, keep_default_na=False)
+        table.assign(Sampling_Date=table["Sampling_Date"].iloc[0]).to_csv(data / "train.csv", index=False)
+    if there == "other pictures":
         picture = next((data / "train").iterdir())
         picture.write_bytes(picture.read_bytes() + b"x")
     copy = fetch(data, data_folder, dataset, asked)
