@@ -36,8 +36,10 @@ def run(out: Path, say: Callable[[str], None]) -> None:
     """Run the demo in a folder; an earlier demo there is replaced.
 
     Raises:
-        InputError: the folder holds something that is not a demo.
+        InputError: the folder holds something that is not a demo, or is a file.
     """
+    if (nearest := next(p for p in (out, *out.absolute().parents) if p.exists())).is_file():
+        raise InputError(f"{out}: {nearest} is a file; choose another --out")
     if out.exists() and any(out.iterdir()):
         if not (out / _MARK).exists():
             raise InputError(f"{out}: the folder is not empty and holds no demo; choose another --out")

@@ -151,7 +151,7 @@ def _trial_status(run: RunFolder, ledger: Ledger, name: str, as_json: bool) -> N
         print_json({"trial": record.name, **vars(record), "score": record.score, "traceback": traceback})
         return
     score = "no score yet" if record.score is None else f"score {record.score:.4f}"
-    show(f"{record.name}: {record.status.lower()}, {score}, {len(record.curve)} epoch(s), from the {record.origin}")
+    show(f"{record.name}: {record.status.lower()}, {score}, {len(record.curve)} epoch(s), origin: {record.origin}")
     if record.error:
         show(f"error: {record.error}")
     if traceback:

@@ -67,14 +67,17 @@ def new_run(runs: str, name: str) -> RunFolder:
     """The run directory of a new name.
 
     Raises:
-        InputError: the name is a path.
+        InputError: the name is a path, or the folder is a file.
     """
     from pasture.files import Folder
     from pasture.run_folder import RunFolder
 
     if "/" in name or name.startswith("."):
         raise InputError(f"--name {name!r}: expected a name, not a path; choose the folder with --runs")
-    return RunFolder(str(Folder.at(runs) / name))
+    folder = Folder.at(runs) / name
+    if folder.is_local:
+        _check_parents(Path(folder.path), f"--runs {runs}")
+    return RunFolder(str(folder))
 
 
 def existing_run(location: str) -> RunFolder:
@@ -109,6 +112,10 @@ def check_output(file: Path | None, option: str) -> None:
         return
     if file.is_dir():
         raise InputError(f"{option} {file}: is a directory; expected a file")
-    nearest = next(p for p in file.absolute().parents if p.exists())
+    _check_parents(file, f"{option} {file}")
+
+
+def _check_parents(path: Path, what: str) -> None:
+    nearest = next(p for p in path.absolute().parents if p.exists())
     if not nearest.is_dir():
-        raise InputError(f"{option} {file}: {nearest} is not a directory; choose another place")
+        raise InputError(f"{what}: {nearest} is not a directory; choose another place")

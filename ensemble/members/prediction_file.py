@@ -92,7 +92,8 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def _from_submission(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    table = table.join(split_sample_ids(table["sample_id"]))
+    # Columns of the same names, as in train.csv, are not looked at.
+    table = split_sample_ids(table["sample_id"]).join(table[["target"]])
     if table.duplicated(["image_id", "target_name"]).any():
         raise InputError(f"{path}: a sample_id appears twice")
     order = table["image_id"].drop_duplicates()

@@ -95,7 +95,7 @@ def test_a_truncated_picture(sweep: Refused, data: Path, tmp_path: Path) -> None
 
 def test_a_runs_folder_that_cannot_be_written(sweep: Refused, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "file is not a folder that can be written to" in sweep(runs=tmp_path / "file", status=1)
+    assert "file is not a folder that can be written to" in sweep(runs=tmp_path / "file")
 
 
 def test_a_run_that_exists_and_a_folder_that_is_none(refused: Refused, data: Path, tmp_path: Path) -> None:

@@ -63,6 +63,17 @@ def test_make_data_then_check(shell: Any, tmp_path: Path, monkeypatch: pytest.Mo
     assert "8 labelled photographs" in said.out
 
 
+def test_make_data_like_the_real_ones(shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pasture.synthetic.folder
+
+    monkeypatch.setattr(pasture.synthetic.folder, "_write_pictures", lambda *_: None)
+    said = shell("make-data", tmp_path / "data", "--like", "real")
+    assert (said.status, said.out) == (0, "")
+    assert "357 labelled photographs" in said.err
+    assert read_train(tmp_path / "data").images["date"].nunique() == 28
+    assert shell("make-data", tmp_path / "other", "--like", "nosuch").status == 2
+
+
 def test_check_json(shell: Any, paddocks: Path) -> None:
     said = shell("check", paddocks, "--json")
     content = json.loads(said.out)
@@ -361,6 +372,12 @@ BAD_INPUT = {
     "import without a truth": "import {data}/train.csv --truth {tmp}/nowhere.csv --runs {tmp}/r --name x",
     "import of no predictions": "import {data}/test.csv --truth {data} --runs {tmp}/r --name x",
     "demo in a full folder": "demo --out {data}",
+    "demo in a file": "demo --out {data}/train.csv",
+    "demo below a file": "demo --out {data}/train.csv/x",
+    "runs in a file": "sweep {data} --runs {data}/train.csv",
+    "import into a file": "import {tmp}/oof.csv --truth {data}/train.csv --runs {data}/train.csv",
+    "data in a file": "make-data {data}/train.csv/x",
+    "blend in a file": "ensemble {run} --out {data}/train.csv/x",
 }
 
 
@@ -371,6 +388,8 @@ def test_bad_input_is_one_line_and_status_2(
     places = {"tmp": tmp_path, "data": paddocks, "run": swept, "blend": blend.folder}
     (tmp_path / "same.yaml").write_text("search: {}\n")
     (tmp_path / "empty.yaml").touch()
+    truth = swept.read_truth()[list(TARGETS)]
+    (truth * np.random.default_rng(0).uniform(0.7, 1.3, truth.shape)).to_csv(tmp_path / "oof.csv")
     before = sorted(tmp_path.rglob("*"))
     said = shell(*words.format(**places).split())
     assert (said.status, said.out) == (2, "")
@@ -412,7 +431,7 @@ def test_status_of_a_trial_shows_its_recipe_curve_and_error(shell: Any, swept: R
     said = shell("status", swept, "--trial", "t0001")
     assert said.status == 0
     lines = said.out.splitlines()
-    assert lines[0] == "t0001: complete, score 0.5000, 2 epoch(s), from the search"
+    assert lines[0] == "t0001: complete, score 0.5000, 2 epoch(s), origin: search"
     assert any(line.replace("│", " ").split() == ["2", "0.5000", "0.5000", "-", "1.5"] for line in lines)
     recipe = Recipe.parse(Ledger(swept).records["t0001"].recipe)
     assert said.out.endswith(recipe.to_yaml())

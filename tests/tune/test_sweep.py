@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from pasture.checksum import add_checksum
 from pasture.dataset import read_train
-from pasture.errors import InputError, JobError, StorageError
+from pasture.errors import InputError, StorageError
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
@@ -115,7 +115,7 @@ def test_refusals_come_in_the_order_of_their_price_before_ray(
     refused(InputError, "not empty and not a run directory")
     shutil.rmtree(root)
     root.write_text("a file")
-    refused(JobError, "not a folder that can be written to")
+    refused(InputError, "not a folder that can be written to")
     root.unlink()
     refused(InputError, "no such data folder")
     shutil.copytree(data, bad)

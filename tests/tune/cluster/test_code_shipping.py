@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from pasture.errors import InputError
+from trainables.recipe.versions import forage_version
 from tune.cluster.code_shipping import shipped
 from tune.cluster.connection import RayConnection
 
@@ -35,7 +35,7 @@ def test_shipped_code_is_whole(tmp_path: Path) -> None:
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(folder)},
         )
-        assert said.stdout == f"{folder / 'trainables' / '__init__.py'} {version('forage')}", said.stderr
+        assert said.stdout == f"{folder / 'trainables' / '__init__.py'} {forage_version()}", said.stderr
     assert not folder.exists()
 
 

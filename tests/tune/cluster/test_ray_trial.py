@@ -6,7 +6,6 @@ import json
 import platform
 import re
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +21,7 @@ from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset
 from trainables.compute.device_errors import DeviceLostError
 from trainables.recipe.recipe import Recipe
+from trainables.recipe.versions import forage_version
 from trainables.trial import artifacts
 from trainables.trial.trial import Report, Trial
 from tune.cluster import ray_trial
@@ -57,7 +57,7 @@ def make_config(run: RunFolder, data_folder: Path, dataset: VerifiedDataset, fro
             run=str(run),
             data=str(data_folder),
             fingerprint=dataset.fingerprint,
-            forage=version("forage"),
+            forage=forage_version(),
             trial=trial,
             recipe=json.dumps(frozen_recipe.with_overrides(fields).to_dict()),
             resources={"CPU": 1},
@@ -194,7 +194,7 @@ def test_out_of_memory_is_an_error_result_that_says_what_to_lower(
 
 
 def test_a_node_of_another_version_is_refused_by_name(make_config: MakeConfig) -> None:
-    with pytest.raises(InputError, match=rf"{platform.node()} has forage {version('forage')}, the driver has 99\.1"):
+    with pytest.raises(InputError, match=rf"{platform.node()} has forage {forage_version()}, the driver has 99\.1"):
         RayTrial(config=make_config() | {"forage": "99.1"})
 
 

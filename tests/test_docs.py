@@ -1,0 +1,81 @@
+"""Documentation: commands parse, example files are valid, links exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import typer
+
+from forage.cli import app
+from search_spaces.catalogue import load_recipe, load_space
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = re.findall(r"(?m)(?:^ {4}.*\n|^\n)+", (ROOT / "docs/spaces.md").read_text())
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Words after `forage` of every command in an indented block."""
+    text = re.sub(r"\\\n *", "", page.read_text())  # commands of several lines
+    lines = re.findall(r"(?m)^ {4}forage (.+)$", text)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def example(beginning: str, folder: Path) -> str:
+    """Location of a file with the example of docs/spaces.md that begins so."""
+    block = next(block for block in EXAMPLES if block.lstrip().startswith(beginning))
+    file = folder / "example.yaml"
+    file.write_text(re.sub(r"(?m)^ {4}", "", block))
+    return str(file)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_parse(page: Path) -> None:
+    group = typer.main.get_command(app)
+    context = group.make_context("forage", ["recipes"], resilient_parsing=True)
+    for words in commands(page):
+        command = group.get_command(context, words[0])  # type: ignore[attr-defined]
+        assert command is not None, words
+        if words[0] in ("recipes", "features") and len(words) > 1:
+            command, words = command.get_command(context, words[1]), words[1:]
+            assert command is not None, words
+        command.make_context(words[0], words[1:])  # raises where an argument or an option is wrong
+
+
+def test_the_readme_and_the_usage_show_commands() -> None:
+    assert len(commands(ROOT / "README.md")) >= 7
+    shown = {words[0] for words in commands(ROOT / "docs/usage.md")}
+    every = {command.name or command.callback.__name__.rstrip("_") for command in app.registered_commands}  # type: ignore[union-attr]
+    assert every - shown <= {"demo", "outer-cv", "tabulate", "replay", "plan"}
+    assert len((ROOT / "README.md").read_text().splitlines()) < 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_exist(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+def test_the_picture_is_xml() -> None:
+    assert ElementTree.parse(ROOT / "docs/overview.svg").getroot().tag.endswith("svg")
+
+
+def test_the_example_space_is_valid(tmp_path: Path) -> None:
+    space = load_space(example("base: frozen_mlp", tmp_path))
+    assert [labels["backbone"] for labels, _ in space.starts()] == ["convnext", "mine"]
+    assert len(space.rules) == 2
+
+
+def test_the_example_extension_is_valid(tmp_path: Path) -> None:
+    space = load_space(example("extends: default", tmp_path))
+    assert space.base.schedule.epochs == 40
+    assert "view.size" not in space.search
+    assert space.start == []
+
+
+def test_the_example_recipe_is_valid(tmp_path: Path) -> None:
+    assert load_recipe(example("base: two_stream", tmp_path)).head.dropout == 0.2
