@@ -52,8 +52,11 @@ def pool(make_pool: MakePool) -> Pool:
     return make_pool(truth, dates, Members(rng, 12).predict(rng, truth, dates))
 
 
+GREEDY = procedure("greedy", Options())
+
+
 def test_the_scores_stand_in_order(pool: Pool) -> None:
-    estimate = evaluate(Library.of(pool))
+    estimate = evaluate(Library.of(pool), GREEDY)
     assert estimate.best_single == max(c.score for c in pool.members)
     assert estimate.uniform == pytest.approx(weighted_r2(pool.truth, pool.predictions.mean(axis=0)))
     blended = combine(estimate.weights, pool.predictions)
@@ -68,7 +71,7 @@ def test_the_scores_stand_in_order(pool: Pool) -> None:
 
 
 def test_the_same_seed_gives_the_same_estimate(pool: Pool) -> None:
-    a, b, c = (evaluate(Library.of(pool), seed=seed) for seed in (1, 1, 2))
+    a, b, c = (evaluate(Library.of(pool), GREEDY, seed=seed) for seed in (1, 1, 2))
     assert (a.nested, a.interval) == (b.nested, b.interval)
     assert a.nested != c.nested
 
@@ -164,7 +167,7 @@ def test_a_search_that_does_not_show_is_named(start: slice, level: bool, make_po
     pool = make_pool(truth, dates, predictions)
     members = [dataclasses.replace(m, origin="start") if m in pool.members[start] else m for m in pool.members]
     pool = dataclasses.replace(pool, members=members)
-    estimate = evaluate(Library.of(pool), procedure("greedy", Options()))
+    estimate = evaluate(Library.of(pool), GREEDY)
     assert estimate.start is not None
     assert estimate.start.level == level
     said = [line for line in remarks(pool, estimate, "greedy", Options(), [0]) if "the search does not show" in line]

@@ -36,7 +36,7 @@ def test_34_members_give_the_numbers_that_plain_arithmetic_gives(theirs: Theirs,
     order = [theirs.ids.index(i) for i in pool.image_ids]
     np.testing.assert_allclose(pool.truth, theirs.truth[order])
     np.testing.assert_allclose(pool.predictions, theirs.members[:, order], rtol=1e-6)
-    blend = build([run], tmp_path / "blend", "d4")
+    blend = build([run], tmp_path / "blend", "d4", "greedy")
     scores = blend.scores()
     alone = [weighted_r2(theirs.truth, p) for p in theirs.members]
     assert scores["best_single"] == pytest.approx(max(alone), abs=1e-6)
