@@ -102,7 +102,7 @@ def test_the_folder_is_whole_by_itself(
     said = shell("pseudo", blend.folder, data, "--out", tmp_path / "out")
     assert (said.status, said.out) == (0, "")
     assert "6 photographs with pseudo-labels of weight 0.5" in said.err
-    assert "flatters" in said.err
+    assert "is too high, the nested one too" in said.err
     shutil.rmtree(data)
     shutil.rmtree(tmp_path / "pictures")
     content = json.loads(shell("check", tmp_path / "out", "--json").out)
