@@ -10,7 +10,8 @@ from rich.console import Console, RenderableType
 
 # Neither markup, nor emoji, nor highlighting: a path may hold `[bold]`, `:cat:` or `:1234`.
 messages = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-_results = Console(highlight=False, markup=False, emoji=False)
+# A pipe or a file has no width, and rich would cut tables to 80 columns there.
+_results = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
 
 
 def say(text: str) -> None:

@@ -23,6 +23,7 @@ from forage.options import (
 from forage.summary import INTERRUPTED
 from forage.words import override
 from trainables.recipe.sections import TtaName
+from tune.records.plan import Limits, Objective, Pruner
 
 
 def outer_cv(
@@ -42,6 +43,8 @@ def outer_cv(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder of the sweeps; what is finished there is not run again.")
     ] = Path("outer-cv"),
+    pruner: Annotated[Pruner, typer.Option(help="Of the judged sweeps, as in `forage sweep`.")] = "asha",
+    objective: Annotated[Objective, typer.Option(help="Of the judged sweeps, as in `forage sweep`.")] = "score",
     epochs: EpochsOption = None,
     cpus_per_trial: CpusOption = 1,
     gpus_per_trial: GpusOption = None,
@@ -58,12 +61,17 @@ def outer_cv(
     from forage.outer_cv.strategies import sweeps
     from pasture.dataset import read_train
     from search_spaces.catalogue import load_space
-    from tune.records.plan import Limits
 
     dataset = read_train(data)
     groups = [deal_dates(dataset, splits, seed) for seed in range(seeds)]
     chosen = override(load_space(space), settings, epochs)
-    limits = Limits(trials=trials, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
+    limits = Limits(
+        trials=trials,
+        pruner=pruner,
+        objective=objective,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+    )
     kinds = sweeps(chosen, limits, against or [])
     from forage.outer_cv.compare import compare
     from forage.outer_cv.run_sweeps import Stopped, run_sweeps

@@ -94,7 +94,7 @@ def status(
 ) -> None:
     """Show the state of a sweep, also while it runs, or the members of an import."""
     folder = existing_run(run)
-    if folder.imported:
+    if folder.external:
         _imported_status(folder, as_json)
         return
     plan, ledger = Plan.read(folder), Ledger(folder)

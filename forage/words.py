@@ -89,7 +89,7 @@ def existing_run(location: str) -> RunFolder:
     from pasture.run_folder import RunFolder
 
     run = RunFolder(location)
-    if not run.folder.exists("sweep.yaml") and not run.imported:
+    if not run.folder.exists("sweep.yaml") and not run.external:
         raise InputError(f"{run}: not a run directory; expected one that `forage sweep` or `forage import` wrote")
     return run
 

@@ -14,15 +14,15 @@ from pasture.errors import InputError, StorageError, read_error, reason
 
 
 class Folder:
-    """A folder that is read and written as a whole file at a time.
+    """A folder whose files are read and written as a whole.
 
     A write either leaves the whole new file or what was there before: on a local disk by writing a temporary file,
     flushing it to the disk and renaming it, on an object store because an upload becomes visible only when complete.
 
     Args:
-        filesystem: where it lies.
-        path: as its filesystem wants it.
-        options: of the URI it was opened by, such as `endpoint_override=...`, without the question mark.
+        filesystem: the filesystem that holds it.
+        path: path on that filesystem.
+        options: query of the URI that it was opened with, such as `endpoint_override=...`, without the question mark.
     """
 
     def __init__(self, filesystem: pafs.FileSystem, path: str, options: str = "") -> None:
@@ -35,13 +35,15 @@ class Folder:
         """Folder at a local path or a URI that pyarrow knows. It need not exist yet.
 
         Raises:
-            InputError: pyarrow cannot open it, or it holds a secret.
+            InputError: pyarrow cannot open it, or the URI contains a key.
         """
         text = os.fspath(location)
         if "://" not in text:
             return cls(pafs.LocalFileSystem(), Path(text).expanduser().absolute().as_posix())
         if "@" in text.split("://")[1].partition("?")[0].partition("/")[0]:
-            raise InputError("a URI with a key in it would be written down; set AWS_ACCESS_KEY_ID and such instead")
+            raise InputError(
+                "a URI must not contain a key, since it is written to files; set AWS_ACCESS_KEY_ID and such instead"
+            )
         try:
             filesystem, path = pafs.FileSystem.from_uri(text)
         except (ValueError, OSError) as error:
@@ -70,7 +72,7 @@ class Folder:
         return f"{self.filesystem.type_name}://{self.path}{options}"
 
     def file(self, name: str) -> str:
-        """Full path of a file in this folder, as its filesystem wants it."""
+        """Path of a file in this folder on its filesystem."""
         return f"{self.path}/{name}"
 
     def exists(self, name: str = "") -> bool:
@@ -87,7 +89,7 @@ class Folder:
         return sorted(i.base_name for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix))
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file in this folder and below, by its path from here."""
+        """Size in bytes of every file in this folder and its subfolders, by relative path."""
         selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=True)
         with _reachable(self):
             infos = self.filesystem.get_file_info(selector)
@@ -127,13 +129,13 @@ class Folder:
             ) from None
 
     def clear(self) -> None:
-        """Delete the folder and all that is in it; no error if it is not there."""
+        """Delete the folder and its content; no error if it does not exist."""
         if self.exists():
             with _reachable(self):
                 self.filesystem.delete_dir(self.path)
 
     def delete(self, name: str) -> None:
-        """Delete a file; no error if it is not there."""
+        """Delete a file; no error if it does not exist."""
         if self.exists(name):
             with _reachable(self / name):
                 self.filesystem.delete_file(self.file(name))

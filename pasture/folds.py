@@ -1,4 +1,4 @@
-"""Which images are held out together. Every splitter keeps an image on one side."""
+"""Splitting images into folds for cross-validation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ OUTER = -2
 
 
 def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, strata: int = 5) -> Folds:
-    """Fold in which each image is held out. Pseudo-labelled images are not looked at and never held out.
+    """Fold in which each image is held out. Pseudo-labelled images do not affect the split and are never held out.
 
     Args:
         dataset: labelled images.
         splitter: `stratified_group`: dates stay together and the folds' distributions of Dry_Total_g are kept alike by
             `strata` quantile bins; `group`: dates stay together; `image`: images at random, so that pictures of one
-            date lie on both sides and the score flatters; `holdout`: one fifth of the images at random, one fold only.
+            date are in training and test and the score is too high; `holdout`: one fifth of the images at random, one
+            fold only.
         folds: number of folds (`holdout` has one, whatever this says).
         seed: shuffles the split.
         strata: number of quantile bins.
@@ -84,7 +85,7 @@ def training_rows(folds: Folds, fold: int) -> NDArray[np.int64]:
 
 
 def held_out_rows(folds: Folds, fold: int) -> NDArray[np.int64]:
-    """Rows that the model of `fold` is judged on."""
+    """Rows that the model of `fold` is scored on."""
     return np.flatnonzero(folds == fold)
 
 

@@ -38,7 +38,7 @@ def residual_ss(truth: Array, predictions: Array) -> float:
 
 
 def target_r2(truth: ArrayLike, predictions: ArrayLike) -> dict[str, float]:
-    """Ordinary R2 of each target about its own mean, to see where a model is weak. NaN where a target is constant."""
+    """Ordinary R2 of each target about its own mean. NaN where a target is constant."""
     y, yhat = _checked(truth, predictions)
     residual = ((y - yhat) ** 2).sum(axis=0)
     total = ((y - y.mean(axis=0)) ** 2).sum(axis=0)
@@ -48,7 +48,7 @@ def target_r2(truth: ArrayLike, predictions: ArrayLike) -> dict[str, float]:
 
 
 def baseline_r2(truth: ArrayLike) -> float:
-    """Score of predicting every target's own mean: the floor that every report shows beside a score."""
+    """Score of predicting every target's own mean; every report shows it beside a score."""
     y = np.asarray(truth, dtype=np.float64)
     return weighted_r2(y, np.broadcast_to(y.mean(axis=0), y.shape))
 

@@ -1,10 +1,10 @@
-"""The out-of-fold (OOF) table: what a trial predicts for images its models have not seen, as Parquet."""
+"""The out-of-fold (OOF) table: a trial's predictions for images that its models were not trained on, as Parquet."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,10 @@ _SCHEMA = pa.schema(
         *(pa.field(target, pa.float32(), nullable=False) for target in TARGETS),
     ]
 )
+
+Origin = Literal["start", "search", "confirm"]
+"""Where a trial comes from: the recipes that run before the search, the search, or a good trial that runs again with
+other seeds."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class OofTable:
             raise InputError(f"{source}: predictions hold NaN or infinity")
         image_ids = ids[::elements]
         if ids != [image_id for image_id in image_ids for _ in range(elements)]:
-            raise InputError(f"{source}: the elements of an image do not stand together; the file is not in order")
+            raise InputError(f"{source}: the rows of an image are not together; the file is not in order")
         if len(set(image_ids)) != len(image_ids):
             raise InputError(f"{source}: an image appears twice")
         try:

@@ -1,4 +1,4 @@
-"""Parquet files whose damage is noticed: pages carry checksums, and whatever is wrong is an `InputError`."""
+"""Parquet files with page checksums, so that damage is detected; anything wrong is an `InputError`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things lie in a run directory: the contract between those who write it and those who read it."""
+"""The layout of a run directory, and reading and writing the files that several packages share."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from pasture.targets import TARGETS
 class RunFolder:
     """A run directory on any pyarrow filesystem.
 
-    sweep.yaml                          what was asked for: data, space, budget, fingerprint, versions
-    truth.parquet                       image_id, date and the five weights, so that no picture is needed to blend
-    trials/<trial>.json                 what each trial was and how far it came: the state that `resume` reads
+    sweep.yaml                          the sweep's settings: data, space, limits, fingerprint, versions
+    truth.parquet                       image_id, date and the five weights, so that blending needs no data folder
+    trials/<trial>.json                 recipe, status and reports of each trial: the state that `resume` reads
     trials.parquet                      the same as one table
     oof/<trial>.parquet                 OOF of the trial's epoch, all D4 elements
     outer/<trial>.parquet               predictions for the images of outer dates, where a sweep holds dates out
@@ -49,8 +49,8 @@ class RunFolder:
         return str(self.folder)
 
     @property
-    def imported(self) -> bool:
-        """Whether members of other tools lie here, which no sweep has made."""
+    def external(self) -> bool:
+        """Whether this folder holds members of other tools instead of a sweep."""
         swept = self.folder.exists("sweep.yaml") or self.trials.names(".json")
         return not swept and bool(self.oof.names(".parquet"))
 
@@ -104,9 +104,9 @@ class RunFolder:
         Raises:
             InputError: this is no run directory, or the file is damaged.
         """
-        if self.imported:
+        if self.external:
             raise InputError(
-                f"{self}: holds imported members, not a sweep: there is nothing to resume or to tidy; blend them with "
+                f"{self}: holds external members, not a sweep: there is nothing to resume or to tidy; blend them with "
                 f"`forage ensemble {self} --out BLEND`"
             )
         if not self.folder.exists("sweep.yaml"):

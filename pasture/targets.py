@@ -1,4 +1,4 @@
-"""The five dry weights of a photograph, their weights in the metric and how they depend on one another.
+"""The five dry weights of a photograph, their weights in the metric and the mass balance between them.
 
 Arrays of targets are always (..., 5), in grams, in the order of `TARGETS`.
 """

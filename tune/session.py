@@ -31,6 +31,7 @@ from tune.records.progress import Progress
 from tune.records.retention import Retention
 from tune.records.stop import Stop, StopReason
 from tune.search.blend_gain import BlendGain
+from tune.search.confirmation import confirmed_scores, is_over, propose_confirmations
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.promotion import Promotion
 from tune.search.pruners import Pruner, make_pruner
@@ -96,8 +97,8 @@ class Session:
         self.run, self.plan, self.ledger, self.hold, self.cluster = run, plan, ledger, hold, cluster
         self.watch = watch
         self.space = Space.parse(plan.space)
-        self.retention = Retention(run, ledger, plan.keep)
-        self.promotion = Promotion(ledger, self.retention, plan.trials, plan.promote, self.space.epochs)
+        retention = Retention(run, ledger, plan.keep)
+        self.promotion = Promotion(ledger, retention, plan.trials, plan.promote, self.space.epochs)
 
     def work(self) -> Outcome:
         """Run until all trials have ended or something stops the sweep.
@@ -108,14 +109,15 @@ class Session:
         """
         plan, ledger = self.plan, self.ledger
         with (
-            Progress(ledger, plan.trials, self.space.epochs, self.run.name) as progress,
+            Progress(ledger, plan.trials + plan.confirm, self.space.epochs, self.run.name) as progress,
             Stop(plan.hours, plan.until_score, self.hold, str(self.run)) as stop,
             watch_ray(self.run, self.cluster.on_loss or stop.interrupt),
             _resumable(self.run),
         ):
             while stop.reason is None:
                 promoted = [record.name for record in self.promotion.due()]
-                if not (left := ledger.left(plan.trials) + len(promoted)):
+                left = ledger.left(plan.trials) + len(promoted) or len(propose_confirmations(ledger, plan.confirm))
+                if not left:
                     break
                 if promoted:
                     progress.say(f"the first stage is over; these trials continue to the end: {', '.join(promoted)}")
@@ -127,7 +129,9 @@ class Session:
             ledger.write_table()
             if stop.reason is None:
                 self.run.features.clear()
-        return Outcome(self.run, ledger, stop.reason if len(ledger.ended()) < plan.trials else None)
+                for line in confirmed_scores(ledger):
+                    progress.say(line)
+        return Outcome(self.run, ledger, None if is_over(ledger, plan) else stop.reason)
 
     def _run_stage(self, left: int, promoted: Sequence[str], stop: Stop, progress: Progress) -> None:
         """Run `left` trials with a new scheduler and a new searcher, both made from the ledger alone."""
@@ -151,7 +155,7 @@ class Session:
             values=BlendGain(self.run) if plan.objective == "blend" else None,
             promoted=promoted,
         )
-        callbacks = [Bookkeeper(ledger, scheduler, searcher, self.retention, stop, promotion, watch)]
+        callbacks = [Bookkeeper(ledger, scheduler, searcher, stop, promotion, watch)]
         if plan.trial_timeout:
             callbacks.append(TrialTimeout(ledger, plan.trial_timeout))
         with tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch:
@@ -171,6 +175,8 @@ class Session:
                 storage_path=scratch,
                 verbose=0,
             )
+        if stop.failure is None and not self.hold.lost:
+            ledger.flush()
 
     def _pruner(self) -> Pruner:
         plan = self.plan

@@ -29,6 +29,7 @@ from tune.records.plan import RESOURCES, Limits, Plan, Search, option
 from tune.records.retention import Retention
 from tune.records.stop import reaches
 from tune.search.blend_gain import check_comparable
+from tune.search.confirmation import is_over
 from tune.search.pruners import rung_epochs
 from tune.search.warm_start import EARLIER_TRIALS, warm_start, write_earlier_trials
 from tune.session import Cluster, Outcome, Session, ignore
@@ -132,11 +133,11 @@ def resume(
     with exclusive_lock(run) as hold:
         ledger = Ledger(run)
         failed = ledger.retryable() if retry_failed else []
-        if plan.trials < before.trials and plan.trials < len(ledger.records):
+        if plan.trials < before.trials and plan.trials < ledger.proposed:
             raise InputError(
-                f"--trials {plan.trials}: {run} has {len(ledger.records)} trials already; expected at least as many"
+                f"--trials {plan.trials}: {run} has {ledger.proposed} trials already; expected at least as many"
             )
-        over = len(ledger.ended()) - len(failed) >= plan.trials
+        over = not failed and is_over(ledger, plan)
         if over or reaches(ledger.best(), plan.until_score):
             plan = _checked_without_ray(plan, before, run)
             _write_changes(plan, before, run)

@@ -14,6 +14,7 @@ from ensemble.estimate.conformal import Conformal
 from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.targets import TARGETS, Array
+from pasture.validated import first_error
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.sections import TtaName
 
@@ -133,17 +134,9 @@ class BlendFile:
         try:
             return _SCHEMA.validate_json(source.read_bytes())
         except ValidationError as error:
-            raise InputError(f"{source}: damaged ({_complaint(error)}); build the blend again") from None
+            raise InputError(f"{source}: damaged ({first_error(error)}); build the blend again") from None
         except OSError as error:
             raise InputError(f"{source}: not readable ({error.strerror})") from None
-
-
-def _complaint(error: ValidationError) -> str:
-    """The first complaint in one line."""
-    complaint = error.errors()[0]
-    field = ".".join(str(part) for part in complaint["loc"])
-    message = " ".join(complaint["msg"].removeprefix("Value error, ").split())
-    return f"{field}: {message}" if field else message
 
 
 _SCHEMA: Final = TypeAdapter(BlendFile)

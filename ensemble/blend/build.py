@@ -102,10 +102,9 @@ def decide(pool: Pool, method: MethodChoice, options: Options, scale: bool = Fal
     share = estimate.weights @ WEIGHTS
     chosen = [int(i) for i in np.argsort(-share, kind="stable") if estimate.weights[i].any()]
     choice = estimate.choice
-    given = {name: value for name, value in asdict(options).items() if value != getattr(Options(), name)}
     how = {
         "method": choice.name if choice else method,
-        "options": given | ({"scale": True} if scale else {}),
+        "options": options.model_dump(exclude_defaults=True) | ({"scale": True} if scale else {}),
         "auto": {"nested": choice.scores, "behind": choice.behind, "error": choice.error} if choice else None,
     }
     warnings = [*pool.warnings, *estimate.notes, *remarks(pool, estimate, method, options, chosen)]

@@ -20,6 +20,7 @@ from ensemble.blend.photographs import Chunk
 from pasture.errors import InputError, JobError
 from pasture.projection import project
 from pasture.targets import Array
+from trainables.compute.device_errors import is_device_lost
 from trainables.compute.memory import with_smaller_batches
 from trainables.compute.precision import autocast
 from trainables.features import embeddings
@@ -249,7 +250,7 @@ def _device_errors(name: str, last: bool = True) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in reason
-        if not memory and not isinstance(error, torch.AcceleratorError):
+        if not memory and not is_device_lost(error):
             raise
         if memory and not last:
             raise torch.OutOfMemoryError(reason) from None

@@ -16,7 +16,7 @@ from pasture.targets import WEIGHTS, Array
 
 LEVEL: Final = 0.95
 FEWEST_DATES: Final = 5
-"""With fewer the spread of the replicates says nothing."""
+"""With fewer, the spread of the replicates is no estimate of the standard error."""
 
 
 def interval(library: Library, unseen: Array, replicates: Array) -> tuple[float, float] | None:

@@ -41,7 +41,7 @@ def _plain_mean_is_better(estimate: Estimate, method: MethodChoice) -> str | Non
         return None
     return (
         f"on new dates the plain mean of all candidates scores {uniform:.4f}, more than this blend: there are too few "
-        "dates for so much choice; see --method auto"
+        "dates for so much choice; try --method best-k or uniform"
     )
 
 

@@ -18,7 +18,7 @@ from pasture.projection import project
 from pasture.targets import Array
 
 GROUPINGS = 2
-"""How often the dates are dealt anew to choose."""
+"""Number of random groupings of the dates to choose by."""
 
 
 def procedure(method: MethodChoice, options: Options, scale: bool = False) -> Procedure:

@@ -155,7 +155,7 @@ class Library:
     def mean_over_seeds(self) -> Library:
         """One member a recipe: the mean of the members that differ only in their seed.
 
-        Its epochs cannot be chosen anew by `split`.
+        `split` cannot choose its epochs again.
         """
         number = self.recipe_number
         if number.max() + 1 == len(self):

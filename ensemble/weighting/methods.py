@@ -103,7 +103,7 @@ def fit_method(name: MethodName, library: Library, options: Options) -> Array:
     Members that differ only in their seed count as one, their mean, and share its weight equally. Where members or
     backbones are limited, every method weighs the members that greedy selection picks under the limits. Members with
     less weight than `options.min_weight` (in the mean over targets, by the metric's weights) are dropped and the others
-    weighed anew; that does not concern equal weights.
+    weighed again; that does not concern equal weights.
 
     Args:
         name: of the method.

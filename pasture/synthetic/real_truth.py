@@ -32,6 +32,7 @@ class Region:
         species: pairs of species and how often each is met.
         living: median grams of living plants, and the spread of its logarithm between dates.
         dead: the same of dead plants; (0, 0) for none.
+        photographs: on a date, relative to other states.
     """
 
     state: str
@@ -39,6 +40,7 @@ class Region:
     species: tuple[tuple[Species, float], ...]
     living: tuple[float, float]
     dead: tuple[float, float]
+    photographs: float = 1.0
 
 
 _RYEGRASS: Final = Species("Ryegrass", 0.0, 170, 5, (55, 145, 110), 0.1)
@@ -79,8 +81,12 @@ REGIONS: Final = {
         ),
         (15.0, 0.5),
         (0.0, 0.0),
+        0.5,
     ),
 }
+VISIBLE_SPREAD: Final = 0.25
+"""Spread between dates of the logarithm of the plants that show for a gram: sets how hard the data are."""
+
 ROTA: Final = ("Tas", "Vic", "NSW", "Tas", "Vic", "WA", "Tas", "NSW", "Vic", "Tas")
 """States of the dates, in turn: 28 dates are 12 of Tasmania, 8 of Victoria, 6 of New South Wales, 2 of the West."""
 
@@ -95,9 +101,7 @@ def draw_real_truth(images: int, test_images: int, root: SeedSequence) -> tuple[
     seeds = iter(entropies)
     for count in (images, test_images):
         visits = [_draw_visit(rng, REGIONS[ROTA[i % len(ROTA)]], days) for i in range(_date_count(count))]
-        dealt = [
-            visit for visit, size in zip(visits, _sizes(rng, count, len(visits)), strict=True) for _ in range(size)
-        ]
+        dealt = [visit for visit, size in zip(visits, _sizes(rng, count, visits), strict=True) for _ in range(size)]
         plots = [_draw_plot(rng, f"ID{next(ids)}", visit, next(seeds)) for visit in dealt]
         parts.append(sorted(plots, key=attrgetter("image_id")))
     return parts[0], parts[1]
@@ -107,10 +111,11 @@ def _date_count(images: int) -> int:
     return max(1, min(28, images // 2, max(6, images // 4)))
 
 
-def _sizes(rng: Generator, images: int, dates: int) -> list[int]:
+def _sizes(rng: Generator, images: int, visits: list[Visit]) -> list[int]:
     """Photographs of each date: at least one, some many times more."""
-    share = rng.lognormal(0.0, 0.55, size=dates)
-    return [1 + int(more) for more in rng.multinomial(images - dates, share / share.sum())]
+    usual = np.array([REGIONS[visit.state].photographs for visit in visits])
+    share = usual * rng.lognormal(0.0, 0.55, size=len(visits))
+    return [1 + int(more) for more in rng.multinomial(images - len(visits), share / share.sum())]
 
 
 def _draw_visit(rng: Generator, region: Region, days: set[int]) -> Visit:
@@ -139,9 +144,6 @@ def _draw_visit(rng: Generator, region: Region, days: set[int]) -> Visit:
 def _level(rng: Generator, level: tuple[float, float]) -> float:
     median, spread = level
     return float(median * np.exp(rng.normal(0.0, spread)))
-
-
-VISIBLE_SPREAD = 0.35
 
 
 def _draw_look(rng: Generator) -> Look:

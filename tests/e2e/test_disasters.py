@@ -1,6 +1,6 @@
-"""Workers killed in every phase, full disks, a power loss and a move: each sweep ends as an undisturbed one.
+"""Workers killed in every phase, full disks, a power loss and a moved run: each sweep ends like an undisturbed one.
 
-The moments are exact, not waited for: see mischief/sitecustomize.py. Slow: a dozen sessions of Ray.
+The moments are exact: see faults/sitecustomize.py. Slow: a dozen sessions of Ray.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Records = Callable[[Path], dict[str, dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def options(space_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
-    """Of a sweep, one trial at a time, some with a frozen backbone and some with one that is trained."""
+    """Options of a sweep with one trial at a time, some with a frozen backbone and some with a trained one."""
     space = yaml.safe_load(space_file.read_text())
     del space["base"]["backbone"]["tuning"]
     space["search"]["backbone.tuning"] = {"choice": ["frozen", "full"]}
@@ -41,21 +41,21 @@ def options(space_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
 
 
 @pytest.fixture(scope="module")
-def mischief(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
-    """`mischief(kill=[...], fill=[...], disk=...)`: the environment in which that happens."""
+def faults(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
+    """`faults(kill=[...], fill=[...], disk=...)`: environment variables that make these faults happen."""
 
-    def environment(**deeds: Any) -> dict[str, str]:
-        plan = {key: str(v) if isinstance(v, Path) else v for key, v in deeds.items()}
+    def environment(**asked: Any) -> dict[str, str]:
+        plan = {key: str(v) if isinstance(v, Path) else v for key, v in asked.items()}
         plan.setdefault("marks", str(tmp_path_factory.mktemp("marks")))
-        path = [str(Path(__file__).parent / "mischief"), os.environ.get("PYTHONPATH", "")]
-        return {"MISCHIEF": json.dumps(plan), "PYTHONPATH": os.pathsep.join(filter(None, path))}
+        path = [str(Path(__file__).parent / "faults"), os.environ.get("PYTHONPATH", "")]
+        return {"FORAGE_FAULTS": json.dumps(plan), "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
     return environment
 
 
 @pytest.fixture(scope="module")
 def facts(records: Records) -> Callable[[Path], dict[str, Any]]:
-    """`facts(run)`: all that must not depend on disasters, predictions included."""
+    """`facts(run)`: everything that must not depend on faults, predictions included."""
     timed = {"seconds", "images_per_second"}
 
     def read(run: Path) -> dict[str, Any]:
@@ -77,13 +77,13 @@ def undisturbed(
     facts: Callable[[Path], dict[str, Any]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
-    """Facts of a sweep that nothing happens to."""
+    """Facts of a sweep without faults."""
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
     said = forage("sweep", data, "--runs", run.parent, "--name", run.name, *options)
     assert said.returncode == 0, said.stderr
     found = facts(run)
     assert len(found) == TRIALS
-    # What the moments of mischief rely on: two trials come to their end, one of each kind.
+    # The moments of the faults rely on this: two trials are complete, one of each kind.
     tuning = {name: trial[0]["backbone.tuning"] for name, trial in found.items() if trial[1] == "COMPLETE"}
     assert (tuning["t0000"], tuning["t0002"]) == ("frozen", "full")
     return found
@@ -94,18 +94,19 @@ def killed(
     forage: Forage,
     data: Path,
     options: list[object],
-    mischief: Callable[..., dict[str, str]],
+    faults: Callable[..., dict[str, str]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
-    """A sweep of one trial whose workers die in every phase, the folder of marks, and what it said.
+    """A sweep of one trial whose workers die in every phase: its run directory, the folder of marks, its output.
 
-    Of one: another would go first while a worker is replaced, and ASHA would judge the two in another order.
+    With a second trial, that one would report first while a worker is replaced, and ASHA would judge the two in another
+    order.
     """
     run, marks = (tmp_path_factory.mktemp(name) / "killed" for name in ("runs", "marks"))
     marks.mkdir()
     words = ["--runs", run.parent, "--name", run.name, "--max-failures", len(PHASES), "--trials", 1, "--json"]
     cache = str(tmp_path_factory.mktemp("cache"))
-    env = mischief(kill=PHASES, marks=marks)
+    env = faults(kill=PHASES, marks=marks)
     return run, marks, forage("sweep", data, *options, *words, timeout=600, FORAGE_CACHE=cache, **env)
 
 
@@ -122,14 +123,14 @@ def test_workers_killed_in_each_phase_change_nothing(
     run, _, said = killed
     assert said.returncode == 0, said.stderr
     assert "Traceback" not in said.stderr
-    assert json.loads(said.stdout)["failed"] == 0  # and nothing of what Ray says of its dead
+    assert json.loads(said.stdout)["failed"] == 0
     assert facts(run) == {"t0000": undisturbed["t0000"]}
     assert list((run / "checkpoints").glob("t*")) == []
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """`disk(name)`: a small one, which is a real one for the system."""
+    """`disk(name)`: a small one, a file system of its own."""
     mounted = []
 
     def mount(name: str) -> Path:
@@ -146,12 +147,12 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_stops_the_sweep_and_it_goes_on_once_there_is_space(
+def test_a_full_disk_stops_the_sweep_and_it_continues_once_there_is_space(
     disk: Callable[[str], Path],
     forage: Forage,
     data: Path,
     options: list[object],
-    mischief: Callable[..., dict[str, str]],
+    faults: Callable[..., dict[str, str]],
     undisturbed: dict[str, Any],
     facts: Callable[[Path], dict[str, Any]],
     records: Records,
@@ -166,7 +167,7 @@ def test_a_full_disk_stops_the_sweep_and_it_goes_on_once_there_is_space(
         ("record", runs, f"{run}/trials/t0002.json"),
     ]:
         before = records(run)
-        said = forage(*words, FORAGE_CACHE=str(cache), **mischief(fill=[moment], disk=full))
+        said = forage(*words, FORAGE_CACHE=str(cache), **faults(fill=[moment], disk=full))
         assert said.returncode == 1, (moment, said.stderr)
         last = said.stderr.splitlines()[-1]
         assert last.startswith(f"forage: cannot write {where}")
@@ -189,14 +190,14 @@ def lost(
     start: Callable[..., Any],
     data: Path,
     options: list[object],
-    mischief: Callable[..., dict[str, str]],
+    faults: Callable[..., dict[str, str]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A folder with `data` and a run `lost`, whose driver was killed in the middle of writing a record."""
     folder = tmp_path_factory.mktemp("lost")
     shutil.copytree(data, folder / "data")
     words = ["--runs", folder, "--name", "lost"]
-    process = start("sweep", folder / "data", *words, *options, **mischief(kill=["record"]))
+    process = start("sweep", folder / "data", *words, *options, **faults(kill=["record"]))
     process.popen.wait(timeout=240)
     process.kill()
     assert process.popen.returncode == -signal.SIGKILL
@@ -207,7 +208,7 @@ def content(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_moved_copy_whose_newest_files_were_cut_short_by_a_power_loss_is_mended_and_goes_on(
+def test_a_moved_copy_whose_newest_files_were_cut_short_by_a_power_loss_is_repaired_and_continues(
     lost: Path,
     forage: Forage,
     undisturbed: dict[str, Any],
@@ -237,11 +238,11 @@ def test_a_moved_copy_whose_newest_files_were_cut_short_by_a_power_loss_is_mende
     named = f"checkpoint of t0002 is damaged .*; delete {checkpoint} and the trial begins anew; then go on with: "
     refused(1, named, "--data", data)
     checkpoint.unlink()
-    said = forage("resume", run)  # where the data are it knows by now
+    said = forage("resume", run)  # it knows by now where the data are
     assert said.returncode == 0, said.stderr
     blended = forage("ensemble", run, "--out", tmp_path / "blend")
     assert blended.returncode == 0, blended.stderr
-    assert f"{oof}: damaged" in blended.stderr  # and left out, with its reason
+    assert f"{oof}: damaged" in blended.stderr  # it is left out, with the reason
     oof.write_bytes(whole[oof])
     assert facts(run) == undisturbed
     assert content(lost / "lost") == original

@@ -63,6 +63,17 @@ def test_make_data_then_check(shell: Any, tmp_path: Path, monkeypatch: pytest.Mo
     assert "8 labelled photographs" in said.out
 
 
+def test_make_data_like_the_real_ones(shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pasture.synthetic.folder
+
+    monkeypatch.setattr(pasture.synthetic.folder, "_write_pictures", lambda *_: None)
+    said = shell("make-data", tmp_path / "data", "--like", "real")
+    assert (said.status, said.out) == (0, "")
+    assert "357 labelled photographs" in said.err
+    assert read_train(tmp_path / "data").images["date"].nunique() == 28
+    assert shell("make-data", tmp_path / "other", "--like", "nosuch").status == 2
+
+
 def test_check_json(shell: Any, paddocks: Path) -> None:
     said = shell("check", paddocks, "--json")
     content = json.loads(said.out)
@@ -105,7 +116,7 @@ def test_an_imported_run_says_what_it_is(shell: Any, paddocks: Path, tmp_path: P
     for command in ("resume", "gc"):
         said = shell(command, run)
         assert said.status == 2
-        assert f"{run}: holds imported members, not a sweep" in said.err
+        assert f"{run}: holds external members, not a sweep" in said.err
         assert said.err.count("\n") == 1
 
 
@@ -273,9 +284,12 @@ def test_ensemble_tells_what_it_left_out_and_why(shell: Any, swept: RunFolder, t
 def test_ensemble_passes_on_what_makes_its_scores_less_than_honest(
     shell: Any, swept: RunFolder, tmp_path: Path
 ) -> None:
-    shutil.rmtree(Path(str(swept), "epochs"))
+    for trial in ("t0000", "t0001"):
+        table = swept.read_oof(trial)
+        table.metadata["pseudo_images"] = 3
+        table.write(swept.oof, f"{trial}.parquet")
     said = shell("ensemble", swept, "--out", tmp_path / "blend")
-    assert "warning: 3 candidate(s) have no OOF of every epoch" in said.err
+    assert "warning: some members were trained on pseudo-labels" in said.err
 
 
 def test_a_warning_of_ours_reaches_standard_error(shell: Any, paddocks: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_the_folder_is_whole_by_itself(
     assert (content["images"], content["pseudo_images"], content["test_images"]) == (24, 6, 6)
     assert content["baseline"] == read_train(paddocks).baseline()
     assert content["dates"] == len(set(read_train(paddocks).dates))
-    assert "6 photographs with pseudo-labels" in shell("check", tmp_path / "out").err
+    assert "6 photographs with pseudo-labels" in shell("check", tmp_path / "out").out
 
 
 @pytest.mark.parametrize("weight", [0, -0.5, 1.5, float("nan")])

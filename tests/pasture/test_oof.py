@@ -119,7 +119,7 @@ ROWS = {
     "an element stands twice instead of another": ([*range(5), 4, *range(6, 32)], "lack elements"),
     "no rows": ([], "lack elements"),
     "an image stands twice": ([*range(32), *range(8)], "appears twice"),
-    "elements of two images are exchanged": ([0, 9, *range(2, 9), 1, *range(10, 32)], "do not stand together"),
+    "elements of two images are exchanged": ([0, 9, *range(2, 9), 1, *range(10, 32)], "are not together"),
 }
 
 

@@ -73,7 +73,7 @@ NETWORKS = {
     "convnext_mlp": Expected(1536, 1536, 3_072 + 786_944 + 131_328 + 1_285, (1, 5)),
     "swin_mlp": Expected(1536, 1536, 3_072 + 786_944 + 131_328 + 1_285, (1, 5)),
     "efficientnet_mlp": Expected(1792, 1792, 3_584 + 918_016 + 131_328 + 1_285, (1, 5)),
-    "frozen_mlp": Expected(1280, 1280, 2_560 + 655_872 + 131_328 + 1_285, (1, 5)),
+    "frozen_mlp": Expected(864, 864, 221_440 + 1_285, (1, 5)),
     # LayerNorm 768, 384*256+256, 256*128+128, 128*5+5
     "dinov2_small_unfrozen": Expected(384, 384, 768 + 98_560 + 32_896 + 645, (1, 5)),
     "lightning_halves": Expected(1280, 1280, 6_405, (2, 5)),

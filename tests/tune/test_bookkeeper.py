@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
 from tune import bookkeeper
 from tune.bookkeeper import Bookkeeper
+from tune.records import ledger
 from tune.records.ledger import Ledger, Record
 from tune.records.retention import Retention
 from tune.records.stop import Stop
@@ -45,7 +47,6 @@ class House:
             self.ledger,
             self.scheduler,
             self.searcher,  # type: ignore[arg-type]
-            retention,
             self.stop,
             promotion,
             self.watch,
@@ -75,12 +76,19 @@ def house(run: RunFolder) -> House:
 Report = Callable[..., dict[str, Any]]
 
 
-def test_every_epoch_is_on_disk_at_once(house: House, report: Report) -> None:
+def test_epochs_are_written_in_groups(house: House, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.ledger.flush()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     house.keeper.on_trial_start(0, [], house.trial)
     for epoch in (1, 2):
         house.result(report=report(epoch, 0.1 * epoch), finished=False, done=False)
-        assert house.on_disk() == house.record
-        assert (house.on_disk().status, len(house.on_disk().curve)) == ("RUNNING", epoch)
+        house.keeper.on_step_begin(0, [])
+    assert (house.on_disk().status, len(house.on_disk().curve)) == ("RUNNING", 0)
+    now += 0.1 + max(ledger.GROUP_SECONDS, 0.1 / ledger.GROUP_SHARE)
+    house.keeper.on_step_begin(0, [])
+    assert house.on_disk() == house.record
+    assert (house.on_disk().status, len(house.on_disk().curve)) == ("RUNNING", 2)
     assert house.watched == [("t0000", "RUNNING", 0), ("t0000", "RUNNING", 1), ("t0000", "RUNNING", 2)]
     assert house.searcher.ends == []
     assert house.run.checkpoints.exists("t0000.pt")

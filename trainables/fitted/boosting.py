@@ -1,8 +1,8 @@
-"""Gradient-boosted trees on frozen features, one model a target: LightGBM (Ke et al., NeurIPS 2017) or CatBoost
+"""Gradient-boosted trees on frozen features, one model per target: LightGBM (Ke et al., NeurIPS 2017) or CatBoost
 (Prokhorenkova et al., NeurIPS 2018).
 
-Settings are fixed, for some 50 to 350 photographs with thousands of features: small trees, slow learning, few features
-a tree, and no search. Both packages are imported only where they are used.
+Settings are fixed, for 50 to 350 photographs with thousands of features: small trees, a low learning rate, and few
+features per tree. Both packages are imported only where they are used.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from trainables.recipe.seeds import mix
 
 _ROUNDS: Final = 300
 _RATE: Final = 0.03
-_FEATURES: Final = 200  # looked at for a tree (CatBoost: for a level), of thousands that say much the same
+_FEATURES: Final = 200  # per tree (CatBoost: per level), of thousands of correlated ones
 _ROWS_A_LEAF: Final = 10
 
 
 class Boosting(nn.Module):
-    """Standardised features (n, d) to encoded targets (n, k), by one booster a target.
+    """Standardised features (n, d) to encoded targets (n, k), by one booster per target.
 
     Attributes:
         axes: (d, c) principal axes that features are projected on first; (d, 0) for none.
-        mean: (k,) what the trees start from: the targets' weighted means.
+        mean: (k,) weighted means of the targets, which the trees start from.
 
-    A further uint8 buffer of each target's name holds its booster as the library writes it to a file; it is empty where
-    the target did not vary. Predictions always come from boosters that were read from there.
+    A further uint8 buffer named after each target holds its booster in the file format of the library; it is empty if
+    the target did not vary. Predictions always use boosters that were read from these buffers.
     """
 
     axes: Tensor
@@ -57,7 +57,7 @@ class Boosting(nn.Module):
         self.mean = torch.from_numpy(mean)
         train = {"lightgbm": _train_lightgbm, "catboost": _train_catboost}[self.kind]
         for i, target in enumerate(self.targets):
-            # CatBoost refuses what does not vary.
+            # CatBoost refuses targets and features that do not vary.
             varies = np.ptp(encoded[:, i]) > 0 and np.ptp(design, axis=0).any()
             content = train(design, encoded[:, i] - mean[i], weights, mix(seed, i)) if varies else b""
             setattr(self, target, torch.from_numpy(np.frombuffer(content, np.uint8).copy()))
@@ -93,7 +93,7 @@ def boosting_library(kind: str) -> Any:
     """The module `lightgbm` or `catboost`.
 
     Raises:
-        InputError: it is not installed, or a library that it stands on is not.
+        InputError: the package, or a library that it needs, is not installed.
     """
     try:
         return importlib.import_module(kind)
@@ -121,7 +121,7 @@ def _train_lightgbm(features: Array, target: Array, weights: Array, seed: int) -
         "seed": seed % 2**31,
         "deterministic": True,
         "force_col_wise": True,
-        "num_threads": 1,  # on a few hundred rows threads wait for one another longer than they work
+        "num_threads": 1,  # with a few hundred rows, synchronising threads takes longer than the work
         "verbosity": -1,
     }
     data = lightgbm.Dataset(features, target, weight=weights, params=settings)
@@ -155,9 +155,9 @@ def _train_catboost(features: Array, target: Array, weights: Array, seed: int) -
     )
     model.fit(features, target, sample_weight=weights)
     notes = model.get_metadata()
-    for name in ("train_finish_time", "model_guid", "training", "output_options"):  # equal fits have equal bytes
+    for name in ("train_finish_time", "model_guid", "training", "output_options"):  # which differ between equal fits
         del notes[name]
-    with tempfile.TemporaryDirectory() as folder:  # it writes to files only; its JSON would round the leaves
+    with tempfile.TemporaryDirectory() as folder:  # CatBoost writes to files only, and its JSON rounds the leaves
         path = Path(folder) / "model.cbm"
         model.save_model(str(path))
         return path.read_bytes()
@@ -176,5 +176,5 @@ def _rows_a_leaf(features: Array) -> int:
 
 
 def _share(features: Array) -> float:
-    """Share of the features that are looked at; a fit takes as long as they are many."""
+    """Share of the features that a tree may use; the time of a fit is proportional to their number."""
     return min(1.0, _FEATURES / int(features.shape[1]))

@@ -24,7 +24,7 @@ from trainables.training.nets import Widths
 
 
 class FittedNet(nn.Module):
-    """A fitted model behind the same fusion of views as a network's; takes batches of features."""
+    """A fitted model that takes batches of features, fused as in a network."""
 
     def __init__(self, recipe: Recipe, sizes: Widths) -> None:
         super().__init__()

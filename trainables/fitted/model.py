@@ -1,6 +1,6 @@
 """Heads fitted in one go to the features of a frozen backbone: `head.kind` ridge, pls, lightgbm and catboost.
 
-All that is fitted lies in buffers: `state_dict`, safetensors and `load_state_dict` carry it, and nothing is unpickled.
+Everything fitted is in buffers, so that `state_dict` and safetensors files hold it and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FARTHEST: Final = 5.0
 
 
 def check_fitted(recipe: Recipe) -> None:
-    """Whether a recipe whose head is no network can be fitted here.
+    """Check that a recipe whose head is not a network can be fitted on this machine.
 
     Raises:
         InputError: `target.kind` does not go with the head, or the head's package is not installed.
@@ -43,8 +43,8 @@ def check_fitted(recipe: Recipe) -> None:
 class FittedModel(nn.Module):
     """Fused features (n, d) to five weights in grams.
 
-    Features are standardised, optionally turned to their `head.components` principal components, and given to one
-    model a target. With `target.kind` primary, Dead and Clover are differences of what the three models predict. PLS
+    Features are standardised, optionally projected onto their `head.components` principal components, and given to one
+    model per target. With `target.kind` primary, Dead and Clover are differences of what the three models predict. PLS
     and boosting fit `target.transform`; ridge blends raw and log targets whatever the transform.
 
     Args:
@@ -77,19 +77,19 @@ class FittedModel(nn.Module):
             self.model = Boosting(kind, inputs, names)
 
     def fit(self, features: Array, grams: Array, image_weights: Array, seed: int) -> None:
-        """Fit to the training rows of a fold; every statistic is theirs.
+        """Fit the model and all statistics to the training rows of a fold.
 
         Args:
             features: (n, d).
             grams: (n, 5).
-            image_weights: (n,) above 0; only their ratios count.
+            image_weights: (n,) above 0; only their ratios matter.
             seed: of boosting's draws; ridge has none.
 
         Raises:
             JobError: a feature is not finite.
         """
         if not np.isfinite(features).all():
-            raise JobError("a feature of the backbone is not finite; no model can be fitted to it")
+            raise JobError("a feature of the backbone is not finite; no model can be fitted")
         weights = image_weights / image_weights.mean()
         mean, scale = standardisation(features, weights)
         self.mean, self.scale = torch.from_numpy(mean), torch.from_numpy(scale)
@@ -105,7 +105,7 @@ class FittedModel(nn.Module):
         return self.codec.decode(self.model(self._standardised(features.double())))
 
     def _standardised(self, features: Tensor) -> Tensor:
-        # A feature that hardly varies in the training fold may be hundreds of its deviations away outside of it.
+        # A feature that hardly varies in the training fold may be hundreds of standard deviations away outside it.
         return ((features - self.mean) / self.scale).clamp(-_FARTHEST, _FARTHEST)
 
 

@@ -1,4 +1,4 @@
-"""Ridge regression on frozen features: the baseline that every sweep should include."""
+"""Ridge regression on frozen features: the baseline of every sweep."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Ridge(nn.Module):
     """Standardised features (n, d) to k weights in grams, each the mean of two linear models: of grams and of log1p.
 
     Each of the 2k models has its own penalty, chosen within the training rows by leave-one-out in closed form (Rifkin
-    and Lippert, Notes on Regularized Least Squares, 2007). What is left out is one photograph, not one date.
+    and Lippert, Notes on Regularized Least Squares, 2007). It leaves out one photograph, not one date.
 
     Attributes:
-        alphas: (2k,) the chosen penalties; first those of the models of grams.
+        alphas: (2k,) the chosen penalties, first those of the models of grams.
         coef: (d, 2k).
         intercept: (2k,).
-        ceiling: (k,) largest log1p of the training rows: a linear model of logs would extrapolate to any weight.
+        ceiling: (k,) largest log1p of the training rows, which limits the extrapolation of the models of logs.
     """
 
     alphas: Tensor

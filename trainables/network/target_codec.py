@@ -25,18 +25,21 @@ COLUMNS: Final = {
 """Targets that a loss is taken on, for each kind."""
 
 _OUTPUTS: Final = {"ratios": 1 + len(COMPONENTS), "scalar": 1}
-_LARGEST_LOG: Final = 8.0  # expm1(8) is 2,980 g, far above any photograph; keeps extreme predictions finite
+_LARGEST_LOG: Final = 8.0  # before a fit: expm1(8) is 2,980 g, far above any photograph
 _SMALLEST_SHARE: Final = 1e-3
 
 
 class TargetCodec(nn.Module):
     """Encodes (n, 5) grams as training targets (n, c), and turns raw outputs into those and into grams.
 
-    The statistics of `log1p_z` are buffers, fitted on the training fold only and saved with the weights.
+    Its statistics are buffers, fitted to the training fold only and saved with the weights: those of the z-score of
+    `log1p_z`, and for both log transforms the largest logarithm of each target, at which predictions are clipped. A
+    head that extrapolates logarithms linearly would otherwise predict any number of grams.
     """
 
     mean: Tensor
     std: Tensor
+    ceiling: Tensor
     balance: Tensor
 
     def __init__(self, config: Target) -> None:
@@ -46,6 +49,7 @@ class TargetCodec(nn.Module):
         self.columns = list(COLUMNS[config.kind])
         self.register_buffer("mean", torch.zeros(len(self.columns)))
         self.register_buffer("std", torch.ones(len(self.columns)))
+        self.register_buffer("ceiling", torch.full((len(self.columns),), _LARGEST_LOG))
         self.register_buffer("balance", torch.tensor(BALANCE, dtype=torch.float32), persistent=False)
 
     @property
@@ -54,9 +58,12 @@ class TargetCodec(nn.Module):
         return _OUTPUTS.get(self.kind, len(self.columns))
 
     def fit(self, grams: Tensor) -> None:
-        """Take the z-score's statistics from the training fold's (n, 5) grams."""
+        """Fit the statistics to the training fold's (n, 5) grams."""
+        if not self.transform.startswith("log1p"):
+            return
+        logs = torch.log1p(grams[:, self.columns])
+        self.ceiling.copy_(logs.max(dim=0).values)
         if self.transform == "log1p_z":
-            logs = torch.log1p(grams[:, self.columns])
             self.mean.copy_(logs.mean(dim=0))
             self.std.copy_(logs.std(dim=0, correction=0).clamp(min=1e-3))
 
@@ -92,7 +99,7 @@ class TargetCodec(nn.Module):
         if self.transform == "sqrt":
             grams = encoded.clamp(min=0).square()  # below 0 a square would grow again
         elif self.transform != "none":
-            grams = torch.expm1((encoded * self.std + self.mean).clamp(max=_LARGEST_LOG))
+            grams = torch.expm1(torch.minimum(encoded * self.std + self.mean, self.ceiling))
         if len(self.columns) == len(TARGETS):
             return grams
         total, gdm, green = grams[:, :3].unbind(dim=1)

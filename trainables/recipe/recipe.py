@@ -82,7 +82,7 @@ class Recipe(Section):
 
     @property
     def semantic(self) -> Recipe | None:
-        """The second backbone as a recipe of its own: frozen, on the halves; None where there is none."""
+        """The second backbone as a recipe: frozen, on the halves; None without a second backbone."""
         second = self.backbone.semantic
         if not second.name:
             return None
@@ -95,7 +95,7 @@ class Recipe(Section):
 
     @property
     def epochs(self) -> int:
-        """Epochs of a whole trial; what is no network is fitted in one."""
+        """Number of epochs of a whole trial; a head that is not a network is fitted in one."""
         return self.schedule.epochs if self.neural else 1
 
     @property
@@ -106,12 +106,12 @@ class Recipe(Section):
 
     @property
     def folds(self) -> int:
-        """How many folds are trained."""
+        """Number of folds that are trained."""
         return 1 if self.validation.splitter == "holdout" else self.validation.folds
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The parts of the training, with every rate filled in."""
+        """The stages of the training, with all learning rates filled in."""
         stages = self.schedule.stages or (Stage(share=1.0, tuning=self.backbone.tuning),)
         rates = {"backbone_lr": self.optimizer.backbone_lr, "head_lr": self.optimizer.head_lr}
         return tuple(
@@ -121,12 +121,12 @@ class Recipe(Section):
 
     @property
     def banks(self) -> list[str]:
-        """Names of the imported banks that stand for its backbones."""
+        """Names of the imported banks that replace its backbones."""
         return [part.backbone.bank for part in (self, self.semantic) if part and part.backbone.bank]
 
     @property
     def needs_pictures(self) -> bool:
-        """Whether any of its backbones is a network; imported banks stand for all of them otherwise."""
+        """Whether any backbone is a network, so that pictures are needed; imported banks replace the others."""
         return any(not part.backbone.bank for part in (self, self.semantic) if part)
 
     @property
@@ -136,7 +136,7 @@ class Recipe(Section):
 
     @property
     def banked(self) -> bool:
-        """Whether the backbone is a fixed function of the pixels, so that its features can be kept."""
+        """Whether the backbone is a fixed function of the pixels, so that its features are kept in a bank."""
         return all(stage.tuning == "frozen" for stage in self.stages) and self.backbone.pool != "cls_attention"
 
     @classmethod
@@ -144,7 +144,7 @@ class Recipe(Section):
         """Recipe from nested plain values.
 
         Raises:
-            InputError: naming the field, what it got and what is allowed.
+            InputError: naming the field, its value and the allowed values.
         """
         if not isinstance(content, Mapping):
             raise InputError(f"{source}: expected a mapping of recipe sections, got {type(content).__name__}")
@@ -202,7 +202,7 @@ class Recipe(Section):
     def hash(self) -> str:
         """12 hex digits of a SHA-256 over every field that differs from its default.
 
-        Fields at their default are left out, so that a later field with a default changes no hash.
+        Fields at their default are left out, so that new fields with a default do not change it.
         """
         content = self.model_dump(mode="json", exclude_defaults=True)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
@@ -214,7 +214,7 @@ def field_names() -> list[str]:
 
 
 def unknown_field(field: str) -> str:
-    """Half a line that says a field is unknown and names the nearest that exist."""
+    """Part of an error message: a field is unknown, with the names of similar fields."""
     near = difflib.get_close_matches(field, field_names(), n=3, cutoff=0.5)
     return f"unknown recipe field {field!r}; " + (f"did you mean {' or '.join(near)}?" if near else "see the README")
 

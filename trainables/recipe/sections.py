@@ -20,7 +20,7 @@ BANK: Final = "bank:"
 
 
 class Section(BaseModel):
-    """A frozen, closed group of fields; an attribute's docstring is its description."""
+    """A frozen group of fields that refuses unknown ones; the docstring of an attribute is its description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
@@ -32,7 +32,7 @@ class View(Section):
     """`whole`: the photograph squeezed into one square; `halves`: its left and its right half; `corners`: the whole and
     its four quarters."""
     tiles: int = Field(1, ge=1, le=8)
-    """With `whole` and `halves`: each is cut into tiles x tiles squares of `size` pixels, a group for fusion."""
+    """With `whole` and `halves`: cut each into tiles x tiles squares of `size` pixels, a group for fusion."""
     size: int = Field(256, ge=32, le=1536)
     """Side of each square, in pixels."""
 
@@ -56,19 +56,19 @@ class Semantic(Section):
     weights: str = "hub"
     """As `backbone.weights`."""
     size: int = Field(384, ge=32, le=1536)
-    """Side of the halves it sees, in pixels."""
+    """Side of its halves, in pixels."""
 
 
 class Backbone(Section):
     """The network that turns a view into a feature vector."""
 
     name: str = "tf_efficientnet_lite0"
-    """Any model name that timm knows, or `bank:<name>` for embeddings that `forage features import` brought in."""
+    """Any model name that timm knows, or `bank:<name>` for embeddings imported by `forage features import`."""
     weights: str = "hub"
-    """`hub` (timm's pretrained weights, from the local cache where they are there), `none` (random), `package:<name>`
+    """`hub` (timm's pretrained weights, from the local cache if possible), `none` (random), `package:<name>`
     (shipped inside an installed Python package) or a file (.safetensors, or .pth read with weights_only)."""
     tuning: Tuning = "frozen"
-    """What is trained. A frozen backbone runs once over every picture; its features are kept."""
+    """Which part is trained. A frozen backbone runs once on every picture, and its features are kept."""
     blocks: int = Field(4, ge=1, le=200)
     """With `last_blocks`: how many of the last blocks are trained."""
     out_indices: tuple[Annotated[int, Field(ge=0, le=500)], ...] = ()
@@ -85,14 +85,14 @@ class Backbone(Section):
     standardise by themselves."""
     lora: Lora = Lora()
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, about a third more time."""
+    """Compute activations again in the backward pass: less memory for about a third more time."""
     compile: bool = False
     """Compile a trained backbone (torch.compile): slow to start, faster after; worth it for many epochs on a GPU."""
     semantic: Semantic = Semantic()
 
     @property
     def bank(self) -> str:
-        """Name of the imported bank that stands for the network; empty where there is a network."""
+        """Name of the imported bank that replaces the network; empty for a network."""
         return self.name.removeprefix(BANK) if self.name.startswith(BANK) else ""
 
     @model_validator(mode="after")
@@ -113,8 +113,8 @@ class Backbone(Section):
 
 
 class Fusion(Section):
-    """How the features of several views become one vector: first within a group (the tiles of a half, the whole and
-    its corners), then across groups."""
+    """How the features of several views become one vector: first within each group (the tiles of a half, or the whole
+    and its corners), then across groups."""
 
     within: Literal["mean", "film", "attention"] = "mean"
     """`film`: each view is modulated by the mean of its group; `attention`: a weighted mean."""
@@ -125,7 +125,7 @@ class Fusion(Section):
 
 
 class Head(Section):
-    """What turns the fused features into targets."""
+    """The part of the model that predicts targets from the fused features."""
 
     kind: Literal["mlp", "mlp_per_target", "ridge", "pls", "lightgbm", "catboost"] = "mlp"
     """One network for all targets, one network per target, or, on a frozen backbone, a model fitted in one go: ridge
@@ -137,12 +137,12 @@ class Head(Section):
     dropout: float = Field(0.3, ge=0.0, lt=1.0)
     """Dropout before the first layer; those after the hidden layers are .5 and then .3 times as large."""
     input_dropout: bool = True
-    """Whether there is a dropout before the first layer; without it, the first hidden layer is followed by a whole
-    `dropout`."""
+    """Whether there is a dropout before the first layer; without it, the dropout after the first hidden layer is
+    `dropout` itself."""
     norm: bool = True
-    """Whether a LayerNorm comes first."""
+    """Whether the first layer is a LayerNorm."""
     activation: Literal["gelu", "relu"] = "gelu"
-    """Between the layers."""
+    """Activation between the layers."""
     output: Literal["linear", "softplus"] = "linear"
     """`softplus` keeps predicted values positive."""
     components: int = Field(0, ge=0, le=1024)
@@ -151,7 +151,7 @@ class Head(Section):
 
 
 class Target(Section):
-    """What the head predicts."""
+    """The values that the head predicts."""
 
     kind: Literal["five", "primary", "four", "ratios", "scalar"] = "five"
     """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow; `four`: those and
@@ -163,12 +163,13 @@ class Target(Section):
 
 
 class LabelSmoothing(Section):
-    """Label-distribution smoothing (LDS) of Dry_Total_g: rare weights count more (Yang et al., ICML 2021)."""
+    """Label-distribution smoothing (LDS) of Dry_Total_g: images of rare weights get more weight (Yang et al.,
+    ICML 2021)."""
 
     enabled: bool = False
-    """Whether images are weighted at all; the fields below count only then."""
+    """Whether images are weighted; the fields below have no effect otherwise."""
     kernel: Literal["gaussian", "triangular", "laplace"] = "gaussian"
-    """What the label histogram is smoothed with."""
+    """Kernel that smooths the label histogram."""
     size: int = Field(5, ge=1, le=51)
     """Width of the kernel in histogram bins, odd."""
     sigma: float = Field(2.0, gt=0, le=20)
@@ -176,7 +177,7 @@ class LabelSmoothing(Section):
     bin_g: float = Field(5.0, ge=0.1, le=100)
     """Width of a histogram bin, in grams."""
     reweighting: Literal["inverse", "sqrt_inverse"] = "sqrt_inverse"
-    """Weight of an image: one over the smoothed density of its label, or the square root of that."""
+    """Weight of an image: the inverse of the smoothed density of its label, or the square root of the inverse."""
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
@@ -186,7 +187,7 @@ class LabelSmoothing(Section):
 
 
 class Loss(Section):
-    """What training minimises."""
+    """The training loss."""
 
     kind: Literal["smooth_l1", "huber", "mse"] = "smooth_l1"
     """Loss of one predicted value."""
@@ -194,16 +195,17 @@ class Loss(Section):
     """Where smooth_l1 (its beta) and huber (its delta) turn from quadratic to linear, in units of the transformed
     target."""
     mse_share: float = Field(0.0, ge=0, le=1)
-    """Share of a squared error mixed in: (1 - share) * kind + share * MSE."""
+    """Share of a squared error in the loss: (1 - share) * kind + share * MSE."""
     weights: Literal["competition", "equal", "total"] = "competition"
-    """Weight of each target; `total`: three times as much for Dry_Total_g as for each other."""
+    """Weight of each target; `total`: Dry_Total_g weighs three times as much as each other target."""
     consistency: float = Field(0.0, ge=0, le=100)
     """Weight of SmoothL1(Total, Green + Dead + Clover) + SmoothL1(GDM, Green + Clover), in grams after the inverse
-    transform. Always 0 by construction where `target.kind` is primary."""
+    transform. Always 0 with `target.kind` primary."""
     proportions: float = Field(0.0, ge=0, le=100)
     """Weight of the Kullback-Leibler divergence of predicted from true proportions of Green, Dead and Clover."""
     distillation: float = Field(0.0, ge=0, le=100)
-    """Weight of the same loss against a teacher that sees NDVI, height, month and species of the training fold."""
+    """Weight of the same loss against the predictions of a teacher, fitted to NDVI, height, month and species of the
+    training fold."""
     auxiliary: float = Field(0.0, ge=0, le=100)
     """Weight of predicting NDVI and height (standardised, squared error) from the fused features."""
     lds: LabelSmoothing = LabelSmoothing()
@@ -219,7 +221,7 @@ class Mixup(Section):
 
 
 class Augment(Section):
-    """What is done to a training picture."""
+    """Augmentation of training pictures."""
 
     strength: Strength = "light"
     """`light`: flips; `medium`: D4, colour jitter, coarse dropout; `heavy`: those stronger, affine and blur."""
@@ -230,33 +232,34 @@ class Augment(Section):
 
 
 class Optimizer(Section):
-    """How weights are moved."""
+    """The optimiser of the weights."""
 
     kind: Literal["adamw", "adam", "sgd"] = "adamw"
     """`adamw` is Adam with decoupled weight decay; `sgd` has momentum .9."""
     backbone_lr: float = Field(3e-5, gt=0, le=1)
     """Learning rate of the backbone; unused while it is frozen."""
     head_lr: float = Field(1e-3, gt=0, le=1)
-    """Learning rate of everything behind the backbone."""
+    """Learning rate of all layers after the backbone."""
     weight_decay: float = Field(1e-2, ge=0, le=10)
-    """Decay of matrices; biases and norms are not decayed."""
+    """Weight decay of matrices. Biases, norms and the parameters that timm's model exempts (class token, position
+    embeddings) are not decayed."""
     precision: Precision = "auto"
-    """`auto`: mixed precision on a GPU (bfloat16 where it has it, else float16), float32 elsewhere."""
+    """`auto`: mixed precision on a GPU (bfloat16 if it supports it, else float16), float32 elsewhere."""
     layer_decay: float = Field(1.0, gt=0, le=1)
     """The learning rate of a backbone's layer is this to the power of its distance from the last."""
     grad_accum_steps: int = Field(1, ge=1, le=256)
-    """Batches whose gradients are added up for one step."""
+    """Number of batches whose gradients are accumulated for one step."""
     clip_grad: float = Field(0.0, ge=0, le=1000)
     """Largest norm of the gradient; 0 for no clipping."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Decay of an exponential moving average of the weights, which is then what is evaluated and saved; 0 for none."""
+    """Decay of an exponential moving average of the weights, which is evaluated and saved instead; 0 for none."""
 
 
 class Stage(Section):
     """A part of the training with its own tuning and rates, its own warm-up and its own optimiser."""
 
     share: float = Field(gt=0, le=1)
-    """Of all epochs; the shares of all stages sum to 1."""
+    """Share of all epochs; the shares of all stages sum to 1."""
     tuning: Tuning = "frozen"
     """As `backbone.tuning`."""
     backbone_lr: float | None = Field(None, gt=0, le=1)
@@ -266,15 +269,15 @@ class Stage(Section):
 
 
 class Schedule(Section):
-    """How long, and how learning rates change."""
+    """Length of the training, learning rates over time, and the epoch that counts."""
 
     kind: Literal["cosine", "restarts", "plateau"] = "cosine"
-    """`restarts`: the cosine starts anew after each of `cycles`; `plateau`: a tenth after `patience` epochs without a
-    better score."""
+    """`restarts`: `cycles` cosines, one after the other; `plateau`: rates fall to a tenth after `patience` epochs
+    without a better score."""
     cycles: int = Field(3, ge=1, le=100)
-    """With `restarts`: how many cosines there are."""
+    """With `restarts`: number of cosines."""
     patience: int = Field(3, ge=1, le=1000)
-    """With `plateau`: epochs without a better score before the rates fall."""
+    """With `plateau`: number of epochs without a better score after which rates fall."""
     early_stopping: int = Field(0, ge=0, le=10_000)
     """End the trial after this many epochs without a better score; 0 for never."""
     choose: Choose = "last"
@@ -284,16 +287,15 @@ class Schedule(Section):
     average_share: float = Field(0.25, gt=0, le=1)
     """With `average`: the share of all epochs, counted from the last, whose weights are averaged."""
     stages: tuple[Stage, ...] = ()
-    """Parts of the training; empty for one with `backbone.tuning`."""
-
+    """Stages of the training; empty for a single one with `backbone.tuning`."""
     epochs: int = Field(30, ge=1, le=10_000)
-    """Passes over the training rows; the cosine is stretched over them."""
+    """Number of passes over the training rows, and length of the cosine."""
     batch_size: int = Field(32, ge=1, le=4096)
-    """Images in a step."""
+    """Number of images in a batch."""
     warmup: float = Field(0.05, ge=0, lt=1)
     """Share of all steps in which learning rates rise linearly; then they fall along a cosine."""
     floor: float = Field(0.0, ge=0, le=1)
-    """Where the cosine ends, as a share of the learning rate."""
+    """Last value of the cosine, as a share of the learning rate."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -308,9 +310,10 @@ class Validation(Section):
     """Which images are held out together."""
 
     splitter: Splitter = "stratified_group"
-    """By date with alike distributions of Total, by date, by image (flatters), or one random fifth (one fold)."""
+    """Hold out by date with similar distributions of Total, by date, by image (scores are too high), or one random
+    fifth (a single fold)."""
     folds: int = Field(5, ge=2, le=50)
-    """Number of folds; `holdout` has one, whatever this says."""
+    """Number of folds; `holdout` always has one."""
     seed: int = Field(42, ge=0, le=2**31)
     """Seed of the split; the same for all trials of a sweep, so that their folds agree."""
 

@@ -1,4 +1,4 @@
-"""Seeds that depend on where we are, not on what ran before: a restored trial draws what an undisturbed one draws."""
+"""Seeds that depend on the place in the training only, so that a restored trial draws the same random numbers."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 
 def check_version(drivers: str) -> None:
-    """Refuse to work for a driver of another version: what it asks for may mean something else here.
+    """Refuse to work for a driver of another version, whose jobs may mean something else here.
 
     Raises:
         InputError: naming this machine and both versions.
@@ -36,7 +36,7 @@ def check_version(drivers: str) -> None:
 
 
 def check_machine(drivers: str) -> None:
-    """Refuse to work where the version is another, or where code may be but the libraries it needs are not.
+    """Refuse to work with another version, or on a machine that has the code but lacks libraries that it needs.
 
     Raises:
         InputError: naming this machine and what is wrong with it.

@@ -1,5 +1,5 @@
-"""Label-distribution smoothing: how much each training image counts (Yang et al., Delving into Deep Imbalanced
-Regression, ICML 2021, section 3.1)."""
+"""Label-distribution smoothing (LDS): weights of training images in the loss (Yang et al., Delving into Deep
+Imbalanced Regression, ICML 2021, section 3.1)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainables.recipe.sections import LabelSmoothing
 
 
 def image_weights(totals: Array, pseudo_weights: Array, config: LabelSmoothing) -> Array:
-    """How much each training image counts: its LDS weight, where that is enabled, times what its label counts.
+    """Weight of each training image in the loss: its LDS weight, if enabled, times the weight of its pseudo-label.
 
     Args:
         totals: (n,) Dry_Total_g of the training fold only.

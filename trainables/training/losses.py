@@ -1,4 +1,4 @@
-"""What training minimises: a regression loss on encoded targets, and terms on masses in grams and on metadata."""
+"""The training loss: a regression loss on encoded targets, and terms on weights in grams and on metadata."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _LEAST_G: Final = 1e-3  # keeps a proportion away from 0, whose logarithm has no
 
 
 class Truth(NamedTuple):
-    """What a batch is held against. The first axis is the image.
+    """Targets of a batch. The first axis is the image.
 
     Attributes:
         grams: (n, 5) weights.
-        image_weights: (n,) how much each image counts (LDS, pseudo-labels); mean 1 over the training fold.
-        taught: (n, 5) the teacher's weights in grams, where the recipe has one.
-        metadata: (n, 2) standardised NDVI and height, NaN where missing, where the recipe predicts them.
+        image_weights: (n,) weight of each image in the loss (LDS, pseudo-labels); mean 1 over the training fold.
+        taught: (n, 5) the teacher's predictions in grams; None for a recipe without distillation.
+        metadata: (n, 2) standardised NDVI and height, NaN if missing; None if the recipe does not predict them.
     """
 
     grams: Tensor
@@ -33,11 +33,11 @@ class Truth(NamedTuple):
     metadata: Tensor | None = None
 
     def rows(self, index: Tensor) -> Truth:
-        """Some images."""
+        """The targets of some images."""
         return self._map(lambda part: part[index])
 
     def mixed(self, order: Tensor, share: float) -> Truth:
-        """Each image mixed with another: `share` of itself."""
+        """Targets of each image mixed with another: `share` of its own, the rest of image `order`."""
         return self._map(lambda part: share * part + (1 - share) * part[order])
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Truth:
@@ -48,7 +48,7 @@ class Truth(NamedTuple):
 def loss(config: sections.Loss, codec: TargetCodec, encoded: Tensor, truth: Truth) -> Tensor:
     """Scalar loss of encoded predictions (n, vectors, c).
 
-    Each vector of an image, where there are several (late fusion), must meet its targets by itself.
+    With late fusion, each of the several vectors of an image has to meet its targets by itself.
     """
     vectors = encoded.shape[1]
     flat = encoded.flatten(0, 1)
@@ -80,7 +80,7 @@ def target_weights(config: sections.Loss, codec: TargetCodec) -> Tensor:
 
 
 def regression(config: sections.Loss, predicted: Tensor, truth: Tensor) -> Tensor:
-    """Elementwise loss, the shape of its arguments."""
+    """Elementwise loss, of the shape of its arguments."""
     squared = F.mse_loss(predicted, truth, reduction="none")
     if config.kind == "mse":
         return squared
@@ -92,9 +92,9 @@ def regression(config: sections.Loss, predicted: Tensor, truth: Tensor) -> Tenso
 
 
 def consistency(grams: Tensor) -> Tensor:
-    """How far (n, 5) predictions in grams are from balance: SmoothL1 of both sums, mean over images.
+    """Deviation of (n, 5) predictions in grams from the mass balance: SmoothL1 of both sums, mean over images.
 
-    In grams, because the sum of logarithms means nothing.
+    It is computed in grams: logarithms of weights do not add up.
     """
     total = F.smooth_l1_loss(grams[:, TOTAL], grams[:, GREEN] + grams[:, DEAD] + grams[:, CLOVER])
     return total + F.smooth_l1_loss(grams[:, GDM], grams[:, GREEN] + grams[:, CLOVER])
@@ -105,7 +105,7 @@ def proportions(predicted: Tensor, truth: Tensor, image_weights: Tensor | float 
 
     Args:
         predicted, truth: (n, 5) in grams.
-        image_weights: (n,) how much each image counts.
+        image_weights: (n,) weight of each image.
     """
     p, q = (grams[:, list(COMPONENTS)].clamp(min=_LEAST_G) for grams in (truth, predicted))
     p, q = p / p.sum(dim=1, keepdim=True), q / q.sum(dim=1, keepdim=True)
@@ -113,6 +113,6 @@ def proportions(predicted: Tensor, truth: Tensor, image_weights: Tensor | float 
 
 
 def auxiliary(predicted: Tensor, metadata: Tensor) -> Tensor:
-    """Squared error of predicted NDVI and height, (n, 2) standardised, over those that were measured."""
+    """Mean squared error of predicted NDVI and height, (n, 2) standardised, over the measured values."""
     known = metadata.isfinite()
     return F.mse_loss(predicted[known], metadata[known]) if known.any() else predicted.sum() * 0

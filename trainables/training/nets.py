@@ -36,11 +36,11 @@ def widths(recipe: Recipe) -> Widths:
 
 
 def backbone_digests(recipe: Recipe, ids: Sequence[str]) -> dict[str, str]:
-    """Hashes of what a recipe's features are made with: `backbone_digest` and `semantic_digest` ("" without a second).
+    """Hashes of a recipe's backbones: `backbone_digest` and `semantic_digest`, the latter "" without a second backbone.
 
     Args:
         recipe: its backbones are hashed by their weights, imported embeddings by their values.
-        ids: images whose embeddings count: those of the trial's OOF, so that other photographs may join the bank later.
+        ids: images whose embeddings are hashed: those of the trial's OOF, so that others may join the bank later.
     """
     second = recipe.semantic
     return {
@@ -87,7 +87,7 @@ def standardize(net: BiomassNet, inputs: Inputs, rows: Rows) -> None:
 
 
 def trained_names(net: BiomassNet, recipe: Recipe) -> set[str]:
-    """Names in the state dict that any stage of the training changes: what differs from the pretrained backbone."""
+    """Names of the tensors in the state dict that any stage of the training changes."""
     names = {name for name in net.state_dict() if not name.startswith("backbone.")}
     if net.backbone is None:
         return names
@@ -96,7 +96,7 @@ def trained_names(net: BiomassNet, recipe: Recipe) -> set[str]:
         for prefix, module in net.backbone.named_modules(prefix="backbone"):
             trained = [name for name, p in module.named_parameters(recurse=False) if p.requires_grad]
             names |= {f"{prefix}.{name}" for name in trained}
-            if trained:  # running statistics move with the module that has them
+            if trained:  # a trained module updates its running statistics too
                 names |= {f"{prefix}.{name}" for name, _ in module.named_buffers(recurse=False)}
     return names & set(net.state_dict())
 
@@ -106,8 +106,8 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], names: set[str])
 
     Args:
         net: the network.
-        weights: as a learner's `weights` gave them.
-        names: what they must be, from `trained_names`.
+        weights: the result of a learner's `weights`.
+        names: their expected names, from `trained_names`.
 
     Raises:
         JobError: tensors are missing, too many or of other shapes.

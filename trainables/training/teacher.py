@@ -1,4 +1,4 @@
-"""A teacher that does not look at the picture: weights from NDVI, height, month and species, for distillation."""
+"""The teacher for distillation: predicts weights from NDVI, height, month and species, without the picture."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _STEPS, _RATE, _DECAY = 300, 1e-2, 1e-2
 
 
 def teach(images: pd.DataFrame, grams: Array, rows: np.ndarray, seed: int) -> Tensor:
-    """Fit the teacher to the training rows and return what it says of them: (rows, 5) in grams.
+    """Fit the teacher to the training rows and return its predictions for them: (rows, 5) in grams.
 
-    An MLP (inputs, 128, 64, 4, GELU) for Total, GDM, Green and Clover. It sees the training fold only.
+    An MLP (inputs, 128, 64, 4, GELU) for Total, GDM, Green and Clover. It is fitted to the training fold only.
 
     Args:
-        images: metadata of all images; only `rows` are looked at.
-        grams: (n, 5) truth of all images; only `rows` are looked at.
+        images: metadata of all images; only `rows` are read.
+        grams: (n, 5) truth of all images; only `rows` are read.
         rows: the training rows.
-        seed: of its initial weights.
+        seed: seed of the initial weights.
     """
-    # Of these rows alone: a species tag of another row would be a column, and with it other initial weights.
+    # Of these rows only: a species tag of another row would add a column and change the initial weights.
     inputs = np.nan_to_num(standardise(teacher_inputs(images.iloc[rows]), np.arange(len(rows))))
     x, y = torch.from_numpy(inputs).float(), torch.from_numpy(grams[rows]).float()
     codec = TargetCodec(Target(kind="four", transform="log1p_z"))

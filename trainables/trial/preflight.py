@@ -1,4 +1,4 @@
-"""Whether a recipe can be built, before any picture is read."""
+"""Checking that a recipe can be built, before any picture is read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def check_recipe(recipe: Recipe, ids: Sequence[str]) -> None:
     """Build what depends on the backbone once: weights, out_indices, pool, tuning of every stage, second backbone.
 
     Args:
-        recipe: to check.
-        ids: of the images that it is to be trained on; an imported bank must have them.
+        recipe: the recipe.
+        ids: ids of the training images, which an imported bank must contain.
 
     Raises:
-        InputError: naming the field that does not fit and what would.
+        InputError: naming the field that does not fit and the values that do.
     """
     if not recipe.neural:
         check_fitted(recipe)
@@ -46,5 +46,9 @@ def _check_bank(name: str, recipe: Recipe, ids: Sequence[str]) -> None:
         raise InputError(
             f"backbone.name=bank:{name} has {views} view(s) of a photograph, view.kind={recipe.view.kind} with "
             f"view.tiles={recipe.view.tiles} has {expected}; set view.kind"
-            + (f"={kinds[views]}" if views in kinds else " and view.tiles to what the embeddings were made of")
+            + (
+                f"={kinds[views]}"
+                if views in kinds
+                else " and view.tiles to the views that the embeddings were made of"
+            )
         )

@@ -1,4 +1,4 @@
-"""A finished fold, ready to predict."""
+"""The network of a finished fold, for prediction."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from trainables.training.nets import Widths, create_net, load_weights, trained_n
 def trained_net(
     recipe: Recipe, sizes: Widths, weights: Mapping[str, Tensor], backbone_state: Mapping[str, Tensor]
 ) -> BiomassNet | FittedNet:
-    """The network of a finished fold, in evaluation mode, its low-rank adapters merged.
+    """Create the network of a finished fold, in evaluation mode, with its low-rank adapters merged.
 
     Args:
-        recipe: what it is.
+        recipe: the recipe of the trial.
         sizes: lengths of the backbones' feature vectors.
-        weights: what the fold was saved as.
-        backbone_state: the pretrained weights that it stands on.
+        weights: the saved weights of the fold.
+        backbone_state: the pretrained weights of the backbone.
 
     Raises:
         JobError: the weights do not fit the recipe.

@@ -11,7 +11,7 @@ import io
 import math
 import time
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ import torch
 from pasture.errors import JobError
 from pasture.folds import OUTER, held_out_rows, outer_rows, training_rows
 from pasture.metric import target_r2, weighted_r2
-from pasture.oof import OofTable
+from pasture.oof import OofTable, Origin
 from pasture.targets import TARGETS, WEIGHTS, Array
 from pasture.verification import VerifiedDataset
 from trainables.images import d4
@@ -27,9 +27,6 @@ from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import versions
 from trainables.training.nets import backbone_digests
 from trainables.trial.fold_executor import FoldExecutor, FoldState
-
-Origin = Literal["start", "search"]
-"""Where a trial comes from: the list of recipes that a space starts with, or the search."""
 
 Report = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Forage's own code for nodes that have none of it: its packages, by Ray's runtime environment."""
+"""Send forage's own packages to the nodes of a cluster, by Ray's runtime environment."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PACKAGES = ("pasture", "trainables", "search_spaces", "tune", "ensemble", "fora
 
 @contextmanager
 def shipped() -> Iterator[dict[str, Any]]:
-    """A runtime environment with this process' forage; Ray takes it up while the context lasts.
+    """A runtime environment with the forage of this process; Ray reads it while the context lasts.
 
-    What describes the distribution goes along: the version that a node is asked for, and the libraries that it must
-    have, are those of the code that it has been sent. On the nodes both come before anything installed there.
+    The metadata of the distribution is included, so that the version and the requirements that are checked on a node
+    are those of the code it was sent. On the nodes both take precedence over installed packages.
     """
     this = distribution(DISTRIBUTION)
     with tempfile.TemporaryDirectory(prefix="forage-code-") as scratch:
@@ -34,7 +34,7 @@ def shipped() -> Iterator[dict[str, Any]]:
             )
         information = Path(scratch, f"{DISTRIBUTION.replace('-', '_')}-{this.version}.dist-info")
         information.mkdir()
-        # The second where the project's folder, and what its build has left there, come before what is installed.
+        # PKG-INFO if the project's folder, with the metadata of its build, precedes the installed package.
         description = this.read_text("METADATA") or this.read_text("PKG-INFO")
         assert description is not None
         (information / "METADATA").write_text(description)

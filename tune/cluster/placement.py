@@ -17,9 +17,9 @@ from tune.records.plan import Limits
 
 
 def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:
-    """What a trial asks Ray for; without `gpus`, one GPU where the cluster has any.
+    """The resources that a trial asks Ray for; with `gpus` None, one GPU if the cluster has any.
 
-    Several GPUs are asked for one by one, each with its share of the CPUs: they may be those of several nodes.
+    Several GPUs are requested one by one, each with its share of the CPUs, so that they may be on several nodes.
 
     Raises:
         InputError: the cluster can never hold the trial, naming the resource and what there is.
@@ -28,22 +28,22 @@ def trial_resources(cpus: float, gpus: float | None) -> dict[str, float]:
     if gpus is None:
         gpus = float(any(node.get("GPU", 0) >= 1 for node in nodes))
     if gpus > 1 and gpus % 1:
-        raise InputError(f"a trial of {gpus:g} GPUs: a part of a GPU, or whole ones; mend --gpus-per-trial")
+        raise InputError(f"--gpus-per-trial {gpus:g}: expected a fraction of one GPU or a whole number")
     asked = {name: amount for name, amount in (("CPU", float(cpus)), ("GPU", float(gpus))) if amount}
     if not asked:
-        raise InputError("a trial of 0 CPU and 0 GPU has nothing to run on; raise --cpus-per-trial")
+        raise InputError("--cpus-per-trial 0: a trial without CPU and GPU cannot run; give it a part of a CPU")
     parts = bundles(asked)
     if sum(_room(node, parts[0]) for node in nodes) < len(parts):
         missing = [n for n, amount in parts[0].items() if sum(_room(node, {n: amount}) for node in nodes) < len(parts)]
         if len(parts) == 1:
-            who, pieces, neither = "no node can", "", "no node has both"
+            holder, pieces, neither = "no node can", "", "no node has both"
         else:
-            who, neither = "the cluster can never", "too few nodes have both"
+            holder, neither = "the cluster can never", "too few nodes have both"
             pieces = f", in {len(parts)} workers of {parts[0].get('CPU', 0):g} CPU and 1 GPU"
         lack = f"there is too little {' and '.join(missing)}" if missing else neither
         has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
         raise InputError(
-            f"{who} hold a trial of {cpus:g} CPU and {gpus:g} GPU{pieces}: {lack}; the cluster's nodes have {has}; "
+            f"{holder} hold a trial of {cpus:g} CPU and {gpus:g} GPU{pieces}: {lack}; the cluster's nodes have {has}; "
             "lower --cpus-per-trial or --gpus-per-trial"
         )
     return asked
@@ -55,14 +55,14 @@ def _room(node: Mapping[str, float], part: Mapping[str, float]) -> int:
 
 
 class Placement:
-    """What each trial of a sweep asks Ray for.
+    """The resources that each trial of a sweep asks Ray for.
 
     Args:
-        space: with its rules, the first that fits first.
-        limits: what counts where a rule does not say.
+        space: its first resource rule that matches a recipe counts.
+        limits: used where a rule says nothing.
 
     Raises:
-        InputError: the cluster can never hold the trials of some rule, or they have less folds than GPUs.
+        InputError: the cluster can never hold the trials of some rule, or they have fewer folds than GPUs.
     """
 
     def __init__(self, space: Space, limits: Limits) -> None:
@@ -85,12 +85,12 @@ class Placement:
             self._check_folds(recipe)
 
     def request(self, recipe: Recipe) -> Request:
-        """What the trials of a recipe ask for."""
+        """The resources of a trial with this recipe."""
         flat = recipe.flat()
         return next(request for when, request in self.requests if hold(when, flat))
 
     def _check_folds(self, recipe: Recipe) -> None:
-        """Whether no GPU would be idle under any rule that trials with these folds may come under."""
+        """Refuse recipes that would leave GPUs idle under any rule that may apply to them."""
         flat = recipe.flat()
         for when, request in self.requests:
             known = {field: values for field, values in when.items() if field.startswith("validation.")}

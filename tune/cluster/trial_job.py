@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from trainables.trial.trial import Origin
+from pasture.oof import Origin
 
 
 @dataclass(frozen=True)

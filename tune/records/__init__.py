@@ -1,4 +1,4 @@
 """The run directory as the driver sees it: ledger, plan, exclusive lock, retention of files, progress, stopping.
 
-Nothing in here knows of Ray's processes.
+No module in here uses Ray's processes.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,13 +18,18 @@ import pyarrow as pa
 
 from pasture.checksum import json_with_checksum, read_json_with_checksum
 from pasture.errors import InputError
+from pasture.oof import Origin
 from pasture.parquet import write_parquet
 from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
 
+GROUP_SECONDS = 0.5
+"""Shortest time between two groups of records that wait to be written."""
+
+GROUP_SHARE = 0.05
+"""Share of the driver's time that writing groups may take."""
+
 Status = Literal["PENDING", "RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAILED"]
-Origin = Literal["start", "search"]
-"""Where a trial comes from: the recipes that run before the search, or the search."""
 
 
 @dataclass
@@ -84,6 +90,8 @@ class Ledger:
             records = list(pool.map(self._read, names))
         self.records: dict[str, Record] = {r.name: r for r in sorted(records, key=lambda r: r.number)}
         self._free = 0
+        self._unwritten: dict[str, Record] = {}
+        self._group_ended = self._group_took = 0.0
 
     @property
     def next_number(self) -> int:
@@ -103,9 +111,33 @@ class Ledger:
         return record
 
     def write(self, record: Record) -> None:
-        """Write a record, atomically."""
-        # Not `asdict`, which copies the whole curve value by value: this runs at every report.
+        """Write a record atomically; it is on the disk when this returns."""
+        # Not `asdict`, which copies the whole curve value by value.
         self.run.trials.write(f"{record.name}.json", json_with_checksum(vars(record)))
+        self._unwritten.pop(record.name, None)
+
+    def write_later(self, record: Record) -> None:
+        """Write a record with the next group (see `write_group`): for reports, which a trial can repeat."""
+        self._unwritten[record.name] = record
+
+    def write_group(self) -> None:
+        """Write the records passed to `write_later`, if the last group was long enough ago.
+
+        A flush to the disk for every report would be most of what a report costs. The time between two groups is
+        GROUP_SECONDS, or more where writing would otherwise take more than GROUP_SHARE of the driver's time.
+        """
+        if self._unwritten and time.monotonic() - self._group_ended > max(
+            GROUP_SECONDS, self._group_took / GROUP_SHARE
+        ):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the records passed to `write_later` now."""
+        start = time.monotonic()
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(self.write, list(self._unwritten.values())))
+        self._group_ended = time.monotonic()
+        self._group_took = self._group_ended - start
 
     def write_log(self, record: Record, text: str) -> None:
         """Write a failed trial's traceback beside its record."""
@@ -129,9 +161,14 @@ class Ledger:
         """Records of trials that will not run again."""
         return self.with_status("COMPLETE", "PRUNED", "FAILED")
 
+    @property
+    def proposed(self) -> int:
+        """How many trials have been proposed, confirmations not counted."""
+        return sum(record.origin != "confirm" for record in self.records.values())
+
     def left(self, trials: int) -> int:
         """How many of `trials` trials are unfinished or not yet proposed."""
-        return len(self.with_status("PENDING", "RUNNING")) + max(0, trials - len(self.records))
+        return len(self.with_status("PENDING", "RUNNING")) + max(0, trials - self.proposed)
 
     def best(self) -> Record | None:
         """The complete trial with the best score; the earlier of equals."""

@@ -1,4 +1,4 @@
-"""One driver at a time in a run directory: two would propose the same trials and write over each other."""
+"""One driver at a time in a run directory: two would propose the same trials and overwrite each other's files."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from pasture.errors import ForageError, InputError, StorageError
 from pasture.run_folder import RunFolder
 
 BEAT_SECONDS = 5.0
-"""How often the holder of a lease shows that it lives."""
+"""Time between two writes of a lease by its holder."""
 
 STALE_SECONDS = 20.0
-"""A lease that has not changed for so long belonged to a driver that died."""
+"""The holder of a lease that has not changed for this long has died."""
 
 _LEASE = "driver.json"
 
 
 @dataclass
 class Hold:
-    """A run directory that is held.
+    """A held run directory.
 
     Attributes:
-        lost: somebody else has taken it over, as may happen to a process that was suspended for longer than a lease
-            lasts: it must write no more.
+        lost: another driver has taken it over, as can happen to a process that was suspended for longer than a lease
+            lasts. The process must not write any more.
     """
 
     lost: bool = False
@@ -43,12 +43,12 @@ class Hold:
 def exclusive_lock(run: RunFolder) -> Iterator[Hold]:
     """Hold the run directory.
 
-    On a file system, network mounts included, the kernel keeps the lock and lets go of it when this process dies,
-    however it dies. An object store has no locks: there a lease is kept, a small file that its holder rewrites every
-    few seconds.
+    On a file system, network mounts included, the kernel holds the lock and releases it when this process dies for
+    whatever reason. An object store has no locks: there the lock is a lease, a small file that its holder rewrites
+    every few seconds.
 
     Raises:
-        InputError: another driver is at work there.
+        InputError: another driver holds it.
         StorageError: the folder cannot be written to.
     """
     with _locked(run) if run.folder.is_local else _leased(run) as hold:
@@ -75,10 +75,10 @@ def _locked(run: RunFolder) -> Iterator[Hold]:
 
 @contextmanager
 def _leased(run: RunFolder) -> Iterator[Hold]:
-    """Watch the lease of another for as long as there is one, then write ours and see whether it stays.
+    """Wait until the lease of another driver is gone or stale, then write our own and check that it stays.
 
-    No clock is compared with another machine's: a lease is stale once it has been *seen* not to change for long
-    enough. Of several that write at once the last one stays, and the others see that.
+    Clocks of two machines are not compared: a lease is stale once this process has seen it unchanged for
+    STALE_SECONDS. If several drivers write at once, the last write stays and the other drivers see that.
     """
     lease = _Lease(run)
     over, hold = threading.Event(), Hold()
@@ -103,7 +103,7 @@ def _leased(run: RunFolder) -> Iterator[Hold]:
                     return
                 lease.write()
             except ForageError:
-                continue  # the store is out of reach for now; what matters now is what comes back
+                continue  # the store cannot be reached for now; try again at the next beat
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -121,7 +121,7 @@ class _Lease:
         self.run, self.driver, self.beats = run, uuid.uuid4().hex, 0
 
     def read(self) -> dict[str, str]:
-        """What the lease says; empty where there is none, or a damaged one."""
+        """Content of the lease; empty if there is none or it is damaged."""
         if not self.run.folder.exists(_LEASE):
             return {}
         try:
@@ -130,13 +130,13 @@ class _Lease:
             return {}
 
     def write(self) -> None:
-        """Show that we live."""
+        """Write the lease with a new beat."""
         self.beats += 1
         where = {"host": socket.gethostname(), "pid": str(os.getpid())}
         content = {"driver": self.driver, "beat": str(self.beats), **where}
         self.run.folder.write(_LEASE, json.dumps(content).encode())
 
     def refusal(self, now: dict[str, str]) -> InputError:
-        """Why we may not."""
-        who = f"process {now.get('pid')} on {now.get('host')}"
-        return InputError(f"{self.run}: another forage is at work there ({who}); wait for it or stop it")
+        """The error for a run directory that another driver holds."""
+        holder = f"process {now.get('pid')} on {now.get('host')}"
+        return InputError(f"{self.run}: another forage is at work there ({holder}); wait for it or stop it")

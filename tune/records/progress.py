@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: one live table on a terminal, a plain line an event elsewhere."""
+"""Progress of a sweep on standard error: a live table on a terminal, otherwise one line per event."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _REFRESH_SECONDS = 0.25
 
 
 class Progress:
-    """Watches a ledger and shows it on standard error.
+    """Shows the state of a ledger on standard error.
 
     Args:
-        ledger: what to show.
-        total: trials asked for.
+        ledger: the records to show.
+        total: number of trials of the sweep.
         epochs: of a whole trial.
         title: name of the run.
     """
@@ -45,7 +45,7 @@ class Progress:
             self.live.stop()
 
     def watch(self, record: Record) -> None:
-        """Something happened to a trial."""
+        """Show an event of a trial."""
         if self.live is None:
             if record.status != "RUNNING":
                 self.say(self._line(record))
@@ -54,7 +54,7 @@ class Progress:
             self.shown = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Say something that is about no trial alone."""
+        """Print a line that is not about a single trial."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     def _line(self, record: Record) -> str:

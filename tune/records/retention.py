@@ -1,8 +1,8 @@
-"""What a run directory takes on disk, and what of it is no longer needed.
+"""Deletes the files of a run directory that are no longer needed.
 
-A trial that has ended needs no checkpoint. Where only the best few trials are kept (`--keep`), the others lose their
-weights, which are nearly all of what a run takes; their OOF moves to `retired/`, out of the sight of blends, which
-could not predict with them. A blend that was built before has copies of its own.
+The checkpoint of an ended trial is deleted. With `--keep`, only the best trials keep their weights, which are most of a
+run's size; the OOF of the others moves to `retired/`, where blends do not look for members: without weights they could
+not predict with them. Blends that were built before have copies of their own.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from tune.records.ledger import Ledger, Record
 
 
 class Retention:
-    """Tidies a run directory.
+    """Deletes files that are no longer needed.
 
     Args:
         run: the run directory.
-        ledger: which trials there are, and how they did.
+        ledger: the trials and their results.
         keep: how many complete trials keep their weights; None for all.
     """
 
@@ -27,12 +27,12 @@ class Retention:
         self.retired: set[str] = set()
 
     def tidy(self, record: Record) -> None:
-        """A trial has ended."""
+        """Delete what an ended trial no longer needs, and what it makes superfluous of other trials."""
         self.run.checkpoints.delete(f"{record.name}.pt")
         self._retire_the_others()
 
     def collect(self) -> int:
-        """Delete all that is left over, also what killed processes have left; bytes that this has freed."""
+        """Delete everything superfluous, also files that killed processes have left; the number of bytes freed."""
         before = sum(self.run.folder.sizes().values())
         unfinished = {record.name for record in self.ledger.with_status("PENDING", "RUNNING", "WAITING")}
         for path in self.run.folder.sizes():

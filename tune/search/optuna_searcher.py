@@ -58,7 +58,7 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         trials: how many trials to propose in all, those of earlier sessions included.
         search: `optuna` (TPE, Bergstra et al. 2011, multivariate, grouped for conditional fields) or `random`.
         seed: of the search.
-        starts: recipes that run before the search. The i-th one is always trial number i.
+        starts: recipes that run before the search, in this order, unless a start trial of the ledger has them.
         earlier: trials of an earlier run that the sampler learns from; not used with `values`, which are none of them.
         values: what Optuna maximises for complete trials, computed from their names, all together; those it leaves out
             are not in the study. None for the score.
@@ -81,8 +81,10 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.space, self.ledger, self.configure = space, ledger, configure
-        self.trials, self.search, self.seed, self.starts = trials, search, seed, starts
+        self.trials, self.search, self.seed = trials, search, seed
         self.earlier, self.values, self.promoted = earlier, values, promoted
+        begun = [record.recipe for record in ledger.records.values() if record.origin == "start"]
+        self.starts = [start for start in starts if start[1].to_dict() not in begun]
         self.proposed = {_point(record.params) for record in (*earlier, *ledger.records.values())}
         self.unfinished = [record for record in ledger.records.values() if self._runs(record)]
         self._build_study()
@@ -97,10 +99,12 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
 
     def report_end(self, record: Record) -> None:
         """Report to Optuna how a trial, or its first stage, has ended."""
-        if self.values is not None and record.status == "COMPLETE":
+        if self.values is not None and record.status == "COMPLETE" and record.name in self.running:
             self.outdated = True  # the values of all trials change
             return
-        trial = self.running.pop(record.name)
+        trial = self.running.pop(record.name, None)
+        if trial is None:  # a confirmation: its recipe has a value already
+            return
         state = _STATES[record.status]
         # Reported only now, from the ledger, where the curve is complete whichever workers and sessions trained it.
         for report in record.curve:
@@ -125,9 +129,10 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         if self.values is None:
             for record in self.earlier:
                 self.study.add_trial(self._ended_trial(record, record.score))
-        complete = self.ledger.with_status("COMPLETE")
+        records = [record for record in self.ledger.records.values() if record.origin != "confirm"]
+        complete = [record for record in records if record.status == "COMPLETE"]
         values = {r.name: r.score for r in complete} if self.values is None else self.values([r.name for r in complete])
-        for record in self.ledger.records.values():
+        for record in records:
             if self._runs(record):
                 self._add_running(record)
             elif record.status in ("PRUNED", "WAITING"):
@@ -138,20 +143,20 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
     def _propose(self) -> Record | None:
         if self.outdated:
             self._build_study()
-        while len(self.ledger.records) < self.trials:
-            number = self.ledger.next_number
-            if number < len(self.starts):
-                params, recipe = self.starts[number]
+        while self.ledger.proposed < self.trials:
+            if self.starts:
+                params, recipe = self.starts.pop(0)
                 record = self.ledger.propose(params, recipe, origin="start")
                 self.proposed.add(_point(params))
                 self._add_running(record)
                 return record
-            if proposal := self._propose_new(number):
+            if proposal := self._propose_new():
                 return proposal
         return None
 
-    def _propose_new(self, number: int) -> Record | None:
+    def _propose_new(self) -> Record | None:
         """Propose a trial that has not been proposed before; None if its fields do not go together."""
+        number = self.ledger.next_number
         for attempt in range(_ATTEMPTS):
             self.study.sampler = self._sampler(number, attempt)
             trial = self.study.ask()

@@ -42,12 +42,11 @@ class PairedPruner(RungPruner):
 
 def _losses_at_cutoff(entries: Sequence[Entry], reduction: int) -> Array:
     """(D,) losses on each date of the trial at the best 1/reduction quantile, by total loss, linearly interpolated."""
-    losses = np.asarray([entry.date_losses for entry in entries])
-    ranked = losses[np.argsort(losses.sum(axis=1), kind="stable")]
-    position = (len(ranked) - 1) / reduction
-    low = int(position)
-    high = min(low + 1, len(ranked) - 1)
-    return np.asarray(ranked[low] + (position - low) * (ranked[high] - ranked[low]))
+    ranking = np.argsort([entry.loss for entry in entries], kind="stable")
+    position = (len(entries) - 1) / reduction
+    index = int(position)
+    low, high = (np.asarray(entries[ranking[i]].date_losses) for i in (index, min(index + 1, len(entries) - 1)))
+    return np.asarray(low + (position - index) * (high - low))
 
 
 def _standard_error_of_sum(differences: Array) -> float:

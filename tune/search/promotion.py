@@ -57,7 +57,7 @@ class Promotion:
     def due(self) -> list[Record]:
         """The waiting trials that may continue now: none before every trial has ended the first stage."""
         under_way = [r for r in self.ledger.with_status("PENDING", "RUNNING") if not self._promoted(r)]
-        if under_way or len(self.ledger.records) < self.trials:
+        if under_way or self.ledger.proposed < self.trials:
             return []
         self.prune_waiting()  # an earlier driver may have been killed before it did this
         return self.ledger.with_status("WAITING")

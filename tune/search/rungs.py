@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 
@@ -23,6 +24,11 @@ class Entry:
     score: float
     date_losses: tuple[float, ...]
     searched: bool
+
+    @cached_property
+    def loss(self) -> float:
+        """Sum of the losses of all dates, in grams squared."""
+        return math.fsum(self.date_losses)
 
 
 class RungPruner(ABC):
@@ -54,8 +60,13 @@ class RungPruner(ABC):
             return not searched
         earlier = list(rung.values())
         rung[trial] = entry
-        better = sum(other.searched and other.score > entry.score for other in earlier)
-        return not searched or not earlier or better < self.at_least or self._continues(entry, earlier)
+        return not searched or not earlier or self._is_needed(entry, earlier) or self._continues(entry, earlier)
+
+    def _is_needed(self, entry: Entry, earlier: Sequence[Entry]) -> bool:
+        """Whether fewer than `at_least` searched trials are better."""
+        if not self.at_least:
+            return False
+        return sum(other.searched and other.score > entry.score for other in earlier) < self.at_least
 
     @abstractmethod
     def _continues(self, entry: Entry, earlier: Sequence[Entry]) -> bool:

@@ -32,7 +32,7 @@ def test_equal_weights_go_to_the_best_and_none_to_members_far_behind() -> None:
 
 
 def test_of_equally_good_members_more_are_taken_than_the_best_few() -> None:
-    """The one-standard-error rule prefers a large k: here it takes nearly all where the least loss takes fewer."""
+    """The rule prefers a large k: here it takes nearly all where the least loss takes fewer."""
     ks, least = [], []
     for seed in range(20):
         truth, predictions, day = members(seed, np.full(10, 6.0))
@@ -55,12 +55,12 @@ def held_out_losses(residuals: Array, day: Array) -> Array:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_k_is_the_largest_within_one_standard_error_of_the_best_on_dates_held_out(seed: int) -> None:
+def test_k_is_the_largest_within_two_standard_errors_of_the_best_on_dates_held_out(seed: int) -> None:
     truth, predictions, day = members(seed, np.linspace(5, 25, 12))
     residuals = (predictions - truth) * np.sqrt(WEIGHTS)
     losses = held_out_losses(residuals, day)
     excess = losses - losses[:, [losses.sum(axis=0).argmin()]]
-    k = max(k for k in range(12) if excess[:, k].sum() <= standard_error(excess[:, k])) + 1
+    k = max(k for k in range(12) if excess[:, k].sum() <= 2 * standard_error(excess[:, k])) + 1
     best = sorted(range(12), key=lambda i: float((residuals[i] ** 2).sum()))[:k]
     assert best_k(residuals, day).tolist() == sorted(best)
     assert 1 < k < 12

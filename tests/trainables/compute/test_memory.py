@@ -78,6 +78,33 @@ def test_a_learner_goes_on_with_the_same_gradients(
     np.testing.assert_allclose(halved.predict(ROWS, d4.ALL), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_a_reduced_batch_is_not_tried_again_at_full_size(
+    dataset: VerifiedDataset, cpu: torch.device, frozen_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed, refused = BiomassNet.embed, []
+
+    def checked(self: BiomassNet, batch: Batch) -> Tensor:
+        if len(batch.views) > 3:
+            refused.append(len(batch.views))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return embed(self, batch)
+
+    monkeypatch.setattr(BiomassNet, "embed", checked)
+    recipe = frozen_recipe.with_overrides({"schedule.batch_size": 12})
+    inputs = make_inputs(recipe, TrialContext(dataset, cpu))
+    learner = FoldLearner(recipe, 0, widths(recipe), inputs, dataset, ROWS, cpu)
+    learner.train_epoch(0, [])
+    learner.predict(ROWS, d4.FLIPS)
+    assert refused, "the first batches are too large, or the test shows nothing"
+    again = FoldLearner(recipe, 0, widths(recipe), inputs, dataset, ROWS, cpu)
+    again.load_state(learner.state())
+    refused.clear()
+    for each in (learner, again):
+        each.train_epoch(1, [])
+        each.predict(ROWS, d4.FLIPS)
+    assert refused == []
+
+
 def test_the_trial_notes_it(make_trial: Callable[..., Trial], tuned_recipe: Recipe, small_device: None) -> None:
     report = make_trial(tuned_recipe.with_overrides({"schedule.batch_size": 6})).step()
     assert report["micro_batch"] == 3

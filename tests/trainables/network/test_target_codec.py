@@ -24,6 +24,7 @@ PLAIN = [c for c in CONFIGS if c.kind in ("five", "primary")]
 LOGS = [c for c in CONFIGS if c.transform.startswith("log")]
 COMPONENTS = arrays(np.float64, (6, 3), elements=st.floats(0, 300))
 FIT = torch.from_numpy(from_components(np.random.default_rng(0).gamma(2, 15, (30, 3)))).float()
+LARGEST = torch.from_numpy(from_components(np.full((1, 3), 300.0))).float()
 
 
 def _name(config: Target) -> str:
@@ -34,7 +35,7 @@ def _name(config: Target) -> str:
 @given(components=COMPONENTS)
 def test_decoding_undoes_encoding(config: Target, components: np.ndarray) -> None:
     codec = TargetCodec(config)
-    codec.fit(FIT)
+    codec.fit(torch.cat([FIT, LARGEST]))
     grams = torch.from_numpy(from_components(components)).float()
     encoded = codec.encode(grams)
     assert encoded.shape == (6, len(codec.columns))
@@ -129,3 +130,14 @@ def test_decoding_is_differentiable(config: Target) -> None:
     assert encoded.grad is not None
     # Of primary, Dead and Clover are differences, in which some predictions cancel: Total counts twice.
     assert (encoded.grad[:, 0] > 0).all()
+
+
+@pytest.mark.parametrize("transform", ["log1p", "log1p_z"])
+def test_logarithms_are_clipped_at_the_largest_of_the_fitted_rows(transform: str) -> None:
+    codec = TargetCodec(Target(transform=transform))  # type: ignore[arg-type]
+    codec.fit(FIT)
+    decoded = codec.decode(codec.encode(10 * FIT))
+    torch.testing.assert_close(decoded.max(dim=0).values, FIT.max(dim=0).values, rtol=1e-4, atol=1e-3)
+    restored = TargetCodec(Target(transform=transform))  # type: ignore[arg-type]
+    restored.load_state_dict(codec.state_dict())
+    assert torch.equal(restored.decode(codec.encode(10 * FIT)), decoded)

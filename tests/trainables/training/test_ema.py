@@ -47,6 +47,18 @@ def test_the_decay_rises_to_its_value() -> None:
     assert [s[2] for s in seen] == [11, 22, 30, 40]  # a number of batches has no average
 
 
+def test_frozen_tensors_are_shared_instead_of_copied() -> None:
+    net = nn.Sequential(Counter(), Counter())
+    net[0].requires_grad_(False)
+    average = MovingAverage(net, 0.9, {"1.weight", "1.running", "1.count"})
+    assert average.module[0].weight is net[0].weight  # type: ignore[index]
+    assert average.module[0].running is net[0].running  # type: ignore[index]
+    net[1].set(5.0)  # type: ignore[operator]
+    average.update()
+    assert average.module[1].weight is not net[1].weight  # type: ignore[index]
+    assert average.module[1].weight.tolist() == [5.0]  # type: ignore[index]
+
+
 def test_the_average_is_a_copy() -> None:
     net = Counter()
     average = MovingAverage(net, 0.9, net.state_dict())

@@ -33,6 +33,19 @@ def test_groups(tuned_recipe: Recipe, tuning: str) -> None:
         assert group["weight_decay"] == (0.5 if parameter.ndim > 1 else 0.0)
 
 
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_class_token_and_position_embedding_are_not_decayed(layer_decay: float) -> None:
+    changes = {"backbone": {"name": "test_vit", "weights": "none", "tuning": "full"}, "view.size": 32}
+    recipe = Recipe().with_overrides({**changes, "optimizer": {**RATES, "layer_decay": layer_decay}})
+    net = create_net(recipe, widths(recipe))
+    assert net.backbone is not None
+    set_tuning(net.backbone, recipe.backbone, "full")
+    optimizer = create_optimizer(recipe.optimizer, recipe.stages[0], net)
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    exempt = {name for name, p in net.backbone.model.named_parameters() if id(p) not in decayed and p.ndim > 1}
+    assert exempt == {"cls_token", "pos_embed"}
+
+
 def test_rates_are_set_from_the_base_rate(tuned_recipe: Recipe) -> None:
     recipe = tuned_recipe.with_overrides({"optimizer": RATES})
     optimizer = create_optimizer(recipe.optimizer, recipe.stages[0], create_net(recipe, widths(recipe)))

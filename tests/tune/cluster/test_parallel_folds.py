@@ -9,27 +9,32 @@ import json
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import ray
+import ray.exceptions
 import ray.tune
 import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from safetensors.torch import load
 
+from pasture.errors import JobError
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset
+from trainables.compute.device_errors import DeviceLostError
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.versions import forage_version
 from trainables.trial import artifacts
-from tune.cluster.parallel_folds import WorkerLostError, bundles
+from tune.cluster.parallel_folds import FoldWorker, ParallelFolds, WorkerLostError, bundles
 from tune.cluster.ray_trial import RayTrial
 from tune.cluster.trial_job import TrialJob
 
@@ -260,7 +265,7 @@ def test_an_error_in_a_worker_is_one_line_and_the_next_trial_runs(
 
     actor = warm(make_config("bad", frozen_recipe, TWO))
     for error, said in (
-        ("value", r"ValueError: no way (test_fold_workers.py:"),
+        ("value", r"ValueError: no way (test_parallel_folds.py:"),
         ("memory", "out of memory with batches"),
     ):
         _steps(warm(make_config("bad", frozen_recipe, TWO)), 1)
@@ -271,6 +276,77 @@ def test_an_error_in_a_worker_is_one_line_and_the_next_trial_runs(
     (result,) = _steps(warm(make_config("bad", frozen_recipe.with_overrides({"validation.folds": 20}), TWO)), 1)
     assert "20 sampling dates" in result["error"]
     assert _steps(warm(make_config("good", frozen_recipe, TWO)))[-1]["finished"]
+
+
+def test_a_gpu_lost_by_a_fold_worker_ends_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build() -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(DeviceLostError, match=r"illegal memory access .*test_parallel_folds\.py") as lost:
+        FoldWorker().begin(build)
+    folds = ParallelFolds([{"GPU": 1.0}] * 2)
+    folds.actors = [MagicMock(), MagicMock()]
+    actors, ended = folds.actors, []
+
+    def get(_: Any) -> None:
+        raise ray.exceptions.RayTaskError("call", "Traceback of the worker", lost.value)
+
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "kill", ended.append)
+    with pytest.raises(WorkerLostError, match="cannot be used any more"):
+        folds.keep()
+    assert ended == actors
+
+
+def test_the_traceback_of_a_fold_worker_reaches_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(_: Any) -> None:
+        raise ray.exceptions.RayTaskError("call", "Traceback of the worker", JobError("ValueError: no way"))
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(JobError, match="no way") as error:
+        ParallelFolds([{"GPU": 1.0}] * 2).keep()
+    assert "Traceback of the worker" in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.slow
+def test_a_trial_that_lost_its_gpu_goes_on_in_another_process(
+    session: None, make_config: MakeConfig, frozen_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Under Ray Tune itself; the error of CUDA is raised by the test."""
+    whole, config = make_config("whole", frozen_recipe), make_config("lost", frozen_recipe)
+    _alone(whole)
+    pids: list[int] = []
+
+    class Break(ray.tune.Callback):  # type: ignore[misc]
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
+            actor = trial.temporary_state.ray_actor
+            if result["epoch"] in (3, 5):
+                pids.append(ray.get(actor.__ray_call__.remote(lambda _: os.getpid())))
+            if result["epoch"] == 3 and len(pids) == 1:
+
+                def spoil(self: RayTrial) -> None:
+                    def fail() -> None:
+                        raise RuntimeError("CUDA error: device-side assert triggered")
+
+                    artifacts.write_checkpoint(self.run, self.trial)  # type: ignore[arg-type]
+                    self.trial.step = fail  # type: ignore[method-assign, union-attr, assignment]
+
+                ray.get(actor.__ray_call__.remote(spoil))
+
+    outcome = ray.tune.run(
+        RayTrial,
+        config=config,
+        callbacks=[Break()],
+        max_failures=1,
+        reuse_actors=True,
+        raise_on_failed_trial=False,
+        storage_path=str(tmp_path / "tune"),
+        verbose=0,
+    )
+    assert [trial.status for trial in outcome.trials] == ["TERMINATED"]
+    assert _left(config) == _left(whole)
+    assert pids[0] != pids[-1]
+    assert _gone(pids[:1]), "the process that lost its GPU runs nothing more"
 
 
 @pytest.mark.slow

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow.fs as pafs
 import pytest
 
-from pasture.errors import InputError
+from pasture.errors import InputError, StorageError
 from pasture.files import Folder
 from pasture.parquet import read_parquet
 from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
-from tune.records.ledger import Ledger, Record, Status
+from tune.records.ledger import GROUP_SECONDS, GROUP_SHARE, Ledger, Record, Status
 
 RECIPE = Recipe()
 Report = Callable[..., dict[str, Any]]
@@ -157,3 +158,65 @@ def test_tables_of_an_empty_ledger_and_of_impossible_trials_only(run: RunFolder)
     ledger.propose({}, None, "no")
     ledger.write_table()
     assert read_parquet(run.folder, "trials.parquet").num_rows == 1
+
+
+def test_reports_are_written_in_groups_whose_cost_is_bounded(
+    run: RunFolder, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    cost = 0.0
+
+    def write(folder: Folder, name: str, content: bytes) -> None:
+        nonlocal now
+        now += cost
+        plain_write(folder, name, content)
+
+    plain_write = Folder.write
+    monkeypatch.setattr(Folder, "write", write)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    ledger = Ledger(run)
+    records = [ledger.propose({}, RECIPE) for _ in range(3)]
+
+    def written() -> list[int]:
+        return [len(record.curve) for record in Ledger(run).records.values()]
+
+    def report_all(epoch: int) -> None:
+        for record in records:
+            record.report(report(epoch, 0.1))
+            ledger.write_later(record)
+        ledger.write_group()
+
+    report_all(1)
+    assert written() == [1, 1, 1]
+    report_all(2)
+    assert written() == [1, 1, 1]  # too soon
+    ledger.write(records[0])
+    assert written() == [2, 1, 1]
+    cost = 1.0
+    now += GROUP_SECONDS + 0.1
+    report_all(3)
+    assert written() == [3, 3, 3]
+    now += 2.0 / GROUP_SHARE  # less than 3 writes of a second allow
+    report_all(4)
+    assert written() == [3, 3, 3]
+    now += 1.1 / GROUP_SHARE
+    report_all(5)
+    assert written() == [5, 5, 5]
+    report_all(6)
+    ledger.flush()
+    assert written() == [6, 6, 6]
+
+
+def test_a_group_that_cannot_be_written_is_written_later(
+    run: RunFolder, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(run)
+    record = ledger.propose({}, RECIPE)
+    record.report(report(1, 0.1))
+    ledger.write_later(record)
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write", lambda *_: (_ for _ in ()).throw(StorageError("full")))
+        with pytest.raises(StorageError, match="full"):
+            ledger.flush()
+    ledger.flush()
+    assert Ledger(run).records == ledger.records

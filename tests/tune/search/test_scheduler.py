@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from pasture.oof import Origin
 from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
 from tune.cluster.ray_trial import result_of
-from tune.records.ledger import Ledger, Origin
+from tune.records.ledger import Ledger
 from tune.search.pruners import make_pruner
 from tune.search.scheduler import PruningScheduler
 

@@ -1,8 +1,8 @@
-"""Python imports this first where its folder is on PYTHONPATH: at chosen moments, each once, a process dies or a disk
-fills up. The product knows nothing of it.
+"""Fault injection: at chosen moments, each once, a process is killed or a disk fills up.
 
-MISCHIEF is JSON: `kill` and `fill`, lists of moments; `disk`, what is filled; `marks`, a folder where each moment that
-has come leaves a file of its name, which holds the number of the process.
+Python imports this module first if its folder is on PYTHONPATH; the product does not know about it. The variable
+FORAGE_FAULTS is JSON: `kill` and `fill`, lists of moments; `disk`, the folder that is filled; `marks`, a folder where
+each moment leaves a file of its name with the number of the process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-PLAN: dict[str, Any] = json.loads(os.environ.get("MISCHIEF", "{}"))
+PLAN: dict[str, Any] = json.loads(os.environ.get("FORAGE_FAULTS", "{}"))
 FILES = {
     "checkpoint": "checkpoints/t*.pt",
     "weights": "weights/t*/fold1.safetensors",
@@ -28,9 +28,9 @@ FILES = {
 }
 
 
-def due(moment: str, deed: str) -> bool:
-    """Whether it is to be done now; true once, whichever process asks."""
-    if moment not in PLAN.get(deed, []):
+def due(moment: str, fault: str) -> bool:
+    """Whether the fault is to happen now; true once over all processes."""
+    if moment not in PLAN.get(fault, []):
         return False
     try:
         with Path(PLAN["marks"], moment).open("x") as mark:
@@ -41,7 +41,7 @@ def due(moment: str, deed: str) -> bool:
 
 
 def reached(moment: str) -> None:
-    """A moment has come."""
+    """Let the faults of a moment happen."""
     if due(moment, "kill"):
         os.kill(os.getpid(), signal.SIGKILL)
     if due(moment, "fill"):
@@ -51,22 +51,24 @@ def reached(moment: str) -> None:
 
 
 def files(module: Any) -> None:
-    """In the middle of writing a file: half of it lies there under its temporary name."""
-    replace = module._replace_local
+    """Before a file is written; for a kill, half of it is left under a temporary name."""
+    write = module.Folder.write
 
-    def replaced(target: Path, content: bytes) -> None:
+    def faulty(self: Any, name: str, content: bytes) -> None:
+        target = Path(self.path, name)
         for moment, pattern in FILES.items():
             if target.match(pattern) and (moment != "record" or b'"epoch": 3' in content):
                 if moment in PLAN.get("kill", []):
+                    target.parent.mkdir(parents=True, exist_ok=True)
                     target.with_name(f".{target.name}.half.tmp").write_bytes(content[: len(content) // 2])
                 reached(moment)
-        replace(target, content)
+        write(self, name, content)
 
-    module._replace_local = replaced
+    module.Folder.write = faulty
 
 
 def before(name: str, moment: str, when: Callable[..., bool]) -> Callable[[Any], None]:
-    """Before a call of a function or method `name`, where `when`, called as that, says so."""
+    """Before a call of a function or method `name` for whose arguments `when` is true."""
 
     def patch(module: Any) -> None:
         *owner, last = name.split(".")
@@ -84,14 +86,19 @@ def before(name: str, moment: str, when: Callable[..., bool]) -> Callable[[Any],
 
 
 def at_call(number: int) -> Callable[..., bool]:
-    """At a call of that number in this process."""
+    """True at the call of that number in this process."""
     calls = iter(range(1, 10**9))
     return lambda *_, **__: next(calls) == number
 
 
-def eager(module: Any) -> None:
-    """A checkpoint after every epoch: these trials are over in no time."""
+def checkpoint_always(module: Any) -> None:
+    """Write a checkpoint after every epoch: these trials are short."""
     module.CHECKPOINT_SECONDS = 0.0
+
+
+def write_reports_at_once(module: Any) -> None:
+    """Write the record after every report, so that a kill meets an unfinished trial."""
+    module.GROUP_SECONDS, module.GROUP_SHARE = 0.0, 1e9
 
 
 PATCHES: dict[str, Callable[[Any], None]] = {
@@ -102,7 +109,8 @@ PATCHES: dict[str, Callable[[Any], None]] = {
     "trainables.training.learner": before(
         "FoldLearner.train_epoch", "epoch", lambda it, epoch, _: (it.fold, epoch) == (1, 2)
     ),
-    "tune.cluster.ray_trial": eager,
+    "tune.cluster.ray_trial": checkpoint_always,
+    "tune.records.ledger": write_reports_at_once,
 }
 
 
