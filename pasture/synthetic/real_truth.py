@@ -84,7 +84,7 @@ REGIONS: Final = {
         0.5,
     ),
 }
-VISIBLE_SPREAD: Final = 0.3
+VISIBLE_SPREAD: Final = 0.25
 """Spread between dates of the logarithm of the plants that show for a gram: sets how hard the data are."""
 
 ROTA: Final = ("Tas", "Vic", "NSW", "Tas", "Vic", "WA", "Tas", "NSW", "Vic", "Tas")

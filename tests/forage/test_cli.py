@@ -63,6 +63,17 @@ def test_make_data_then_check(shell: Any, tmp_path: Path, monkeypatch: pytest.Mo
     assert "8 labelled photographs" in said.out
 
 
+def test_make_data_like_the_real_ones(shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pasture.synthetic.folder
+
+    monkeypatch.setattr(pasture.synthetic.folder, "_write_pictures", lambda *_: None)
+    said = shell("make-data", tmp_path / "data", "--like", "real")
+    assert (said.status, said.out) == (0, "")
+    assert "357 labelled photographs" in said.err
+    assert read_train(tmp_path / "data").images["date"].nunique() == 28
+    assert shell("make-data", tmp_path / "other", "--like", "nosuch").status == 2
+
+
 def test_check_json(shell: Any, paddocks: Path) -> None:
     said = shell("check", paddocks, "--json")
     content = json.loads(said.out)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pasture.dataset import read_train
@@ -36,15 +37,21 @@ def test_a_node_that_has_the_data_fetches_nothing(
     assert asked == []
 
 
-@pytest.mark.parametrize("there", ["nothing", "other pictures"])
+@pytest.mark.parametrize("there", ["nothing", "other pictures", "other dates"])
 def test_a_node_without_them_fetches_them_once(
     data_folder: Path, dataset: VerifiedDataset, asked: list[str], tmp_path: Path, there: str
 ) -> None:
     data = tmp_path / "data"
-    if there == "other pictures":
+    if there != "nothing":
         shutil.copytree(data_folder, data)
+    if there == "other pictures":
         picture = next((data / "train").iterdir())
         picture.write_bytes(picture.read_bytes() + b"x")
+    elif there == "other dates":
+        table = pd.read_csv(data / "train.csv", dtype=str)
+        first = table["Sampling_Date"].iloc[0]
+        table.loc[table["Sampling_Date"] == first, "Sampling_Date"] = "2019/1/1"
+        table.to_csv(data / "train.csv", index=False)
     copy = fetch(data, data_folder, dataset, asked)
     assert copy.root.is_relative_to(tmp_path / "cache")
     assert copy.fingerprint == verify(read_train(copy.root)).fingerprint == dataset.fingerprint
