@@ -42,9 +42,3 @@ class TrivialTrial(ray.tune.Trainable):  # type: ignore[misc]
         }
         finished = self.epoch >= self.recipe["schedule"]["epochs"]
         return result_of(report, finished)
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to save."""
-
-    def load_checkpoint(self, checkpoint: str) -> None:
-        """Nothing to load."""

@@ -19,7 +19,7 @@ _SCORES = {
 
 
 def scores(blend: Blend) -> go.Figure:
-    """The scores side by side: a dot each, the interval about the nested one, a line at the baseline."""
+    """A dot for each score, the interval of the nested score, and a line at the baseline."""
     estimate = blend.estimate
     names = [name for name in _SCORES if estimate[name] is not None]
     values = [estimate[name] for name in names]

@@ -1,4 +1,4 @@
-"""What the charts of both report pages have in common: colours, frame, axes."""
+"""Colours, frame and axes of the charts of both report pages."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BASELINE_LINE: Final = {"color": "#a33b3b", "dash": "dash", "width": 1.5}
 _LONGEST: Final = 40
 
 _CUT: Final = 0.5
-"""How far below the baseline a chart of scores goes: a diverged trial must not squeeze all others into a line."""
+"""How far below the baseline an axis of scores goes. A diverged trial would squeeze all others into a line."""
 
 
 def framed(figure: go.Figure, height: int) -> go.Figure:
-    """The figure in the look of all reports."""
+    """The figure with the layout of all reports."""
     figure.update_layout(
         template="simple_white",
         height=height,
@@ -52,6 +52,6 @@ def whole_numbers(count: int) -> dict[str, object]:
 
 
 def label(content: object) -> str:
-    """A text from data for a chart, shortened in its middle; plotly would read tags in it, but no quotes."""
+    """Text for a chart, escaped because plotly interprets tags, and shortened in its middle."""
     text = str(content)
     return escape(text if len(text) <= _LONGEST else f"{text[:24]}...{text[-13:]}", quote=False)

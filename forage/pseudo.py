@@ -1,4 +1,4 @@
-"""Pseudo-labels: a data folder whose unlabelled photographs carry what a blend predicts for them."""
+"""Pseudo-labels: a data folder whose unlabelled photographs have a blend's predictions as targets."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from pasture.targets import TARGETS, Array
 from pasture.verification import verify
 
 LEAK = (
-    "pseudo-labels carry what the blend's models learned from the labels of all folds: every OOF score of models that "
-    "are trained on them flatters, the nested one too; compare such models on the leaderboard or on a hidden truth"
+    "the blend's models have seen the labels of all folds, and pseudo-labels carry them into every fold: every OOF "
+    "score of models trained on this folder is too high, the nested one too; compare them on the leaderboard or on a "
+    "hidden truth"
 )
-"""What is said to whoever makes such a folder: the leak is there by construction."""
+"""Warning for a folder with pseudo-labels, whose leak cannot be avoided."""
 
 
 def write_pseudo(blend: Blend, data: Path, out: Path, weight: float) -> int:
-    """Write a data folder in which the test photographs of `data` join the labelled ones as pseudo-labelled.
+    """Write a data folder with the labelled photographs of `data` and its test photographs, pseudo-labelled.
 
-    The folder is whole by itself: pictures are hard-linked, or copied where that cannot be, and the test photographs
-    stay test photographs too.
+    The folder is complete: pictures are hard-linked, or copied if that is impossible, and the test photographs remain
+    test photographs too.
 
     Args:
-        blend: what predicts, with its own test-time augmentation.
+        blend: predicts, with its own test-time augmentation.
         data: data folder with labelled and test photographs.
         out: folder to write; appears only when complete.
-        weight: how much a pseudo-label counts beside a measured image, in (0, 1].
+        weight: weight of a pseudo-label, in (0, 1]; that of a measured image is 1.
 
     Returns:
         Number of pseudo-labelled photographs.
@@ -75,7 +76,7 @@ def _places(dataset: Dataset) -> list[tuple[str, Path]]:
 
 
 def _rows(ids: list[str], paths: list[str], grams: Array, weight: float) -> pd.DataFrame:
-    """Five rows an image, without metadata: nobody has measured any."""
+    """Five rows for each image, without metadata, which were not measured."""
     return pd.DataFrame(
         {
             "sample_id": join_sample_ids(ids),

@@ -1,4 +1,4 @@
-"""The two report pages: what a run has found, and what a blend is worth. Each is one HTML file, viewed offline."""
+"""The report pages of a run and of a blend. Each is one HTML file that can be viewed offline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_ROWS = 20
 
 
 def attempt(write: Callable[[], str], say: Callable[[str], None]) -> None:
-    """Write a report and say where it is. One that fails spoils nothing of what it reports on: that is said too."""
+    """Write a report and print its location. If it fails, print a warning: the results are not affected."""
     try:
         say(f"report: {write()}")
     except Exception as error:
@@ -31,7 +31,7 @@ def attempt(write: Callable[[], str], say: Callable[[str], None]) -> None:
 
 
 def write_run_report(run: RunFolder) -> str:
-    """Write report.html into a run directory, also while it is under way; its location.
+    """Write report.html into a run directory, also while the sweep runs, and return its location.
 
     Raises:
         InputError: truth or a record of a trial is missing or damaged.
@@ -45,8 +45,8 @@ def write_run_report(run: RunFolder) -> str:
 
     page = Page(f"Run {run.name}")
     page.text(
-        "A trial is one recipe trained on all folds in lock-step. Its score is the competition's globally weighted R² "
-        "over all images, each predicted by the model that has not seen it, at the trial's best epoch."
+        "A trial is one recipe, trained on all folds in lock-step. Its score is the competition's globally weighted R² "
+        "over all images, each predicted by the model that has not seen it, at the epoch that the recipe chooses."
     )
     ended: tuple[Status, ...] = ("COMPLETE", "PRUNED", "FAILED")
     counts = {status: len(ledger.with_status(status)) for status in (*ended, "WAITING", "RUNNING")}
@@ -59,18 +59,18 @@ def write_run_report(run: RunFolder) -> str:
     )
     if scored:
         names = run_charts.searched(records)
-        waits = " One that waits has trained the first stage." if counts["WAITING"] else ""
-        caption = f"A pruned trial stands at the score it was stopped with.{waits}{_below(scored, baseline)}"
+        waits = " A waiting trial has trained the first stage." if counts["WAITING"] else ""
+        caption = f"A pruned trial is shown at the score at which it was stopped.{waits}{_below(scored, baseline)}"
         page.figure("Score of every trial", caption, run_charts.score_by_trial(scored, baseline))
         caption = "Out-of-fold score after every epoch."
         page.figure("Learning curves", caption, run_charts.learning_curves(scored, best, baseline))
         if names:
             shown = min(len(names), run_charts.MOST_PARAMETERS)
-            caption = f"{shown} of {len(names)} searched recipe fields. Pruned trials were stopped on their way up."
+            caption = f"{shown} of {len(names)} searched recipe fields. A pruned trial has the score of its last epoch."
             figure = run_charts.parameters(scored, names, baseline)
-            page.figure("Score against what was searched", caption, figure)
+            page.figure("Score against each searched field", caption, figure)
         if best:
-            caption = f"R² of each target on its own, {best.name} at its best epoch."
+            caption = f"R² of each target on its own, {best.name} at the epoch that counts."
             page.figure("The best trial, target by target", caption, run_charts.target_scores(best))
         _trials_table(page, scored, names)
     if counts["FAILED"]:
@@ -81,7 +81,7 @@ def write_run_report(run: RunFolder) -> str:
 
 
 def write_blend_report(blend: Blend) -> str:
-    """Write report.html into the folder of a blend that has just been built; its location.
+    """Write report.html into the folder of a blend that has just been built, and return its location.
 
     Raises:
         ValueError: the blend was read from its folder, which does not keep the truth.
@@ -89,12 +89,12 @@ def write_blend_report(blend: Blend) -> str:
     """
     evidence, estimate = blend.evidence, blend.estimate
     if evidence is None:
-        raise ValueError("a blend's report needs what the blend was judged on: build gives it, read does not")
+        raise ValueError("a blend's report needs the evidence that `build` returns; a blend that was read has none")
     interval = estimate["interval"]
     page = Page(f"Blend {blend.folder.name}")
     page.text(
-        "Scores are the competition's globally weighted R², out of fold. The nested score is the one to quote: "
-        "everything about it was chosen without the dates it is scored on."
+        "Scores are the competition's globally weighted R², out of fold. Quote the nested score: members, weights and "
+        "method were chosen without the dates on which it is computed."
     )
     page.cards(
         [
@@ -109,26 +109,26 @@ def write_blend_report(blend: Blend) -> str:
     for warning in blend.warnings:
         page.note(warning)
     caption = "The bar is the 95 % interval of the nested score, by leaving out each date in turn."
-    page.figure("What the blend is worth", caption, blend_charts.scores(blend))
+    page.figure("Scores of the blend", caption, blend_charts.scores(blend))
     if estimate["auto"]:
         caption = (
-            "Each judged on dates held out. Chosen is the first, from the simplest to the freest, that is behind the "
-            "best by no more than one standard error over dates."
+            "Each scored on dates held out. The simplest method that is behind the best by at most one standard error "
+            "over dates is chosen."
         )
         page.table("Methods", caption, ["method", "nested", "behind the best", "standard error"], _methods(estimate))
     caption = f"Alone: the member's own out-of-fold score with TTA {blend.tta}; then with 1, 2, 4, 8 elements of D4."
     if any(member.target_weights for member in blend.members):
-        caption += " A weight is the mean over those of the five targets, by the metric's weights."
+        caption += " A weight is the mean of those of the five targets, weighted as in the metric."
     elements = [f"D4: {number}" for number in ELEMENTS]
     columns = ["trial", "weight", "alone", *elements, "backbone", "tuning", "view", "recipe", "models"]
     page.table("Members", caption, columns, [_member_row(member) for member in blend.members])
     page.figure(
         "Predicted against true",
-        "Dry weight in grams, out of fold; one dot an image. On the line the prediction is right.",
+        "Dry weight in grams, out of fold; one dot for each image. On the line, the prediction is exact.",
         blend_charts.predicted_against_true(evidence, tta_elements(blend.tta)),
     )
-    caption = "Fitted score of the blend when predictions are averaged over more ways to lay the photograph down."
-    page.figure("Worth of test-time augmentation", caption, blend_charts.worth_of_tta(estimate["tta"]))
+    caption = "Fitted score of the blend when predictions are averaged over more flips and quarter turns (D4)."
+    page.figure("Test-time augmentation", caption, blend_charts.worth_of_tta(estimate["tta"]))
     if evidence.refused:
         refused = evidence.refused[:MOST_ROWS]
         page.table("Left out", f"{len(refused)} of {len(evidence.refused)}.", ["trial", "reason"], refused)
@@ -166,7 +166,7 @@ def _member_row(member: BlendMember) -> list[str]:
 def _below(scored: Sequence[Record], baseline: float) -> str:
     low = score_range([r.score for r in scored if r.score is not None], baseline)[0]
     count = sum(r.score is not None and r.score < low for r in scored)
-    return f" {count} trial(s) lie below the frame." if count else ""
+    return f" {count} trial(s) are below the axis." if count else ""
 
 
 def _number(value: float | None) -> str:

@@ -89,7 +89,7 @@ def parameters(records: Sequence[Record], names: Sequence[str], baseline: float)
 
 
 def target_scores(best: Record) -> go.Figure:
-    """R2 of each target at the best epoch of the best trial; a bar ends at -1, where its label tells the rest."""
+    """R2 of each target of the best trial, at the epoch that counts; a bar ends at -1, its label has the value."""
     report = best.curve[int(best.curve[-1]["best_epoch"]) - 1]
     values = [report[f"r2_{target}"] for target in TARGETS]
     text = [f"{value:.2f}" for value in values]
@@ -102,7 +102,7 @@ def target_scores(best: Record) -> go.Figure:
 
 
 def _colors(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """Statuses that have a score, and their colours; trials wait in few runs."""
+    """Statuses that have a score, and their colours; WAITING only if a trial waits."""
     waiting = [("WAITING", WAITS)] if any(r.status == "WAITING" for r in records) else []
     return [("PRUNED", DIM), *waiting, ("COMPLETE", GOOD)]
 

@@ -50,7 +50,7 @@ class RunFolder:
 
     @property
     def external(self) -> bool:
-        """Whether this folder holds members imported from other tools instead of a sweep."""
+        """Whether this folder holds members of other tools instead of a sweep."""
         swept = self.folder.exists("sweep.yaml") or self.trials.names(".json")
         return not swept and bool(self.oof.names(".parquet"))
 

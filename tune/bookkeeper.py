@@ -12,7 +12,6 @@ import ray.tune
 
 from pasture.errors import ForageError, StorageError
 from tune.records.ledger import Ledger, Record
-from tune.records.retention import Retention
 from tune.records.stop import Stop
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.promotion import Promotion
@@ -45,9 +44,9 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         ledger: to write to.
         scheduler: says which trials were pruned.
         searcher: gets the result of every trial.
-        retention: deletes what ended trials no longer need.
         stop: stops the sweep if the driver or a worker cannot write.
-        promotion: prunes waiting trials that will not be promoted.
+        promotion: prunes waiting trials that will not be promoted; its retention deletes what ended trials no longer
+            need.
         watch: called after every event, with its record.
     """
 
@@ -56,13 +55,12 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         ledger: Ledger,
         scheduler: PruningScheduler,
         searcher: OptunaSearcher,
-        retention: Retention,
         stop: Stop,
         promotion: Promotion,
         watch: Callable[[Record], None],
     ) -> None:
         self.ledger, self.scheduler, self.searcher = ledger, scheduler, searcher
-        self.retention, self.stop, self.promotion, self.watch = retention, stop, promotion, watch
+        self.stop, self.promotion, self.watch = stop, promotion, watch
         self.table_written, self.table_cost = time.monotonic(), 0.0
 
     @_stop_on_failure
@@ -120,7 +118,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
     def _end(self, record: Record) -> None:
         self.searcher.report_end(record)
         if record.status != "WAITING":
-            self.retention.tidy(record)
+            self.promotion.retention.tidy(record)
         pruned = self.promotion.prune_waiting()
         start = time.monotonic()
         if start - self.table_written > max(_TABLE_SECONDS, self.table_cost / _TABLE_SHARE):

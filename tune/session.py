@@ -97,8 +97,8 @@ class Session:
         self.run, self.plan, self.ledger, self.hold, self.cluster = run, plan, ledger, hold, cluster
         self.watch = watch
         self.space = Space.parse(plan.space)
-        self.retention = Retention(run, ledger, plan.keep)
-        self.promotion = Promotion(ledger, self.retention, plan.trials, plan.promote, self.space.epochs)
+        retention = Retention(run, ledger, plan.keep)
+        self.promotion = Promotion(ledger, retention, plan.trials, plan.promote, self.space.epochs)
 
     def work(self) -> Outcome:
         """Run until all trials have ended or something stops the sweep.
@@ -155,7 +155,7 @@ class Session:
             values=BlendGain(self.run) if plan.objective == "blend" else None,
             promoted=promoted,
         )
-        callbacks = [Bookkeeper(ledger, scheduler, searcher, self.retention, stop, promotion, watch)]
+        callbacks = [Bookkeeper(ledger, scheduler, searcher, stop, promotion, watch)]
         if plan.trial_timeout:
             callbacks.append(TrialTimeout(ledger, plan.trial_timeout))
         with tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch:

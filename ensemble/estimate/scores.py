@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -100,42 +101,59 @@ def evaluate(library: Library, procedure: Procedure | None = None, *, repeats: i
         library: the members.
         procedure: how members and weights are chosen; the default method where None.
         repeats: number of groupings.
-        seed: deals the dates.
+        seed: draws the groupings.
     """
     procedure = once(procedure or make_procedure(DEFAULT_METHOD, Options()))
     decided = procedure(library)
     weights = decided.fit(library)
-    nested = bounds = uniform_nested = start = unseen = None
-    notes = []
-    if len(library.days) < 2:
-        notes.append("no nested score: all images are of one date, there is none to hold out")
-    else:
-        groupings = deal(library, repeats, np.random.default_rng(seed))
-        predicted = nested_predictions(
-            library, {"blend": lambda part: procedure(part).fit(part), **_plain_means(library)}, groupings
-        )
-        unseen = predicted["blend"]
-        nested, uniform_nested = (_mean_r2(library, predicted[name]) for name in ("blend", "uniform"))
-        start = _beside_start(library, predicted)
-        if len(library.days) >= FEWEST_DATES:
-            bounds = interval(library, unseen, replicates(library, procedure, groupings))
-            if bounds is None:
-                notes.append("no interval: without one of the dates, all photographs have the same weights")
-        else:
-            notes.append(f"no interval: {len(library.days)} dates are too few, it takes {FEWEST_DATES}")
+    held_out = _held_out(library, procedure, repeats, seed)
     return Estimate(
         weights=weights,
         choice=decided.choice,
         best_single=float(library.gram.members_r2().max()),
         uniform=weighted_r2(library.truth, combine(_uniform(library), library.predictions)),
         fitted=weighted_r2(library.truth, combine(weights, library.predictions)),
-        nested=nested,
-        interval=bounds,
-        uniform_nested=uniform_nested,
-        start=start,
+        nested=held_out.nested,
+        interval=held_out.interval,
+        uniform_nested=held_out.uniform,
+        start=held_out.start,
         optimum=library.gram.r2(convex_optimum(library.gram)),
         baseline=baseline_r2(library.truth),
-        unseen=unseen,
+        unseen=held_out.unseen,
+        notes=held_out.notes,
+    )
+
+
+class _HeldOut(NamedTuple):
+    """What is known from dates held out; the fields as of `Estimate`."""
+
+    nested: float | None = None
+    uniform: float | None = None
+    interval: tuple[float, float] | None = None
+    start: StartPortfolio | None = None
+    unseen: Array | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _held_out(library: Library, procedure: Procedure, repeats: int, seed: int) -> _HeldOut:
+    if len(library.days) < 2:
+        return _HeldOut(notes=("no nested score: all images are of one date, there is none to hold out",))
+    groupings = deal(library, repeats, np.random.default_rng(seed))
+    fits: dict[str, Fit] = {"blend": lambda part: procedure(part).fit(part), **_plain_means(library)}
+    predicted = nested_predictions(library, fits, groupings)
+    bounds, notes = None, []
+    if len(library.days) >= FEWEST_DATES:
+        bounds = interval(library, predicted["blend"], replicates(library, procedure, groupings))
+        if bounds is None:
+            notes.append("no interval: without one of the dates, all photographs have the same weights")
+    else:
+        notes.append(f"no interval: {len(library.days)} dates are too few, it takes {FEWEST_DATES}")
+    return _HeldOut(
+        nested=_mean_r2(library, predicted["blend"]),
+        uniform=_mean_r2(library, predicted["uniform"]),
+        interval=bounds,
+        start=_beside_start(library, predicted),
+        unseen=predicted["blend"],
         notes=tuple(notes),
     )
 

@@ -18,7 +18,7 @@ MethodName = Literal["uniform", "best-k", "shrunk", "greedy", "simplex", "per-ta
 MethodChoice = Literal[MethodName, "auto"]
 """What a user may ask for."""
 
-DEFAULT_METHOD: Final[MethodChoice] = "greedy"
+DEFAULT_METHOD: Final[MethodChoice] = "best-k"
 
 
 class Options(BaseModel):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -15,10 +14,10 @@ from ensemble.members.load import load_members
 from ensemble.members.pool import Pool
 from ensemble.weighting.auto import procedure
 from ensemble.weighting.library import Library, combine
-from ensemble.weighting.methods import METHODS, fit_method
+from ensemble.weighting.methods import METHODS
 from ensemble.weighting.nested import deal, nested_predictions
-from ensemble.weighting.options import DEFAULT_METHOD, MethodName, Options
-from ensemble.weighting.procedure import Fit
+from ensemble.weighting.options import DEFAULT_METHOD, Options
+from ensemble.weighting.procedure import Fit, whole
 from forage.outer_cv.run_sweeps import OuterRun
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
@@ -53,7 +52,7 @@ class ScoredSweep:
 
     Attributes:
         outer_run: the sweep.
-        selections: by name: `START`, `SINGLE` and the methods of `METHODS`.
+        selections: by name: `START`, `SINGLE`, the methods of `METHODS` and the default one.
         interval: 95 % interval that `forage ensemble` quotes with the default method; None where there is none.
     """
 
@@ -96,11 +95,7 @@ def _fits(start: NDArray[np.bool_]) -> dict[str, Fit]:
     if start.any():
         equal = np.repeat((start / start.sum())[:, None], len(TARGETS), axis=1)
         fits[START] = lambda _: equal
-    return fits | {name: partial(_method, name) for name in METHODS}
-
-
-def _method(name: MethodName, library: Library) -> Array:
-    return fit_method(name, library, Options())
+    return fits | {name: whole(procedure(name, Options())) for name in (*METHODS, DEFAULT_METHOD)}
 
 
 def _best_single(library: Library) -> Array:

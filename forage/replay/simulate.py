@@ -75,6 +75,7 @@ def simulate(
     """
     events: list[tuple[float, int, Record, int]] = []
     ended: list[Ended] = []
+    ahead: list[tuple[Record, int, float]] = []
     epochs: dict[str, int] = {}
     now = spent = free = computed = 0.0
     idle, count, more = workers, 0, True
@@ -90,15 +91,24 @@ def simulate(
             return result, free
         return result, at
 
-    while True:
-        while idle and more and computed < seconds:
+    def top_up() -> None:
+        """Propose one trial ahead, as Ray Tune does: it waits for a worker while the others run."""
+        nonlocal more
+        while more and not ahead and computed < seconds:
             proposed, begin = decide(strategy.propose, now)
             if proposed is None:
                 more = False
-                break
-            record, entry = proposed
+            else:
+                ahead.append((*proposed, begin))
+
+    while True:
+        top_up()
+        while idle and ahead and computed < seconds:
+            record, entry, proposed_at = ahead.pop()
             idle, count, epochs[record.name] = idle - 1, count + 1, 0
+            begin = max(now, proposed_at)
             heapq.heappush(events, (begin + _trained(split, entry).seconds[0], count, record, entry))
+            top_up()
         if not events:
             return Simulated(ended, max((trial.time for trial in ended), default=0.0), spent)
         now, order, record, entry = heapq.heappop(events)

@@ -65,7 +65,7 @@ def journey(
     runs = tmp_path_factory.mktemp("runs")
     journey = Journey(runs / "killed", runs / "undisturbed")
     words = ["sweep", data, "--runs", runs, "--space", space_file, "--cpus-per-trial", os.cpu_count(), "--json"]
-    words += ["--trials", TRIALS, "--promote", PROMOTED]
+    words += ["--trials", TRIALS, "--promote", PROMOTED, "--no-start"]
     undisturbed = start(*words, "--name", "undisturbed")
 
     def session(words: list[object], seen: Callable[[Ledgers], bool] | None) -> Any:

@@ -116,7 +116,7 @@ def journey(
 @pytest.mark.parametrize("session", [0, 1], ids=["SIGTERM", "Ctrl-C"])
 def test_a_signal_ends_the_session_gracefully(journey: Journey, session: int) -> None:
     assert journey.statuses[session] == 130, journey.errors[session]
-    assert f"stopped; go on with: forage resume {journey.run}" in journey.errors[session]
+    assert f"stopped; resume with: forage resume {journey.run}" in journey.errors[session]
     assert "Traceback" not in journey.errors[session]
     assert len(ended(journey.ledgers[session])) < (FIRST_ASKED_FOR, TRIALS)[session]
     assert not any(record["status"] == "FAILED" for record in journey.ledgers[session].values())

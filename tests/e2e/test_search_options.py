@@ -13,7 +13,11 @@ from tune.records.ledger import Record
 from tune.records.plan import Limits
 from tune.sweep import launch, resume
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
+]
 
 EPOCHS = 3
 Records = list[Record]

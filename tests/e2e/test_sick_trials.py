@@ -70,8 +70,10 @@ def journey(
     tokens = process.tokens()
     for worker in process.workers():
         os.kill(worker, signal.SIGKILL)
-    before = records(run)["t0000"]
     state = torch.load(io.BytesIO(remove_checksum(checkpoint.read_bytes())), weights_only=True)
+    # The driver writes reports in groups. Another worker takes longer to start.
+    wait_for(lambda: len(records(run)["t0000"]["curve"]) >= len(state["curve"]) - 1, process)
+    before = records(run)["t0000"]
     assert process.wait() == 0, process.err
     said = [process.err]
 

@@ -58,9 +58,9 @@ def test_a_run_in_ten_seconds(swept: RunFolder) -> None:
     baseline = baseline_r2(swept.read_truth()[list(TARGETS)].to_numpy())
     for words in ("0.5000", "best score, t0001", f"{baseline:.4f}", "predicting each target's mean", "3 complete"):
         assert words in seen.text
-    for heading in ("Score of every trial", "Learning curves", "Score against what was searched", "target by target"):
+    for heading in ("Score of every trial", "Learning curves", "Score against each searched field", "target by target"):
         assert heading in seen.text
-    assert "1 trial(s) lie below the frame" in seen.text, "t0003 has diverged"
+    assert "1 trial(s) are below the axis" in seen.text, "t0003 has diverged"
     assert "t0001 complete 0.5000 2 2 3 0.005 log1p" in seen.text
 
 
@@ -73,7 +73,7 @@ def test_a_run_whose_trials_wait(swept: RunFolder) -> None:
     ledger.write(record)
     page, seen = read(write_run_report(swept))
     assert "1 waiting" in seen.text
-    assert "One that waits has trained the first stage." in seen.text
+    assert "A waiting trial has trained the first stage." in seen.text
     assert "t0001 waiting 0.5000" in seen.text
     assert page.count('"name":"waiting"') == 2 + len(record.params)  # in every chart of trials
 
@@ -99,7 +99,7 @@ def test_a_blend_in_ten_seconds(swept: RunFolder, make_blend, tmp_path: Path) ->
         worth = " ".join(f"{member.tta[elements]:.4f}" for elements in "1248")
         row = f"{member.key} {member.weight:.3f} {member.score:.4f} {worth} {member.recipe.backbone.name}"
         assert row in seen.text
-    for heading in ("What the blend is worth", "Predicted against true", "Worth of test-time augmentation"):
+    for heading in ("Scores of the blend", "Predicted against true", "Test-time augmentation"):
         assert heading in seen.text
 
 
@@ -120,7 +120,7 @@ def test_a_blend_without_a_nested_score(blend: Blend, tmp_path: Path) -> None:
 
 
 def test_a_blend_that_was_read_has_no_report(blend: Blend) -> None:
-    with pytest.raises(ValueError, match="judged on"):
+    with pytest.raises(ValueError, match="needs the evidence"):
         write_blend_report(Blend.read(blend.folder))
 
 

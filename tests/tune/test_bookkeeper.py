@@ -47,7 +47,6 @@ class House:
             self.ledger,
             self.scheduler,
             self.searcher,  # type: ignore[arg-type]
-            retention,
             self.stop,
             promotion,
             self.watch,

@@ -59,6 +59,7 @@ def files(module: Any) -> None:
         for moment, pattern in FILES.items():
             if target.match(pattern) and (moment != "record" or b'"epoch": 3' in content):
                 if moment in PLAN.get("kill", []):
+                    target.parent.mkdir(parents=True, exist_ok=True)
                     target.with_name(f".{target.name}.half.tmp").write_bytes(content[: len(content) // 2])
                 reached(moment)
         write(self, name, content)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import pandas as pd
 import pytest
 
 from ensemble.blend.build import build
-from ensemble.members.alignment import check_columns, check_rows, check_scale
 from ensemble.members.external import import_members
 from ensemble.members.load import load_members
 from ensemble.members.prediction_file import read_given, read_members
@@ -20,63 +17,14 @@ from ensemble.weighting.greedy import greedy
 from ensemble.weighting.library import Library
 from ensemble.weighting.methods import fit_method
 from ensemble.weighting.optimum import convex_optimum
-from ensemble.weighting.options import MethodName, Options
+from ensemble.weighting.options import Options
 from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.metric import weighted_r2
 from pasture.oof import OofTable
-from pasture.projection import project
 from pasture.run_folder import RunFolder
-from pasture.targets import TARGETS, WEIGHTS, Array, from_components
-
-IMAGES, DATES, MEMBERS = 357, 28, 34
-SHUFFLED = ["Dry_Total_g", "Dry_Clover_g", "Dry_Green_g", "Dry_Dead_g", "GDM_g"]
-
-
-class Theirs:
-    """A train.csv without pictures, and OOF predictions of 34 models as arrays with ids and names of columns."""
-
-    def __init__(self, folder: Path) -> None:
-        rng = np.random.default_rng(0)
-        self.folder = folder
-        self.ids = [f"ID{i}" for i in rng.permutation(IMAGES) + 1000]
-        day = np.arange(IMAGES) % DATES
-        expected = rng.gamma(8.0, 1 / 8, (DATES, 1))[day] * rng.gamma(4.0, 1 / 4, (IMAGES, 3)) * [25.0, 10.0, 6.0]
-        self.truth = from_components(expected * rng.gamma(10.0, 1 / 10, expected.shape))
-        own = rng.normal(0, 1, (MEMBERS, IMAGES, 3)) * rng.uniform(2, 7, (MEMBERS, 1, 1))
-        self.members = from_components((expected + own).clip(0))
-        dates = pd.to_datetime("2015-01-01") + pd.to_timedelta(7 * day, unit="D")
-        rows = pd.DataFrame({"image": self.ids, "Sampling_Date": dates.strftime("%Y/%m/%d")})
-        rows[list(TARGETS)] = self.truth
-        table = rows.melt(["image", "Sampling_Date"], list(TARGETS), "target_name", "target")
-        table["sample_id"] = table["image"] + "__" + table["target_name"]
-        table["image_path"] = "train/" + table["image"] + ".jpg"
-        table = table.assign(State="Tas", Species="Clover", Pre_GSHH_NDVI=0.5, Height_Ave_cm=5)
-        self.csv = folder / "train.csv"
-        table.to_csv(self.csv, index=False)
-        self.id_file = folder / "ids.txt"
-        self.id_file.write_text("\n".join(self.ids))
-
-    def array(self, predictions: Array, name: str = "m") -> Path:
-        """A file of (357, 5) predictions, its columns in the order `SHUFFLED`."""
-        path = self.folder / f"{name}.npy"
-        np.save(path, predictions[:, [TARGETS.index(c) for c in SHUFFLED]])
-        return path
-
-    def wide(self, predictions: Array, name: str, ids: list[str] | None = None) -> pd.DataFrame:
-        table = pd.DataFrame(predictions, columns=list(TARGETS)).assign(image_id=ids or self.ids, junk="x")
-        table.to_csv(self.folder / f"{name}.csv", index=False)
-        table.to_parquet(self.folder / f"{name}.parquet", index=False)
-        return table
-
-
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Theirs:
-    return Theirs(tmp_path_factory.mktemp("theirs"))
-
-
-def come_in(theirs: Theirs, run: RunFolder, *files: Path, **more: Path) -> None:
-    import_members(files, theirs.csv, run, theirs.id_file, SHUFFLED, **more)
+from pasture.targets import TARGETS, WEIGHTS
+from tests.ensemble.members.external_files import DATES, IMAGES, MEMBERS, SHUFFLED, Theirs, come_in
 
 
 def test_34_members_give_the_numbers_that_plain_arithmetic_gives(theirs: Theirs, tmp_path: Path) -> None:
@@ -200,189 +148,6 @@ def test_imports_are_blended_with_trials_on_the_same_truth(
     assert pool.fingerprint == "f" * 64
     assert [c.external for c in pool.members] == [True, False, True]
     assert fit_method("greedy", Library.of(pool), Options()).shape == (3, 5)
-
-
-@pytest.mark.parametrize("order", [o for o in itertools.permutations(range(5)) if o != (0, 1, 2, 3, 4)][::7])
-def test_columns_in_another_order_are_refused(order: tuple[int, ...], theirs: Theirs) -> None:
-    with pytest.raises(InputError, match="columns are in another order") as caught:
-        check_columns("f.csv", theirs.truth, theirs.members[0][:, order])
-    assert "\n" not in str(caught.value)
-    wrong = {TARGETS[c]: TARGETS[t] for c, t in enumerate(order) if c != t}
-    assert all(f"{named} looks like {target}" in str(caught.value) for named, target in wrong.items())
-
-
-def test_columns_that_do_not_keep_the_balance_are_judged_by_score(theirs: Theirs) -> None:
-    rng = np.random.default_rng(0)
-    loose = theirs.members[0] + rng.normal(0, 3, theirs.truth.shape)
-    check_columns("f.csv", theirs.truth, loose)
-    with pytest.raises(InputError, match="Dry_Dead_g looks like Dry_Clover_g"):
-        check_columns("f.csv", theirs.truth, loose[:, [0, 2, 1, 3, 4]])
-
-
-@pytest.mark.parametrize(
-    ("shuffle", "complaint"),
-    [
-        (lambda ids: sorted(ids, key=lambda i: i[::-1]), "no better than in random order"),
-        (lambda ids: ids[::-1], "they fit the reverse order"),
-        (lambda ids: [*ids[1:], ids[0]], "they fit one row further down"),
-        (sorted, "they fit the order of train.csv"),
-    ],
-)
-def test_rows_of_other_images_are_refused(
-    shuffle: Callable[[list[str]], list[str]], complaint: str, theirs: Theirs
-) -> None:
-    truth = dict(zip(theirs.ids, theirs.truth, strict=True))
-    orders = {"the order of train.csv": theirs.ids} if shuffle is sorted else {}
-    with pytest.raises(InputError, match=complaint):
-        check_rows("f.npy", truth, shuffle(theirs.ids), theirs.members[0], orders)
-
-
-def test_sound_members_pass_however_weak(theirs: Theirs) -> None:
-    """Of models that explain a tenth of the variance none is refused; one that knows nothing is."""
-    rng = np.random.default_rng(0)
-    truth = dict(zip(theirs.ids, theirs.truth, strict=True))
-    for _ in range(10):
-        noise = from_components(rng.normal(0, 1, (IMAGES, 3)) * theirs.truth[:, :3].std(axis=0) * 3)
-        weak = theirs.truth.mean(axis=0) + 0.1 * (theirs.truth - theirs.truth.mean(axis=0) + noise)
-        check_rows("f.csv", truth, theirs.ids, weak, {"sorted": sorted(theirs.ids)})
-        check_columns("f.csv", theirs.truth, weak)
-        check_scale("f.csv", theirs.truth, weak)
-    with pytest.raises(InputError, match="predict nothing"):
-        check_rows("f.csv", truth, theirs.ids, np.ones_like(theirs.truth), {})
-
-
-def spoilt(theirs: Theirs, folder: Path, what: str) -> tuple[Path, Path | None, list[str] | None]:
-    """A file of predictions with one thing wrong, and the ids and columns that go with it."""
-    good, table = theirs.members[0].copy(), theirs.wide(theirs.members[0], "good")
-    path = folder / "bad.csv"
-    if what in ("a column", "nan", "twice", "unknown"):
-        if what == "a column":
-            table = table.drop(columns="GDM_g")
-        elif what == "nan":
-            table.loc[3, "GDM_g"] = np.nan
-        elif what == "twice":
-            table.loc[3, "image_id"] = table.loc[4, "image_id"]
-        else:
-            table.loc[3, "image_id"] = "ID9"
-        table.to_csv(path, index=False)
-        return path, None, None
-    if what == "no ids":
-        return theirs.array(good), None, SHUFFLED
-    if what == "four columns":
-        return theirs.array(good), theirs.id_file, SHUFFLED[:4]
-    if what == "short":
-        return theirs.array(good[:-1]), theirs.id_file, SHUFFLED
-    if what == "pickle":
-        np.save(folder / "bad.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-        return folder / "bad.npy", theirs.id_file, SHUFFLED
-    if what == "objects":
-        ids = np.array(theirs.ids, dtype=object)
-        np.savez(folder / "bad.npz", ids=ids, columns=np.array(SHUFFLED), oof=good)
-        return folder / "bad.npz", None, None
-    if what == "empty":
-        np.savez(folder / "bad.npz", ids=np.array(theirs.ids), columns=np.array(SHUFFLED))
-        return folder / "bad.npz", None, None
-    if what == "suffix":
-        return theirs.folder / "good.xlsx", None, None
-    if what == "no parquet":
-        (folder / "bad.parquet").write_bytes(b"PAR1")
-        return folder / "bad.parquet", None, None
-    return folder / "nowhere.csv", None, None
-
-
-@pytest.mark.parametrize(
-    ("what", "complaint"),
-    [
-        ("a column", "column.s. GDM_g missing"),
-        ("nan", "is missing or not a finite number"),
-        ("twice", "appears twice"),
-        ("unknown", "1 of 357 images are not in the truth, such as 'ID9'"),
-        ("no ids", "give --ids FILE and --columns"),
-        ("four columns", "expected the five targets"),
-        ("short", "356 rows, but .*ids.txt has 357 ids"),
-        ("pickle", "not a readable .npy array"),
-        ("objects", "not read.; save strings as ids.astype.str"),
-        ("empty", "no predictions; expected an array"),
-        ("suffix", "ends in .csv, .parquet, .npy or .npz"),
-        ("no parquet", "not a readable parquet file"),
-        ("nowhere", "No such file"),
-    ],
-)
-def test_a_bad_file_is_one_line_and_nothing_is_written(
-    what: str, complaint: str, theirs: Theirs, tmp_path: Path
-) -> None:
-    path, ids, columns = spoilt(theirs, tmp_path, what)
-    run = RunFolder(tmp_path / "run")
-    good = theirs.array(theirs.members[1], "good")
-    with pytest.raises(InputError, match=complaint) as caught:
-        import_members([good, path] if ids and columns == SHUFFLED else [path], theirs.csv, run, ids, columns)
-    assert "\n" not in str(caught.value)
-    assert not run.folder.exists()
-
-
-def test_a_run_that_exists_and_files_of_one_name_are_refused(theirs: Theirs, tmp_path: Path) -> None:
-    file = theirs.array(theirs.members[0])
-    with pytest.raises(InputError, match="'m': each member has the name of its file"):
-        come_in(theirs, RunFolder(tmp_path / "run"), file, file)
-    come_in(theirs, RunFolder(tmp_path / "run"), file)
-    with pytest.raises(InputError, match="exists already"):
-        come_in(theirs, RunFolder(tmp_path / "run"), file)
-
-
-def test_a_file_may_lack_images_and_says_so(theirs: Theirs, tmp_path: Path) -> None:
-    theirs.wide(theirs.members[0][:300], "part", theirs.ids[:300])
-    [member] = import_members([theirs.folder / "part.csv"], theirs.csv, RunFolder(tmp_path / "run"))
-    assert (member.metadata["trial"], member.metadata["missing"]) == ("part", 57)
-    assert member.metadata["score"] == pytest.approx(weighted_r2(theirs.truth[:300], theirs.members[0][:300]))
-
-
-@pytest.mark.parametrize("method", ["simplex", "uniform"])
-def test_it_is_said_where_not_all_members_are_looked_at(
-    method: MethodName, theirs: Theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ensemble.estimate.remarks.WIDEST", 4)
-    monkeypatch.setattr("ensemble.weighting.methods.WIDEST", 4)
-    run = RunFolder(tmp_path / "run")
-    come_in(theirs, run, *(theirs.array(p, f"m{i}") for i, p in enumerate(theirs.members[:5])))
-    blend = build([run], tmp_path / "blend", "d4", method)
-    said = [warning for warning in blend.warnings if "the 4 best of 5 candidates" in warning]
-    assert bool(said) == (method == "simplex")
-
-
-def test_members_out_of_balance_keep_their_scores_and_it_is_said(theirs: Theirs, tmp_path: Path) -> None:
-    loose = theirs.members[:3] + np.random.default_rng(0).normal(0, 3, (3, *theirs.truth.shape))
-    run = RunFolder(tmp_path / "run")
-    come_in(theirs, run, *(theirs.array(p, f"loose{i}") for i, p in enumerate(loose)))
-    blend = build([run], tmp_path / "blend", "d4", "uniform")
-    plain = weighted_r2(theirs.truth, loose.mean(axis=0))
-    assert blend.estimate["fitted"] == blend.estimate["uniform"] == pytest.approx(plain, abs=1e-6)
-    [said] = [warning for warning in blend.warnings if "break the mass balance" in warning]
-    assert said.endswith(f"projected {weighted_r2(theirs.truth, project(loose.mean(axis=0))):.4f}")
-
-
-@pytest.mark.parametrize(
-    ("scaled", "scale"),
-    [
-        (np.log1p, "log(1 + grams)"),
-        (lambda grams: np.log(grams + 1e-3), "log(grams)"),
-        (np.sqrt, "sqrt(grams)"),
-    ],
-)
-def test_predictions_on_another_scale_are_refused(
-    scaled: Callable[[Array], Array], scale: str, theirs: Theirs, tmp_path: Path
-) -> None:
-    run = RunFolder(tmp_path / "run")
-    with pytest.raises(InputError, match=f"not in grams but look like {re.escape(scale)}") as caught:
-        come_in(theirs, run, theirs.array(scaled(theirs.members[0])))
-    assert "\n" not in str(caught.value)
-    assert not run.folder.exists()
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.01])
-def test_the_truth_is_refused_as_a_member(noise: float, theirs: Theirs, tmp_path: Path) -> None:
-    copy = theirs.truth + np.random.default_rng(0).normal(0, noise, theirs.truth.shape)
-    with pytest.raises(InputError, match=r"R2 (1\.000|0\.999)\d+: these are the true weights, not predictions"):
-        come_in(theirs, RunFolder(tmp_path / "run"), theirs.array(copy))
 
 
 def test_the_folds_of_a_blends_oof_are_those_of_all_its_members(theirs: Theirs, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ensemble.weighting.options import DEFAULT_METHOD
 from forage.outer_cv.compare import BASELINE, REFERENCE, Table, compare
 from forage.outer_cv.run_sweeps import OuterRun
 from forage.outer_cv.score_blends import SINGLE, START, ScoredSweep, Selection
@@ -69,13 +70,13 @@ def table(dataset: Dataset, guesses: dict[str, list[Array]]) -> Table:
         scored(
             dataset,
             {
-                ("search", "greedy"): guesses["fair"],
+                ("search", DEFAULT_METHOD): guesses["fair"],
                 ("search", START): guesses["good"],
                 ("search", SINGLE): guesses["poor"],
-                ("random", "greedy"): guesses["poor"],
-                ("random", "simplex"): guesses["good"],
+                ("random", DEFAULT_METHOD): guesses["poor"],
+                ("random", "ridge"): guesses["good"],
                 ("one-recipe", SINGLE): guesses["poor"],
-                ("one-recipe", "greedy"): guesses["poor"],
+                ("one-recipe", DEFAULT_METHOD): guesses["poor"],
             },
         ),
         dataset,
@@ -84,9 +85,9 @@ def table(dataset: Dataset, guesses: dict[str, list[Array]]) -> Table:
 
 def test_the_reference_is_first_and_the_others_follow_by_score(table: Table) -> None:
     names = [row.strategy for row in table.rows]
-    assert names[0] == REFERENCE == "search: greedy"
+    assert names[0] == REFERENCE == f"search: {DEFAULT_METHOD}"
     assert [row.outer for row in table.rows[1:]] == sorted((row.outer for row in table.rows[1:]), reverse=True)
-    assert set(names) == {REFERENCE, START, "search: best single", "random: greedy", "one-recipe", BASELINE}
+    assert set(names) == {REFERENCE, START, "search: best single", f"random: {DEFAULT_METHOD}", "one-recipe", BASELINE}
 
 
 def test_r2_is_pooled_over_all_dates_and_averaged_over_seeds(
@@ -139,6 +140,6 @@ def test_target_means_are_those_of_the_dates_that_a_sweep_has_seen(table: Table,
 
 
 def test_a_strategy_that_some_sweep_lacks_is_left_out(dataset: Dataset, guesses: dict[str, list[Array]]) -> None:
-    sweeps = scored(dataset, {("search", "greedy"): guesses["fair"], ("search", START): guesses["good"]})
+    sweeps = scored(dataset, {("search", DEFAULT_METHOD): guesses["fair"], ("search", START): guesses["good"]})
     del sweeps[1].selections[START]
     assert [row.strategy for row in compare(sweeps, dataset).rows] == [REFERENCE, BASELINE]

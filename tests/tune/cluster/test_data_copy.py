@@ -44,12 +44,14 @@ def test_a_node_without_them_fetches_them_once(
     data = tmp_path / "data"
     if there != "nothing":
         shutil.copytree(data_folder, data)
-    if there == "other dates":
-        table = pd.read_csv(data / "train.csv", dtype=str, keep_default_na=False)
-        table.assign(Sampling_Date=table["Sampling_Date"].iloc[0]).to_csv(data / "train.csv", index=False)
     if there == "other pictures":
         picture = next((data / "train").iterdir())
         picture.write_bytes(picture.read_bytes() + b"x")
+    elif there == "other dates":
+        table = pd.read_csv(data / "train.csv", dtype=str)
+        first = table["Sampling_Date"].iloc[0]
+        table.loc[table["Sampling_Date"] == first, "Sampling_Date"] = "2019/1/1"
+        table.to_csv(data / "train.csv", index=False)
     copy = fetch(data, data_folder, dataset, asked)
     assert copy.root.is_relative_to(tmp_path / "cache")
     assert copy.fingerprint == verify(read_train(copy.root)).fingerprint == dataset.fingerprint

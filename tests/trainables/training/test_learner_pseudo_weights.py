@@ -1,4 +1,4 @@
-"""Pseudo-labels in training: they count as much as their weight says, and lack what nobody measured."""
+"""Pseudo-labels in training: they count by their weight, and their metadata may be missing."""
 
 from __future__ import annotations
 
