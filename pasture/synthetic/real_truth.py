@@ -128,12 +128,12 @@ def _draw_visit(rng: Generator, region: Region, days: set[int]) -> Visit:
     picks = rng.choice(len(weights), size=min(2, len(weights)), replace=False, p=weights / weights.sum())
     # Pastures grow in spring (from September) and dry out in summer.
     spring = np.exp(-(((date.timetuple().tm_yday - 285 + 182) % 365 - 182) ** 2) / (2 * 50**2))
-    soil = np.array([62.0, 82.0, 104.0]) * rng.uniform(0.55, 1.45) * rng.uniform(0.85, 1.15, size=3)
+    soil = np.array([62.0, 82.0, 104.0]) * rng.uniform(0.6, 1.35) * rng.uniform(0.9, 1.1, size=3)
     return Visit(
         date=f"{date.year}/{date.month}/{date.day}",
         state=region.state,
         species=tuple(region.species[i][0] for i in picks),
-        light=Light(gain=rng.uniform(0.65, 1.3), warmth=rng.uniform(-0.12, 0.12), gamma=rng.uniform(0.75, 1.5)),
+        light=Light(gain=rng.uniform(0.78, 1.22), warmth=rng.uniform(-0.08, 0.08), gamma=rng.uniform(0.85, 1.3)),
         soil=(float(soil[0]), float(soil[1]), float(soil[2])),
         living=_level(rng, region.living) * (0.85 + 0.5 * spring),
         dead=_level(rng, region.dead),
@@ -147,19 +147,19 @@ def _level(rng: Generator, level: tuple[float, float]) -> float:
 
 
 def _draw_look(rng: Generator) -> Look:
-    crowding = 0.8
+    crowding = 0.85
     straw = np.array([135.0, 180.0, 205.0]) * rng.uniform(0.7, 1.1) * rng.uniform(0.85, 1.15, size=3)
-    tint = rng.uniform(0.75, 1.2) * rng.uniform(0.82, 1.18, size=3)
+    tint = rng.uniform(0.85, 1.12) * rng.uniform(0.9, 1.1, size=3)
     return Look(
         # At 20 g as many plants as without crowding.
         visible=float(20 ** (1 - crowding) * np.exp(rng.normal(0.0, VISIBLE_SPREAD))),
         crowding=crowding,
-        zoom=float(np.exp(rng.normal(0.0, 0.2))),
+        zoom=float(np.exp(rng.normal(0.0, 0.12))),
         tint=(float(tint[0]), float(tint[1]), float(tint[2])),
         straw=(float(straw[0]), float(straw[1]), float(straw[2])),
         litter=float(rng.exponential(5.0)),
-        shade=float(rng.uniform(0.05, 0.25)),
-        blur=float(rng.uniform(0.0, 2.5)),
+        shade=float(rng.uniform(0.05, 0.2)),
+        blur=float(rng.uniform(0.0, 1.5)),
     )
 
 
