@@ -69,11 +69,11 @@ def sweep(refused: Refused, data: Path, space_file: Path, tmp_path: Path) -> Ref
         (["--set", "head.dropout=3"], "head.dropout=3"),
         (["--set", "head.dropout"], "--set 'head.dropout': expected field=value"),
         (["--set", "head.dropout=["], "--set 'head.dropout=[': "),
-        (["--set", "backbone.name=resnet19"], "backbone.name='resnet19': timm knows no such model; near: "),
+        (["--set", "backbone.name=resnet19"], "backbone.name='resnet19': timm has no such model; similar names: "),
         (["--set", "backbone.weights=hub"], "backbone.weights=hub: "),
         (["--set", "validation.folds=40"], "needs at least 40 sampling dates, the data have "),
         (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray cluster answers there"),
-        (["--name", "a/b"], "--name 'a/b': a name, not a path"),
+        (["--name", "a/b"], "--name 'a/b': expected a name, not a path"),
     ],
 )
 def test_a_sweep_that_cannot_be(sweep: Refused, words: list[str], message: str) -> None:
@@ -95,7 +95,7 @@ def test_a_truncated_picture(sweep: Refused, data: Path, tmp_path: Path) -> None
 
 def test_a_runs_folder_that_cannot_be_written(sweep: Refused, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "file is not a folder that can be written to" in sweep(runs=tmp_path / "file")
+    assert "file is not a directory; choose another place" in sweep(runs=tmp_path / "file")
 
 
 def test_a_run_that_exists_and_a_folder_that_is_none(refused: Refused, data: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_run_that_exists_and_a_folder_that_is_none(refused: Refused, data: Pat
 
 @pytest.mark.parametrize("command", ["resume", "status"])
 def test_what_is_no_run_directory(refused: Refused, command: str, tmp_path: Path) -> None:
-    assert "not a run directory (no sweep.yaml)" in refused(command, tmp_path)
+    assert "not a run directory; expected one that `forage sweep`" in refused(command, tmp_path)
     (tmp_path / "sweep.yaml").write_text("trials: 3\n")
     assert "sweep.yaml: damaged, or edited by hand" in refused(command, tmp_path)
     RunFolder(tmp_path).write_sweep({"trials": 3})
@@ -117,8 +117,8 @@ def test_what_is_no_run_directory(refused: Refused, command: str, tmp_path: Path
 
 
 def test_a_run_directory_in_use(refused: Refused, tmp_path: Path) -> None:
-    names = ["data", "space", "trials", "search", "seed", "cpus_per_trial", "gpus_per_trial", "fingerprint", "versions"]
-    RunFolder(tmp_path).write_sweep(dict.fromkeys(names, 1))
+    plan = {"data": "d", "space": {}, "trials": 1, "search": "random", "seed": 0, "fingerprint": "f", "versions": {}}
+    RunFolder(tmp_path).write_sweep(plan)
     with FileLock(tmp_path / ".driver.lock"):
         assert "another forage is at work in this run directory" in refused("resume", tmp_path)
 

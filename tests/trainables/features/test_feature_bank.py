@@ -32,7 +32,7 @@ Bank = Callable[..., FeatureBank]
 @pytest.fixture
 def four(dataset: VerifiedDataset) -> VerifiedDataset:
     """The first four photographs."""
-    return replace(dataset, images=dataset.images.iloc[:4], fingerprint="four")
+    return replace(dataset, images=dataset.images.iloc[:4], content="four")
 
 
 @pytest.fixture(autouse=True)

@@ -47,7 +47,7 @@ def test_a_photograph_is_decoded_once(
 
 
 def test_a_bad_picture_is_named_and_nothing_is_kept(dataset: VerifiedDataset, tmp_path: Path) -> None:
-    broken = replace(dataset, root=tmp_path, fingerprint="broken")
+    broken = replace(dataset, root=tmp_path, content="broken")
     with pytest.raises(InputError, match="no such picture"):
         cached_views(broken, HALVES)
     assert not list(tmp_path.rglob("*.npy"))

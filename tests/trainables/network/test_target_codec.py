@@ -98,7 +98,7 @@ def test_other_transforms_fit_nothing(transform: str) -> None:
 def test_statistics_are_saved_with_the_weights() -> None:
     codec, other = TargetCodec(Target(transform="log1p_z")), TargetCodec(Target(transform="log1p_z"))
     codec.fit(FIT)
-    assert set(codec.state_dict()) == {"mean", "std"}
+    assert set(codec.state_dict()) == {"mean", "std", "ceiling"}
     other.load_state_dict(codec.state_dict())
     assert torch.equal(other.encode(FIT), codec.encode(FIT))
 
