@@ -3,9 +3,9 @@
 The recipe is the preset `frozen_mlp` (EfficientNet-Lite0 on both halves at 256 pixels, 60 epochs) with 5 folds and
 without standardising, on 72 photographs of 2000 x 1000. The plain loop is timed over two epochs of all folds and one
 prediction under D4, from which a whole trial is extrapolated; its OOF predictions of both epochs must be forage's to a
-thousandth of the truth's spread. forage's trials are run whole, files written; the time to decode the photographs and to
-fill the feature bank is shared by the trials of a sweep on one backbone: by one, and by 64. Both ways run one trial at a
-time, on as many threads.
+thousandth of the truth's spread. forage's trials are run whole, files written; the time to decode photographs and
+to fill the feature bank is shared by the trials of a sweep on one backbone: by one, and by 64. Both ways run one trial
+at a time, on as many threads.
 """
 
 from __future__ import annotations
