@@ -285,9 +285,9 @@ def strangers(journey: Journey, machines: Machines) -> None:
     """`bare` has no forage; `other` has one of another version, and computes nothing; `late` is gone."""
     machines.started["late"].kill()
     machines.start("bare", python=bare_python(machines.folder / "bare"), PYTHONPATH="")
-    package = machines.folder / "site" / "forage-99.1.dist-info"
+    package = machines.folder / "site" / "pasture_forage-99.1.dist-info"
     package.mkdir(parents=True)
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: forage\nVersion: 99.1\n")
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: pasture-forage\nVersion: 99.1\n")
     path = os.pathsep.join(filter(None, [str(package.parent), os.environ.get("PYTHONPATH")]))
     machines.start("other", cpus=0, PYTHONPATH=path)
 

@@ -24,7 +24,7 @@ from tune.records.plan import Limits
 from tune.sweep import launch
 
 data, run = sys.argv[1:]
-ray_health.CHECK_SECONDS = 0.2
+ray_health.CHECK_SECONDS = 1  # not less: a head that dies within a check is noticed a minute later
 
 class SlowTrial(TrivialTrial):
     def step(self):
