@@ -37,7 +37,7 @@ def remarks(pool: Pool, estimate: Estimate, method: MethodChoice, options: Optio
 
 def _plain_mean_is_better(estimate: Estimate, method: MethodChoice) -> str | None:
     nested, uniform = estimate.nested, estimate.uniform_nested
-    if method == "auto" or nested is None or uniform is None or uniform <= nested + TIE:
+    if method in ("auto", "best-k") or nested is None or uniform is None or uniform <= nested + TIE:
         return None
     return (
         f"on new dates the plain mean of all candidates scores {uniform:.4f}, more than this blend: there are too few "
