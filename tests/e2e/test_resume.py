@@ -86,6 +86,8 @@ def journey(
     journey = Journey(run)
 
     def session(words: list[object], enough: int, stop: Callable[[Any], None] | None) -> None:
+        # At least one trial ends in each session: the ledger of the session before must not pass for this one's.
+        enough = max(enough, len(ended(journey.ledgers[-1])) + 1 if journey.ledgers else 0)
         process = start(*words)
         deadline = time.monotonic() + 150
         # Stop in the middle of a trial, not between two.

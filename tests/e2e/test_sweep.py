@@ -202,8 +202,9 @@ def test_where_every_trial_fails_the_reason_is_said(
     run, said = sweep("doomed", "--trials", 3, **cache)
     assert said.returncode == 1
     assert [record["status"] for record in records(run).values()] == ["FAILED"] * 3
-    last = said.stderr.splitlines()[-1]
-    assert last.startswith("forage: no trial was complete; the first error: the cache may hold 1e-06 GB")
+    reason, hint = said.stderr.splitlines()[-2:]
+    assert reason.startswith("forage: no trial was complete; the first error: the cache may hold 1e-06 GB")
+    assert hint == f"see: forage status {run} --trial t0000"
     assert "Traceback" not in said.stderr
     assert json.loads(said.stdout)["failed"] == 3
     table = pd.read_parquet(run / "trials.parquet")
@@ -211,4 +212,4 @@ def test_where_every_trial_fails_the_reason_is_said(
     assert not (run / "oof").exists()
     again = forage("resume", run)  # all trials have ended
     assert again.returncode == 1
-    assert again.stderr.splitlines()[-1] == last
+    assert again.stderr.splitlines()[-2:] == [reason, hint]

@@ -178,7 +178,8 @@ def _recipe(kind: str, frozen: Recipe, tuned: Recipe) -> Recipe:
         return tuned.with_overrides(changes | {"optimizer.clip_grad": 1.0})
     if kind == "ridge":
         return frozen.with_overrides({"head.kind": "ridge"})
-    return frozen.with_overrides({"optimizer.head_lr": 0.2, "schedule": {"early_stopping": 2, "epochs": 12}})
+    schedule = {"early_stopping": 2, "epochs": 12, "choose": "best"}
+    return frozen.with_overrides({"optimizer.head_lr": 0.2, "backbone.standardize": False, "schedule": schedule})
 
 
 @pytest.mark.slow
