@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TRIALS = 10
 FIRST_ASKED_FOR = 7
-EPOCHS = 6
+EPOCHS = 40  # a trial takes longer than the ledger takes to write a group of reports
 Ledgers = dict[str, dict[str, Any]]
 Records = Callable[[Path], Ledgers]
 
@@ -70,7 +70,7 @@ def facts(ledger: Ledgers) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def options(data: Path, space_file: Path) -> Callable[..., list[object]]:
     """`options(run, trials)`: words that start the sweep."""
-    words: list[object] = ["--space", space_file, "--cpus-per-trial", os.cpu_count(), "--json"]
+    words: list[object] = ["--space", space_file, "--epochs", EPOCHS, "--cpus-per-trial", os.cpu_count(), "--json"]
     return lambda run, trials: ["sweep", data, "--runs", run.parent, "--name", run.name, *words, "--trials", trials]
 
 

@@ -524,7 +524,7 @@ def test_nobody_waits_for_a_process_that_has_failed_or_gone(
     _steps(actor, 1)
     ray.get(actor.__ray_call__.remote(spoil))
     (result,) = _steps(actor, 1)
-    assert result["error"].startswith("ValueError: no way (test_fold_workers.py:")
+    assert result["error"].startswith("ValueError: no way (test_parallel_folds.py:")
 
     actor = warm(_together(make_config("lost", split_recipe)))
     _steps(actor, 1)
