@@ -26,7 +26,7 @@ class PairedPruner(RungPruner):
     trials, their losses are interpolated as the quantile is. With differences that are the same on every date, or
     with one date, the standard error is 0 and the decision is ASHA's (Li et al., MLSys 2020; see `AshaPruner`). PASHA
     (Bohdal et al., ICLR 2023) allows for noise, too, but uses it to decide how many epochs the longest trials get,
-    until the ranking of the best ones is stable; here the number of epochs is fixed and noise decides which trials are pruned.
+    until the ranking of the best ones is stable; here the number of epochs is fixed and noise affects pruning.
     """
 
     def _continues(self, entry: Entry, earlier: Sequence[Entry]) -> bool:
