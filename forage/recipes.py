@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-recipes = typer.Typer(help="List the shipped recipes, or print one.", rich_markup_mode="markdown")
+from forage.fit_command import fit
+
+recipes = typer.Typer(
+    help="List the shipped recipes, print one, or say what memory it needs.", rich_markup_mode="markdown"
+)
 
 
 @recipes.callback(invoke_without_command=True, epilog="Example: `forage recipes`")
@@ -28,3 +32,6 @@ def show_recipe(
     from search_spaces.catalogue import load_recipe
 
     sys.stdout.write(load_recipe(name).to_yaml())
+
+
+recipes.command(epilog="Example: `forage recipes fit dinov3_lora --gpu-memory 24`")(fit)
