@@ -17,10 +17,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from pasture.errors import InputError
 from pasture.validated import first_error
+from trainables.recipe.backbone import BANK, Backbone
 from trainables.recipe.sections import (
-    BANK,
     Augment,
-    Backbone,
     Fusion,
     Head,
     Inference,
