@@ -108,6 +108,17 @@ class LabelSmoothing(Section):
         return self
 
 
+class Intervals(Section):
+    """Interval classifiers beside the regression, in training only: for each of the five targets, the head's last
+    hidden layer also predicts in which of `bins` intervals the weight lies (cross-entropy)."""
+
+    bins: int = Field(7, ge=2, le=50)
+    """Number of intervals of a target; their edges are quantiles of the training fold. Equal weights, such as the zeros
+    of clover, lie in the same interval."""
+    weight: float = Field(0.0, ge=0, le=100)
+    """Weight of the cross-entropy, the mean over the targets, in the loss; 0 for no classifiers."""
+
+
 class Loss(Section):
     """The training loss."""
 
@@ -130,6 +141,7 @@ class Loss(Section):
     training fold."""
     auxiliary: float = Field(0.0, ge=0, le=100)
     """Weight of predicting NDVI and height (standardised, squared error) from the fused features."""
+    intervals: Intervals = Intervals()
     lds: LabelSmoothing = LabelSmoothing()
 
 
