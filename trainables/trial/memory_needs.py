@@ -108,7 +108,7 @@ def _stage_needs(recipe: Recipe, stage: Stage) -> Needs:
         pictures = torch.zeros(batch, views, size, size, 3, dtype=torch.uint8)
         inputs = torch.zeros(batch, views, width) if net.backbone is None else pictures
         with _precision(recipe):
-            encoded = net.encoded(net.embed(Batch(inputs, torch.zeros(batch, semantic) if semantic else None)))
+            encoded = net(Batch(inputs, torch.zeros(batch, semantic) if semantic else None))
         encoded.float().square().mean().backward()  # type: ignore[no-untyped-call]
         net.zero_grad(set_to_none=True)
         del kept
