@@ -56,10 +56,21 @@ def ensemble(
     data: Annotated[
         Path | None, typer.Option(metavar="DATA", help="Data folder to train them on, if it has moved since the sweep.")
     ] = None,
+    half: Annotated[
+        bool,
+        typer.Option(
+            "--half", help="Store backbones in half precision where that changes no prediction by more than .05 g."
+        ),
+    ] = False,
+    timed: Annotated[
+        bool,
+        typer.Option("--time", help="Measure how long the heaviest members take, and print it beside their scores."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
     from ensemble.blend.build import build
+    from forage.box import after_build, prefix_table
     from forage.refit_members import refit_members
     from forage.report import attempt, write_blend_report
     from forage.tables import blend_table
@@ -75,16 +86,19 @@ def ensemble(
         min_weight=min_weight,
     )
     blend = build(folders, out, tta, method, options, scale)
-    if as_json:
-        print_json(blend.scores())
-    else:
-        show_table(blend_table(blend))
     for warning in blend.warnings:
         warn(warning)
     for key, reason in blend.evidence.refused if blend.evidence else []:
         warn(f"{key} left out: {reason}")
     if refit is not False:
         blend = refit_members(blend, folders, data, bool(refit))
+    blend = after_build(blend, folders, data, half, timed)
+    if as_json:
+        print_json(blend.scores())
+    else:
+        show_table(blend_table(blend))
+        if timed:
+            show_table(prefix_table(blend))
     attempt(lambda: write_blend_report(blend), say)
     say(f"blend: {out}")
 
@@ -105,13 +119,24 @@ def predict(
             metavar="MEMBER=FILE", help="Predictions of an imported member for these photographs; repeatable."
         ),
     ] = None,
+    max_members: Annotated[
+        int | None, typer.Option(min=1, help="Predict with so many of the heaviest members only.")
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(help="Predict with as many of the heaviest members as this time allows, by a measurement."),
+    ] = None,
 ) -> None:
-    """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
+    """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet.
+
+    All GPUs of the machine share the photographs.
+    """
     from ensemble.blend.blend import Blend
     from ensemble.blend.predict import predict as run
     from ensemble.blend.submission import write_submission
     from ensemble.blend.uncertainty import predict_in_detail, write_members, write_uncertainty
     from ensemble.members.prediction_file import read_given
+    from forage.box import trimmed
     from pasture.data_table import read_sample_submission
     from pasture.dataset import read_test
 
@@ -121,6 +146,10 @@ def predict(
     order = read_sample_submission(data, test.ids)
     loaded = Blend.read(blend)
     known = read_given(parse_given(given or []), test.ids)
+    everyone = {member.key for member in loaded.members}
+    loaded = trimmed(loaded, test, tta, max_members, max_seconds)
+    kept = {member.key for member in loaded.members}
+    known = {key: grams for key, grams in known.items() if key in kept or key not in everyone}
     with bars() as watch:
         if members or uncertainty:
             detail = predict_in_detail(loaded, test, tta, known, watch)

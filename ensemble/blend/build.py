@@ -15,6 +15,7 @@ from ensemble.blend.blend import Blend, Evidence
 from ensemble.blend.blend_file import BlendFile, BlendMember
 from ensemble.blend.copy_models import has_models, write_models
 from ensemble.estimate.conformal import calibrate
+from ensemble.estimate.prefixes import Prefix, prefixes
 from ensemble.estimate.remarks import remarks
 from ensemble.estimate.scores import Estimate, evaluate
 from ensemble.estimate.tta_scores import ELEMENTS, tta_worth
@@ -23,6 +24,7 @@ from ensemble.members.pool import Member, Pool
 from ensemble.weighting.auto import procedure
 from ensemble.weighting.library import Library, combine, shared
 from ensemble.weighting.options import DEFAULT_METHOD, MethodChoice, Options, check_options
+from ensemble.weighting.procedure import once
 from pasture.atomic import atomic_folder
 from pasture.errors import InputError
 from pasture.files import Folder
@@ -86,19 +88,22 @@ class Decision:
     Attributes:
         estimate: the weights of all members of the pool, and the scores.
         chosen: positions in the pool of the members with a weight, heaviest first.
+        prefixes: scores of its heaviest members alone.
         how: method, options and, for `auto`, the scores of every method.
         warnings: what makes the scores too high, absent or doubtful.
     """
 
     estimate: Estimate
     chosen: list[int]
+    prefixes: list[Prefix]
     how: dict[str, Any]
     warnings: list[str]
 
 
 def decide(pool: Pool, method: MethodChoice, options: Options, scale: bool = False) -> Decision:
     """Choose members and weights, and estimate what they are worth; arguments as of `build`."""
-    estimate = evaluate(Library.of(pool), procedure(method, options, scale))
+    library, deciding = Library.of(pool), once(procedure(method, options, scale))
+    estimate = evaluate(library, deciding)
     share = estimate.weights @ WEIGHTS
     chosen = [int(i) for i in np.argsort(-share, kind="stable") if estimate.weights[i].any()]
     choice = estimate.choice
@@ -108,7 +113,8 @@ def decide(pool: Pool, method: MethodChoice, options: Options, scale: bool = Fal
         "auto": {"nested": choice.scores, "behind": choice.behind, "error": choice.error} if choice else None,
     }
     warnings = [*pool.warnings, *estimate.notes, *remarks(pool, estimate, method, options, chosen)]
-    return Decision(estimate, chosen, how, warnings)
+    kept = prefixes(library, deciding, estimate.weights, estimate.nested)
+    return Decision(estimate, chosen, kept, how, warnings)
 
 
 def write(out: Path, tta: TtaName, pool: Pool, decision: Decision) -> Blend:
@@ -131,7 +137,9 @@ def write(out: Path, tta: TtaName, pool: Pool, decision: Decision) -> Blend:
         content = BlendFile(
             tta=tta,
             fingerprint=pool.fingerprint,
-            scores=_scores(decision.estimate) | decision.how | {"tta": _tta(evidence, worth)},
+            scores=_scores(decision.estimate)
+            | decision.how
+            | {"tta": _tta(evidence, worth), "prefixes": [asdict(prefix) for prefix in decision.prefixes]},
             conformal=None if unseen is None else calibrate(pool.truth, unseen, day),
             members=members,
             warnings=decision.warnings,

@@ -109,7 +109,7 @@ def _stage_needs(recipe: Recipe, stage: Stage) -> Needs:
         inputs = torch.zeros(batch, views, width) if net.backbone is None else pictures
         with _precision(recipe):
             encoded = net(Batch(inputs, torch.zeros(batch, semantic) if semantic else None))
-        encoded.float().square().mean().backward()  # type: ignore[no-untyped-call]
+        encoded.float().square().mean().backward()
         net.zero_grad(set_to_none=True)
         del kept
 

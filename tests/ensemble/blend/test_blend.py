@@ -52,10 +52,10 @@ def test_the_folder_holds_what_the_contract_says(blend: Blend) -> None:
         *(f"members/run-t000{i}/fold{fold}.safetensors" for i in range(3) for fold in range(3)),
     }
     content = json.loads((blend.folder / "blend.json").read_text())
-    assert set(content) == {"tta", "fingerprint", "scores", "conformal", "members", "warnings", "versions"}
+    assert set(content) == {"tta", "fingerprint", "scores", "conformal", "members", "warnings", "versions", "half"}
     assert set(content["scores"]) == {
         "fitted", "nested", "interval", "best_single", "uniform", "uniform_nested", "optimum", "gap", "baseline",
-        "start", "method", "options", "auto", "tta",
+        "start", "method", "options", "auto", "tta", "prefixes",
     }  # fmt: skip
     assert [(m["key"], m["weight"]) for m in content["members"]] == [
         ("run-t0000", 0.5), ("run-t0002", 0.3), ("run-t0001", 0.2)

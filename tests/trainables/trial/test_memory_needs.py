@@ -71,7 +71,7 @@ def test_activations_grow_with_photographs_and_pixels_and_shrink_with_checkpoint
     assert (
         needs(view__size=64, backbone__gradient_checkpointing=True).photograph < 0.8 * large.photograph
     )  # of two blocks, one is kept
-    assert needs(optimizer__precision="float32").photograph > 1.3 * small.photograph
+    assert needs(optimizer__precision="float32").photograph > 1.2 * small.photograph
 
 
 def test_the_largest_batch_is_the_largest_that_fits() -> None:
