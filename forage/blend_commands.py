@@ -29,6 +29,7 @@ from forage.options import (
     WarmStartOption,
 )
 from forage.words import check_output, existing_run, new_run, parse_given
+from pasture.errors import InputError
 from trainables.recipe.sections import TtaName
 
 
@@ -225,16 +226,32 @@ def pseudo(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Data folder to make; must not exist.")],
     weight: Annotated[float, typer.Option(help="Weight of a pseudo-label; that of a measured image is 1.")] = 0.5,
+    cross_fit: Annotated[
+        bool,
+        typer.Option("--cross-fit", help="Label for each fold with models that have not seen it: scores stay honest."),
+    ] = False,
+    rounds: Annotated[
+        int, typer.Option(help="With --cross-fit: how often labels are made; members are trained on them in between.")
+    ] = 1,
 ) -> None:
     """Make a data folder that adds the test photographs to the labelled ones, with the blend's predictions as targets.
 
-    Models train on them with a weight; they are never held out. Scores of models trained on such a folder are still too
-    high: the blend has seen the labels of all folds, and its predictions carry them into every fold. Compare such
-    models on the leaderboard or on a hidden truth.
+    Models train on them with a weight; they are never held out. With --cross-fit, the model of a fold learns from
+    labels of models that have not seen that fold either, and less where members disagree. Without it,
+    scores of models trained on the folder are too high: the blend has seen the labels of all folds, and its predictions
+    carry them into every fold. Such a folder is for a last refit.
     """
     from ensemble.blend.blend import Blend
-    from forage.pseudo import LEAK, write_pseudo
+    from forage.cross_fit import write_cross_fitted
+    from forage.pseudo import LEAK, one_teacher, write_pseudo
 
-    count = write_pseudo(Blend.read(blend), data, out, weight)
+    loaded = Blend.read(blend)
+    if cross_fit:
+        count = write_cross_fitted(loaded, data, out, weight, rounds, say)
+        say(f"{out}: the data of {data} and {count} photographs, labelled for each fold with weights up to {weight:g}")
+        return
+    if rounds != 1:
+        raise InputError("--rounds goes with --cross-fit")
+    count = write_pseudo(one_teacher(loaded, weight), data, out, weight)
     say(f"{out}: the data of {data} and {count} photographs with pseudo-labels of weight {weight:g}")
     warn(LEAK)
