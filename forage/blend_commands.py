@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ensemble.weighting.options import DEFAULT_METHOD, Options
+from ensemble.weighting.options import DEFAULT_METHOD
+from forage import api
+from forage.api_options import Selection
 from forage.bars import bars
 from forage.messages import print_json, say, show, show_table, warn
 from forage.options import (
@@ -28,7 +30,7 @@ from forage.options import (
     TtaOption,
     WarmStartOption,
 )
-from forage.words import check_output, existing_run, new_run, parse_given
+from forage.words import check_output, new_run, parse_given
 from trainables.recipe.sections import TtaName
 
 
@@ -48,30 +50,23 @@ def ensemble(
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
-    from ensemble.blend.build import build
-    from forage.report import attempt, write_blend_report
+    from forage.report import attempt
     from forage.tables import blend_table
 
-    folders = [existing_run(run) for run in runs]
-    options = Options(
-        steps=steps,
-        warm_start=warm_start,
-        bags=bags,
-        max_members=max_members,
-        max_backbones=max_backbones,
-        min_gain=min_gain,
-        min_weight=min_weight,
-    )
-    blend = build(folders, out, tta, method, options, scale)
+    options: Selection = {
+        "steps": steps, "warm_start": warm_start, "bags": bags, "max_members": max_members,
+        "max_backbones": max_backbones, "min_gain": min_gain, "min_weight": min_weight,
+    }  # fmt: skip
+    blend = api.build(runs, out, tta=tta, method=method, scale_targets=scale, **options)
     if as_json:
-        print_json(blend.scores())
+        print_json(blend.scores)
     else:
-        show_table(blend_table(blend))
+        show_table(blend_table(blend.content))
     for warning in blend.warnings:
         warn(warning)
-    for key, reason in blend.evidence.refused if blend.evidence else []:
+    for key, reason in blend.refused:
         warn(f"{key} left out: {reason}")
-    attempt(lambda: write_blend_report(blend), say)
+    attempt(blend.write_report, say)
     say(f"blend: {out}")
 
 

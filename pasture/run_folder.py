@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import yaml
 
 from pasture.checksum import add_checksum, remove_checksum
-from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.oof import OofTable
 from pasture.parquet import read_parquet, write_parquet
 from pasture.targets import TARGETS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pasture.dataset import Dataset
 
 
 class RunFolder:
@@ -130,6 +133,8 @@ class RunFolder:
 
     def write_truth(self, dataset: Dataset) -> None:
         """Write truth.parquet from the images that are scored."""
+        import pandas as pd  # here and below only: commands that read no table answer at once
+
         table = pd.DataFrame({"image_id": dataset.ids, "date": dataset.dates})
         table[list(TARGETS)] = dataset.targets
         table = table[dataset.scored]
@@ -141,6 +146,8 @@ class RunFolder:
         Raises:
             InputError: no such file, damaged, or other columns.
         """
+        import pandas as pd
+
         table = read_parquet(self.folder, "truth.parquet")
         if table.schema.names != (expected := ["image_id", "date", *TARGETS]):
             raise InputError(f"{self}/truth.parquet: columns {table.schema.names}, expected {expected}")
