@@ -190,6 +190,8 @@ def build(
     tta: TtaName = "d4",
     method: MethodChoice | None = None,
     scale_targets: bool = False,
+    refit: bool | None = None,
+    data: str | Path | None = None,
     **options: Unpack[Selection],
 ) -> Blend:
     """Build a blend from the trials of one run or several, as `forage ensemble` does.
@@ -200,6 +202,9 @@ def build(
         tta: test-time augmentation that the members are chosen for: `none`, `flips` or `d4`.
         method: how members are weighted; None for `ensemble.weighting.options.DEFAULT_METHOD`.
         scale_targets: scale each target by a factor where that pays on dates held out.
+        refit: train members again on all photographs, one model in place of those of the folds: True for all members,
+            False for none, None for those on frozen backbones.
+        data: data folder to train them on, if it has moved since the sweep.
         **options: of the selection; see `forage.api_options.Selection`.
 
     Returns:
@@ -211,10 +216,14 @@ def build(
     """
     from ensemble.blend.build import build as write
     from ensemble.weighting.options import DEFAULT_METHOD, Options
+    from forage.refit_members import refit_members
 
     given = [runs] if isinstance(runs, Run | str | Path) else runs
     folders = [as_folder(run) for run in given]
-    return Blend(write(folders, Path(out), tta, method or DEFAULT_METHOD, Options(**options), scale_targets))
+    blend = write(folders, Path(out), tta, method or DEFAULT_METHOD, Options(**options), scale_targets)
+    if refit is not False:
+        blend = refit_members(blend, folders, Path(data) if data else None, all_members=bool(refit))
+    return Blend(blend)
 
 
 def load_blend(folder: str | Path) -> Blend:

@@ -12,6 +12,7 @@ from ensemble.weighting.options import DEFAULT_METHOD
 from forage import api
 from forage.api_options import Selection
 from forage.bars import bars
+from forage.blend import Blend
 from forage.messages import print_json, say, show, show_table, warn
 from forage.options import (
     BagsOption,
@@ -30,6 +31,7 @@ from forage.options import (
     TtaOption,
     WarmStartOption,
 )
+from forage.run import as_folder
 from forage.words import check_output, new_run, parse_given
 from trainables.recipe.sections import TtaName
 
@@ -47,9 +49,21 @@ def ensemble(
     warm_start: WarmStartOption = 0,
     steps: StepsOption = 200,
     scale: ScaleOption = False,
+    refit: Annotated[
+        bool | None,
+        typer.Option(
+            "--refit/--no-refit",
+            help="Whether members are trained again on all photographs, one model in place of those of the folds. "
+            "By default those on frozen backbones are.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Data folder to train them on, if it has moved since the sweep.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
+    from forage.refit_members import refit_members
     from forage.report import attempt
     from forage.tables import blend_table
 
@@ -57,7 +71,7 @@ def ensemble(
         "steps": steps, "warm_start": warm_start, "bags": bags, "max_members": max_members,
         "max_backbones": max_backbones, "min_gain": min_gain, "min_weight": min_weight,
     }  # fmt: skip
-    blend = api.build(runs, out, tta=tta, method=method, scale_targets=scale, **options)
+    blend = api.build(runs, out, tta=tta, method=method, scale_targets=scale, refit=False, **options)
     if as_json:
         print_json(blend.scores)
     else:
@@ -66,6 +80,8 @@ def ensemble(
         warn(warning)
     for key, reason in blend.refused:
         warn(f"{key} left out: {reason}")
+    if refit is not False:
+        blend = Blend(refit_members(blend.content, [as_folder(run) for run in runs], data, bool(refit)))
     attempt(blend.write_report, say)
     say(f"blend: {out}")
 

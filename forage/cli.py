@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from forage import blend_commands, data_commands, run_commands, sweep_commands
+from forage.doctor import doctor
 from forage.features import features
 from forage.messages import say, show, warn
 from forage.outer_cv_command import outer_cv
@@ -78,6 +79,7 @@ app.command(epilog="Example: `forage refit blend data/csiro --out blend-refit`")
 app.command(epilog="Example: `forage pseudo blend data/csiro --out data/csiro-pseudo --weight 0.3`")(
     blend_commands.pseudo
 )
+app.command(epilog="Example: `forage doctor --json`")(doctor)
 app.add_typer(recipes, name="recipes")
 app.add_typer(features, name="features")
 

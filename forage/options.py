@@ -30,7 +30,7 @@ DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Data folder 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory that `forage sweep` wrote.")]
 BlendArgument = Annotated[Path, typer.Argument(metavar="BLEND", help="Blend folder that `forage ensemble` wrote.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-RecipeOption = Annotated[str, typer.Option(help="A shipped recipe (`forage recipes`) or a YAML file.")]
+RecipeOption = Annotated[str, typer.Option(help="A shipped recipe (`forage recipes list`) or a YAML file.")]
 SpaceOption = Annotated[str, typer.Option(help="A shipped search space or a YAML file.", rich_help_panel=SEARCH)]
 AddressOption = Annotated[
     str,
