@@ -94,13 +94,15 @@ def existing_run(location: str) -> RunFolder:
     """The run directory at a location.
 
     Raises:
-        InputError: nothing is there, or something else.
+        InputError: nothing is there, something else, or a run of a newer forage.
     """
     from pasture.run_folder import RunFolder
 
     run = RunFolder(location)
     if not run.folder.exists("sweep.yaml") and not run.external:
         raise InputError(f"{run}: not a run directory; expected one that `forage sweep` or `forage import` wrote")
+    if not run.external:
+        run.read_sweep()  # refuses a newer format before anything else is read
     return run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import yaml
 from pasture.checksum import add_checksum, remove_checksum
 from pasture.errors import InputError
 from pasture.files import Folder
+from pasture.format_number import take_format
 from pasture.oof import OofTable
 from pasture.parquet import read_parquet, write_parquet
 from pasture.targets import TARGETS
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 
     from pasture.dataset import Dataset
 
+FORMAT: Final = 1
+"""Of run directories."""
+
 
 class RunFolder:
     """A run directory on any pyarrow filesystem.
 
-    sweep.yaml                          the sweep's settings: data, space, limits, fingerprint, versions
+    sweep.yaml                          the sweep's settings: format, data, space, limits, fingerprint, versions
     truth.parquet                       image_id, date and the five weights, so that blending needs no data folder
     trials/<trial>.json                 recipe, status and reports of each trial: the state that `resume` reads
     trials.parquet                      the same as one table
@@ -111,7 +115,7 @@ class RunFolder:
         """The content of sweep.yaml.
 
         Raises:
-            InputError: this is no run directory, or the file is damaged.
+            InputError: this is no run directory, one of a newer forage, or the file is damaged.
         """
         if self.external:
             raise InputError(
@@ -129,13 +133,13 @@ class RunFolder:
             ) from None
         if not isinstance(content, dict):
             raise InputError(f"{self}/sweep.yaml: damaged (expected a mapping)")
+        take_format(content, FORMAT, f"{self}/sweep.yaml")
         return content
 
     def write_sweep(self, content: dict[str, Any]) -> None:
-        """Write sweep.yaml."""
-        self.folder.write(
-            "sweep.yaml", add_checksum(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
-        )
+        """Write sweep.yaml, with the format number of the run directory."""
+        text = yaml.safe_dump({"format": FORMAT, **content}, sort_keys=False, allow_unicode=True)
+        self.folder.write("sweep.yaml", add_checksum(text.encode()))
 
     def write_truth(self, dataset: Dataset) -> None:
         """Write truth.parquet from the images that are scored."""
