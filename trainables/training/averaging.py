@@ -1,5 +1,5 @@
-"""Averages of a network's weights: an exponential moving average over updates (EMA), and the mean over epochs (stochastic
-weight averaging, SWA; Izmailov et al., UAI 2018)."""
+"""Averages of a network's weights: an exponential moving average over updates (EMA), and the mean over epochs
+(stochastic weight averaging, SWA; Izmailov et al., UAI 2018)."""
 
 from __future__ import annotations
 
