@@ -15,6 +15,7 @@ from forage.doctor import doctor
 from forage.features import features
 from forage.messages import say, show, warn
 from forage.outer_cv_command import outer_cv
+from forage.plan_command import plan
 from forage.recipes import recipes
 from forage.replay_commands import tabulate
 from forage.summary import INTERRUPTED
@@ -70,6 +71,7 @@ app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend --method
 app.command("outer-cv", epilog="Example: `forage outer-cv data/csiro --trials 24 --against random --out outer-cv`")(
     outer_cv
 )
+app.command(epilog="Example: `forage plan --space default --workers 64 --hours 4`")(plan)
 app.command(epilog="Example: `forage tabulate data/csiro --recipes 500 --out table.parquet`")(tabulate)
 app.command(epilog="Example: `forage predict blend data/csiro --out submission.csv`")(blend_commands.predict)
 app.command("import", epilog="Example: `forage import oof/*.csv --truth data/csiro/train.csv --name theirs`")(
