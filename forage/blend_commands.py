@@ -45,10 +45,22 @@ def ensemble(
     warm_start: WarmStartOption = 0,
     steps: StepsOption = 200,
     scale: ScaleOption = False,
+    refit: Annotated[
+        bool | None,
+        typer.Option(
+            "--refit/--no-refit",
+            help="Whether members are trained again on all photographs, one model in place of those of the folds. "
+            "By default those on frozen backbones are.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Data folder to train them on, if it has moved since the sweep.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
     from ensemble.blend.build import build
+    from forage.refit_members import refit_members
     from forage.report import attempt, write_blend_report
     from forage.tables import blend_table
 
@@ -71,6 +83,8 @@ def ensemble(
         warn(warning)
     for key, reason in blend.evidence.refused if blend.evidence else []:
         warn(f"{key} left out: {reason}")
+    if refit is not False:
+        blend = refit_members(blend, folders, data, bool(refit))
     attempt(lambda: write_blend_report(blend), say)
     say(f"blend: {out}")
 
