@@ -24,8 +24,7 @@ from trainables.network.model import Batch, BiomassNet
 from trainables.network.tuning import set_tuning, train_mode
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.seeds import mix, torch_seed
-from trainables.training.averaging import WeightAverage, fresh_statistics, trained_norms
-from trainables.training.ema import MovingAverage
+from trainables.training.averaging import MovingAverage, WeightAverage, fresh_statistics, trained_norms
 from trainables.training.intervals import intervals_loss
 from trainables.training.losses import auxiliary, loss
 from trainables.training.nets import Widths, create_net, load_weights, saved_names, standardize, trained_names
