@@ -260,8 +260,16 @@ def test_ensemble_with_a_method_and_limits(shell: Any, swept: RunFolder, tmp_pat
     said = shell("ensemble", swept, "--out", tmp_path / "auto", "--method", "auto", "--max-members", 2, "--json")
     content = json.loads(said.out)
     assert said.status == 0
-    assert set(content["auto"]["nested"]) == {"uniform", "best-k", "shrunk", "greedy", "simplex", "per-target", "ridge"}
-    assert content["method"] in content["auto"]["nested"]
+    assert set(content["auto"]["held_out"]) == {
+        "uniform",
+        "best-k",
+        "shrunk",
+        "greedy",
+        "simplex",
+        "per-target",
+        "ridge",
+    }
+    assert content["method"] in content["auto"]["held_out"]
     assert 1 <= len(content["members"]) <= 2
     said = shell("ensemble", swept, "--out", tmp_path / "ridge", "--method", "ridge", "--scale-targets", "--json")
     content = json.loads(said.out)
