@@ -49,7 +49,7 @@ def ensemble(
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
     from ensemble.blend.build import build
-    from forage.report import attempt, write_blend_report
+    from forage.pages.report import attempt, write_blend_report
     from forage.tables import blend_table
 
     folders = [existing_run(run) for run in runs]

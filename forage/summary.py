@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 def conclude(outcome: Outcome, as_json: bool) -> None:
     """Print how a session of a sweep ended, write the run's report and exit with the status of the outcome."""
-    from forage.report import attempt, write_run_report
+    from forage.pages.report import attempt, write_run_report
 
     plan = Plan.read(outcome.run)
     summary = summarise(outcome.ledger, plan.trials)

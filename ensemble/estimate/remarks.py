@@ -58,14 +58,14 @@ def tta_remarks(evidence: Evidence, tta: TtaName) -> list[str]:
         return []
     error = f" ± {standard_error(excess):.4f} (standard error over dates)" if len(excess) > 1 else ""
     return [
-        f"test-time augmentation makes this blend worse: R2 with {len(own)} elements of D4 less that with {len(best)} "
-        f"is {-excess.sum():+.4f}{error}, out of fold"
+        f"test-time augmentation does not help this blend: R2 with {len(own)} elements of D4 less that with "
+        f"{len(best)} is {-excess.sum():+.4f}{error}, out of fold"
     ]
 
 
 def _losses_by_date(evidence: Evidence, elements: tuple[int, ...]) -> Array:
     loss = (evidence.truth - evidence.blended(elements)) ** 2 @ WEIGHTS
-    return np.bincount(np.unique(evidence.dates, return_inverse=True)[1], weights=loss)
+    return np.asarray(np.bincount(np.unique(evidence.dates, return_inverse=True)[1], weights=loss), dtype=np.float64)
 
 
 def _plain_mean_is_better(estimate: Estimate, method: MethodChoice) -> str | None:
