@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
 from typing import Final, Literal
 
@@ -39,11 +39,13 @@ def write_figures(page: Page, folder: Path, form: Format = "svg") -> list[Path]:
         InputError: kaleido is not installed, or it finds no browser.
         JobError: a picture cannot be drawn or written.
     """
-    if importlib.util.find_spec("kaleido") is None:
+    try:
+        importlib.import_module("kaleido")
+    except ImportError:
         raise InputError(
             "--figures needs the library kaleido (pip install 'pasture-forage[figures]') and Chrome or Chromium; "
             "without them, the camera above each figure of the page saves it as SVG"
-        )
+        ) from None
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in page.figures.items():
