@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from forage import blend_commands, data_commands, page_commands, run_commands, sweep_commands
+from forage import blend_commands, data_commands, page_commands, run_commands, sweep_commands, trial_commands
 from forage.features import features
 from forage.messages import say, warn
 from forage.outer_cv_command import outer_cv
@@ -51,6 +51,10 @@ app.command(epilog="Example: `forage train data/csiro --recipe feature_ridge`")(
 app.command(epilog="Example: `forage resume runs/default-20261121-093000 --trials 100`")(run_commands.resume)
 app.command(epilog="Example: `forage status runs/default-20261121-093000 --json`")(run_commands.status)
 app.command(epilog="Example: `forage report runs/default-20261121-093000 --out report.html`")(page_commands.report)
+app.command(epilog="Example: `forage watch runs/default-20261121-093000`")(trial_commands.watch)
+app.command(epilog="Example: `forage trials runs/a --where 'score > 0.6' --sort seconds`")(trial_commands.trials)
+app.command(epilog="Example: `forage compare runs/a:t0003 blend`")(trial_commands.compare)
+app.command(epilog="Example: `forage export runs/a --to optuna --out study.db`")(trial_commands.export)
 app.command(epilog="Example: `forage gc runs/default-20261121-093000 --keep 20`")(run_commands.gc)
 app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend --method auto`")(blend_commands.ensemble)
 app.command("outer-cv", epilog="Example: `forage outer-cv data/csiro --trials 24 --against random --out outer-cv`")(
