@@ -80,15 +80,13 @@ def importances(found: dict[str, dict[str, float]]) -> go.Figure:
     return framed(figure, 130 + 40 * len(names))
 
 
-def parallel_coordinates(
-    records: Sequence[Record], names: Sequence[str], baseline: float, logarithmic: Sequence[str]
-) -> go.Figure:
+def parallel_coordinates(records: Sequence[Record], names: Sequence[str], logarithmic: Sequence[str]) -> go.Figure:
     """One line a trial through its value of every field, coloured by score; dragging along an axis selects trials.
 
     Fields that not all of these trials have are drawn with a gap value, `-`. Arguments as of `slices`.
     """
     values = scores(records)
-    shown = ScoreAxis.of(values, baseline).shown(values)
+    shown = ScoreAxis.of(values, float(np.median(values))).shown(values)
     varied = set(searched(records))
     fields = [name for name in names if name in varied][:MOST_FIELDS]
     dimensions = [_dimension(records, name, name in logarithmic) for name in fields]

@@ -29,6 +29,7 @@ from tune.search.pruners import make_pruner
 MOST_ROWS: Final = 500
 MOST_PANELS: Final = 1000
 """Recipes of at most so many trials are part of the page."""
+_DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # ten times as fast, where PyYAML has it
 _ENDED: Final[tuple[Status, ...]] = ("COMPLETE", "PRUNED", "FAILED")
 
 
@@ -130,7 +131,7 @@ def _fields(page: Page, scored: Sequence[Record], baseline: float, space: Space)
         page.figure(
             "Parallel coordinates",
             "One line for each complete trial, coloured by its score. Drag along an axis to select a range of values.",
-            field_charts.parallel_coordinates(complete, names, baseline, logarithmic),
+            field_charts.parallel_coordinates(complete, names, logarithmic),
             min_width=110 * min(len(names) + 1, 9),
         )
 
@@ -210,7 +211,7 @@ def _facts(run: RunFolder, plan: Plan, record: Record) -> dict[str, str]:
     return {
         "facts": f"{facts}. {record.error}".strip(),
         "command": shlex.join(words),
-        "yaml": yaml.safe_dump(record.recipe, sort_keys=False, default_flow_style=False),
+        "yaml": yaml.dump(record.recipe, Dumper=_DUMPER, sort_keys=False, default_flow_style=False),
     }
 
 

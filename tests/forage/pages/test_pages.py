@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -23,6 +24,7 @@ from pasture.metric import baseline_r2
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
 from search_spaces.catalogue import load_space
+from trainables.recipe.recipe import Recipe
 from tune.records.ledger import Ledger, Record
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -71,6 +73,16 @@ def test_a_run_in_ten_seconds(swept: RunFolder) -> None:
     assert "1 cut" in seen.text
     for group in ("state", "species", "month", "date", "fold"):
         assert f" {group} " in seen.text, "where the best trial errs"
+
+
+def test_the_recipe_on_the_page_is_the_trials_recipe(swept: RunFolder) -> None:
+    page, _ = read(write_run_report(swept))
+    facts = json.loads(page.split('id="data-trials">')[1].split("</script>")[0])
+    record = Ledger(swept).records["t0001"]
+    assert set(facts) == {"t0000", "t0001", "t0002", "t0003"}, "t0004 has no recipe"
+    assert Recipe.from_yaml(facts["t0001"]["yaml"], "page").to_dict() == record.recipe
+    assert facts["t0001"]["command"].endswith("--recipe t0001.yaml --name run-t0001")
+    assert facts["t0001"]["command"].startswith("forage train ")
 
 
 def test_a_run_whose_trials_wait(swept: RunFolder) -> None:
