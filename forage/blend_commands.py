@@ -63,8 +63,8 @@ def ensemble(
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
+    from forage.pages.report import attempt
     from forage.refit_members import refit_members
-    from forage.report import attempt
     from forage.tables import blend_table
 
     options: Selection = {
