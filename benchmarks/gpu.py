@@ -2,8 +2,8 @@
 
 Mixed precision against float32, running out of memory, an error that ends only its process, two trials on one GPU,
 folds over several GPUs, a fine-tuning epoch and the building of a feature bank against the device's own speed,
-compilation, prediction, and the peak memory against what `forage recipes fit` calculates. Networks have random weights, so that no
-hub is needed. On a machine without a GPU, stand-ins on the CPU show that the checks run; it says so.
+compilation, prediction, and the peak memory against what `forage recipes fit` calculates. Networks have random weights,
+so that no hub is needed. On a machine without a GPU, stand-ins on the CPU show that the checks run; it says so.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendFile
-from ensemble.blend.half import store_half
-from ensemble.blend.prefix import Seconds, cost, first, head, measure, within
+from ensemble.prediction.half import store_half
+from ensemble.prediction.prefix import Seconds, cost, first, head, measure, within
 from forage.messages import say
 from pasture.dataset import Dataset, read_train
 from pasture.errors import InputError

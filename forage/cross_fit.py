@@ -17,7 +17,7 @@ import numpy as np
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.build import build
-from ensemble.blend.predict import model_predictions
+from ensemble.prediction.predict import model_predictions
 from forage.pseudo import Labels, Teach, write_pseudo
 from pasture.dataset import MOST_TEACHERS, Dataset, read_train
 from pasture.errors import InputError

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ensemble.blend.blend import Blend
-from ensemble.blend.prefix import Seconds
+from ensemble.prediction.prefix import Seconds
 from forage.box import after_build, prefix_table
 from forage.messages import show_table
 from pasture.errors import InputError

@@ -14,7 +14,7 @@ import torch
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.build import build
-from ensemble.blend.predict import model_predictions
+from ensemble.prediction.predict import model_predictions
 from forage.cross_fit import agreement, write_cross_fitted
 from pasture.dataset import read_test, read_train
 from pasture.errors import InputError

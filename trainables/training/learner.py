@@ -24,8 +24,7 @@ from trainables.network.model import Batch, BiomassNet
 from trainables.network.tuning import set_tuning, train_mode
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.seeds import mix, torch_seed
-from trainables.training.averaging import WeightAverage, fresh_statistics, trained_norms
-from trainables.training.ema import MovingAverage
+from trainables.training.averaging import MovingAverage, WeightAverage, fresh_statistics, trained_norms
 from trainables.training.intervals import intervals_loss
 from trainables.training.losses import auxiliary, loss
 from trainables.training.nets import Widths, create_net, load_weights, saved_names, standardize, trained_names
@@ -78,7 +77,7 @@ class FoldLearner:
             self.net.backbone.compile()
         standardize(self.net, inputs, rows[dataset.measured[rows]])
         self.net.codec.fit(self.truth.grams)
-        self.net.head.start_at(self.net.codec.start(self.truth.grams))
+        self.net.start_at(self.truth.grams)
         self.names = trained_names(self.net, recipe)
         self.ema = MovingAverage(self.net, recipe.optimizer.ema, self.names) if recipe.optimizer.ema else None
         self.average = WeightAverage()

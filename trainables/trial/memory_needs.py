@@ -98,26 +98,34 @@ def _stage_needs(recipe: Recipe, stage: Stage) -> Needs:
         set_tuning(net.backbone, recipe.backbone, stage.tuning)
         train_mode(net.backbone)
     views, size = view_count(recipe.view), recipe.view.size
+    kept = _feature_shape(backbone, size) if recipe.dense and recipe.banked and backbone is not None else (width,)
 
     def step(batch: int) -> None:
         trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-        kept = [torch.empty_like(each) for each in trained for _ in range(_MOMENTS[recipe.optimizer.kind])]
+        moments = [torch.empty_like(each) for each in trained for _ in range(_MOMENTS[recipe.optimizer.kind])]
         if recipe.optimizer.grad_accum_steps > 1:
             for each in trained:
                 each.grad = torch.zeros_like(each)  # of the batch before
         pictures = torch.zeros(batch, views, size, size, 3, dtype=torch.uint8)
-        inputs = torch.zeros(batch, views, width) if net.backbone is None else pictures
+        inputs = torch.zeros(batch, views, *kept) if net.backbone is None else pictures
         with _precision(recipe):
             encoded = net(Batch(inputs, torch.zeros(batch, semantic) if semantic else None))
         encoded.float().square().mean().backward()
         net.zero_grad(set_to_none=True)
-        del kept
+        del moments
 
     needs = _measure(net, step)
     total = sum(p.numel() for p in net.parameters())
     ema = _FLOAT * total if recipe.optimizer.ema else 0
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     return Needs(needs.least + ema, needs.fixed + ema, needs.photograph, trained, total)
+
+
+def _feature_shape(backbone: Backbone, size: int) -> tuple[int, ...]:
+    """Shape of what a frozen backbone makes of a picture: with a density head, cells and their length."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        features: Tensor = backbone.to_empty(device="cpu")(torch.zeros(1, size, size, 3, dtype=torch.uint8))
+    return tuple(features.shape[1:])
 
 
 def _forward_needs(part: Recipe) -> Needs:

@@ -105,3 +105,8 @@ def test_the_most_demanding_stage_counts() -> None:
 def test_an_unknown_backbone() -> None:
     with pytest.raises(InputError, match="timm has no such model"):
         needs(backbone__name="resnet81")
+
+
+def test_a_density_head_on_a_frozen_backbone_reads_cells() -> None:
+    found = needs(backbone__tuning="frozen", head__kind="density", view__size=64)
+    assert found.photograph > needs(backbone__tuning="frozen", view__size=64).photograph
