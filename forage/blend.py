@@ -99,7 +99,7 @@ class Blend:
 
     def write_report(self) -> str:
         """Write report.html into the folder of a blend that has just been built, and return its location."""
-        from forage.report import write_blend_report
+        from forage.pages.report import write_blend_report
 
         return write_blend_report(self.content)
 

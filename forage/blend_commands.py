@@ -31,7 +31,7 @@ from forage.options import (
     WarmStartOption,
 )
 from forage.run import as_folder
-from forage.words import check_output, parse_given
+from forage.words import check_output, check_output_folder, parse_given
 from trainables.recipe.sections import TtaName
 
 
@@ -62,8 +62,8 @@ def ensemble(
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
+    from forage.pages.report import attempt
     from forage.refit_members import refit_members
-    from forage.report import attempt
     from forage.tables import blend_table
 
     options: Selection = {
@@ -95,6 +95,10 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="Also write spreads and 90 % intervals for every target."),
     ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also draw grams per cell over each photograph; needs a density head."),
+    ] = None,
     given: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,6 +108,8 @@ def predict(
 ) -> None:
     """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
     from ensemble.blend.blend import Blend
+    from ensemble.blend.density_maps import density_maps, density_members
+    from ensemble.blend.map_pictures import write_map_pictures
     from ensemble.blend.predict import predict as run
     from ensemble.blend.submission import write_submission
     from ensemble.blend.uncertainty import predict_in_detail, write_members, write_uncertainty
@@ -113,10 +119,13 @@ def predict(
 
     for file, option in ((out, "--out"), (members, "--members"), (uncertainty, "--uncertainty")):
         check_output(file, option)
+    check_output_folder(maps, "--maps")
     test = read_test(data)
     order = read_sample_submission(data, test.ids)
     loaded = Blend.read(blend)
     known = read_given(parse_given(given or []), test.ids)
+    if maps:
+        density_members(loaded)  # or no member could be drawn
     with bars() as watch:
         if members or uncertainty:
             detail = predict_in_detail(loaded, test, tta, known, watch)
@@ -130,6 +139,10 @@ def predict(
         if loaded.conformal is None:
             warn("no intervals: the blend was judged on fewer than 9 dates")
     write_submission(out, order, test.ids, predictions)
+    if maps:
+        with bars() as watch:
+            count = write_map_pictures(maps, test, density_maps(loaded, test, tta, watch))
+        say(f"{maps}: {count} pictures")
     say(f"{out}: {len(order)} rows for {len(test)} photographs")
 
 

@@ -127,6 +127,19 @@ def check_output(file: Path | None, option: str) -> None:
     _check_parents(file, f"{option} {file}")
 
 
+def check_output_folder(folder: Path | None, option: str) -> None:
+    """Check, before anything is computed, that files can be written to a folder, which may not exist yet.
+
+    Raises:
+        InputError: it is a file, or lies below one.
+    """
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{option} {folder}: is a file; expected a folder")
+    _check_parents(folder, f"{option} {folder}")
+
+
 def _check_parents(path: Path, what: str) -> None:
     nearest = next(p for p in path.absolute().parents if p.exists())
     if not nearest.is_dir():

@@ -18,7 +18,7 @@ SUBPACKAGES = {
     "trainables": ["trial", "fitted", "training", "features", "network", "images", "compute", "recipe"],
     "ensemble": ["blend", "estimate", "weighting", "members"],
     "tune": ["", "cluster", "search", "records"],
-    "forage": ["", "replay", "outer_cv"],
+    "forage": ["", "replay", "outer_cv", "results", "pages"],
 }
 """From top to bottom: a sub-package imports itself and those below it. "" stands for modules beside them."""
 

@@ -287,8 +287,16 @@ def test_ensemble_with_a_method_and_limits(shell: Any, swept: RunFolder, tmp_pat
     said = shell(*words, tmp_path / "auto", "--method", "auto", "--max-members", 2)
     content = json.loads(said.out)
     assert said.status == 0
-    assert set(content["auto"]["nested"]) == {"uniform", "best-k", "shrunk", "greedy", "simplex", "per-target", "ridge"}
-    assert content["method"] in content["auto"]["nested"]
+    assert set(content["auto"]["held_out"]) == {
+        "uniform",
+        "best-k",
+        "shrunk",
+        "greedy",
+        "simplex",
+        "per-target",
+        "ridge",
+    }
+    assert content["method"] in content["auto"]["held_out"]
     assert 1 <= len(content["members"]) <= 2
     said = shell(*words, tmp_path / "ridge", "--method", "ridge", "--scale-targets")
     content = json.loads(said.out)
