@@ -112,11 +112,11 @@ def predict(
 ) -> None:
     """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
     from ensemble.blend.blend import Blend
-    from ensemble.blend.density_maps import density_maps, density_members
-    from ensemble.blend.map_pictures import write_map_pictures
     from ensemble.blend.predict import predict as run
     from ensemble.blend.submission import write_submission
     from ensemble.blend.uncertainty import predict_in_detail, write_members, write_uncertainty
+    from ensemble.maps.density_maps import density_maps, density_members
+    from ensemble.maps.pictures import write_map_pictures
     from ensemble.members.prediction_file import read_given
     from pasture.data_table import read_sample_submission
     from pasture.dataset import read_test
