@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
-from ensemble.weighting.options import DEFAULT_METHOD, Options
+from ensemble.weighting.options import DEFAULT_METHOD
+from forage import api
+from forage.api_options import Selection
 from forage.bars import bars
+from forage.blend import Blend
 from forage.messages import print_json, say, show, show_table, warn
 from forage.options import (
     BagsOption,
@@ -28,7 +31,8 @@ from forage.options import (
     TtaOption,
     WarmStartOption,
 )
-from forage.words import check_output, check_output_folder, existing_run, new_run, parse_given
+from forage.run import as_folder
+from forage.words import check_output, check_output_folder, new_run, parse_given
 from trainables.recipe.sections import TtaName
 
 
@@ -59,33 +63,26 @@ def ensemble(
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
-    from ensemble.blend.build import build
     from forage.refit_members import refit_members
-    from forage.report import attempt, write_blend_report
+    from forage.report import attempt
     from forage.tables import blend_table
 
-    folders = [existing_run(run) for run in runs]
-    options = Options(
-        steps=steps,
-        warm_start=warm_start,
-        bags=bags,
-        max_members=max_members,
-        max_backbones=max_backbones,
-        min_gain=min_gain,
-        min_weight=min_weight,
-    )
-    blend = build(folders, out, tta, method, options, scale)
+    options: Selection = {
+        "steps": steps, "warm_start": warm_start, "bags": bags, "max_members": max_members,
+        "max_backbones": max_backbones, "min_gain": min_gain, "min_weight": min_weight,
+    }  # fmt: skip
+    blend = api.build(runs, out, tta=tta, method=method, scale_targets=scale, refit=False, **options)
     if as_json:
-        print_json(blend.scores())
+        print_json(blend.scores)
     else:
-        show_table(blend_table(blend))
+        show_table(blend_table(blend.content))
     for warning in blend.warnings:
         warn(warning)
-    for key, reason in blend.evidence.refused if blend.evidence else []:
+    for key, reason in blend.refused:
         warn(f"{key} left out: {reason}")
     if refit is not False:
-        blend = refit_members(blend, folders, data, bool(refit))
-    attempt(lambda: write_blend_report(blend), say)
+        blend = Blend(refit_members(blend.content, [as_folder(run) for run in runs], data, bool(refit)))
+    attempt(blend.write_report, say)
     say(f"blend: {out}")
 
 

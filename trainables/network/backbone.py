@@ -200,7 +200,7 @@ def _from_hub(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
 
     offline = constants.HF_HUB_OFFLINE
     # Without this look at the network, the hub's client retries for most of a minute before it gives up.
-    constants.HF_HUB_OFFLINE = offline or not _reachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = offline or not reachable(constants.ENDPOINT)
     try:
         return _create(config, arguments, pretrained=True)
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
@@ -213,7 +213,8 @@ def _from_hub(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
 
 
 @lru_cache(maxsize=1)
-def _reachable(endpoint: str) -> bool:
+def reachable(endpoint: str) -> bool:
+    """Whether a model hub answers, as far as that can be seen within five seconds."""
     parts = urlsplit(endpoint)
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True  # only the proxy can tell
