@@ -87,8 +87,8 @@ class Blend:
             InputError: a picture or a weight file cannot be read, or the predictions of an imported member are missing.
             JobError: a prediction is not finite, or the memory does not suffice for one photograph.
         """
-        from ensemble.blend.predict import predict
         from ensemble.members.prediction_file import read_given
+        from ensemble.prediction.predict import predict
         from forage.bars import bars
         from pasture.dataset import Dataset, read_test
 
@@ -99,7 +99,7 @@ class Blend:
 
     def write_report(self) -> str:
         """Write report.html into the folder of a blend that has just been built, and return its location."""
-        from forage.report import write_blend_report
+        from forage.pages.report import write_blend_report
 
         return write_blend_report(self.content)
 
@@ -119,7 +119,7 @@ def write_submission(out: str | Path, predictions: pd.DataFrame, data: str | Pat
         InputError: sample_submission.csv asks for a photograph that is not predicted.
         JobError: the file cannot be written.
     """
-    from ensemble.blend.submission import write_submission as write
+    from ensemble.prediction.submission import write_submission as write
     from pasture.data_table import read_sample_submission
 
     ids = [str(image) for image in predictions.index]

@@ -63,8 +63,8 @@ def ensemble(
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
+    from forage.pages.report import attempt
     from forage.refit_members import refit_members
-    from forage.report import attempt
     from forage.tables import blend_table
 
     options: Selection = {
@@ -109,12 +109,12 @@ def predict(
 ) -> None:
     """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
     from ensemble.blend.blend import Blend
-    from ensemble.blend.predict import predict as run
-    from ensemble.blend.submission import write_submission
-    from ensemble.blend.uncertainty import predict_in_detail, write_members, write_uncertainty
-    from ensemble.maps.density_maps import density_maps, density_members
-    from ensemble.maps.pictures import write_map_pictures
     from ensemble.members.prediction_file import read_given
+    from ensemble.prediction.density_maps import density_maps, density_members
+    from ensemble.prediction.map_pictures import write_map_pictures
+    from ensemble.prediction.predict import predict as run
+    from ensemble.prediction.submission import write_submission
+    from ensemble.prediction.uncertainty import predict_in_detail, write_members, write_uncertainty
     from pasture.data_table import read_sample_submission
     from pasture.dataset import read_test
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from forage import blend_commands, data_commands, run_commands, sweep_commands
+from forage import blend_commands, data_commands, page_commands, run_commands, sweep_commands, trial_commands
 from forage.doctor import doctor
 from forage.features import features
 from forage.messages import say, show, warn
@@ -62,10 +62,17 @@ def _options(
 
 app.command("make-data", epilog="Example: `forage make-data data/synthetic --images 48`")(data_commands.make_data)
 app.command(epilog="Example: `forage check data/csiro`")(data_commands.check)
+app.command(epilog="Example: `forage eda data/csiro --out eda.html`")(page_commands.eda)
+app.command(epilog="Example: `forage batch data/csiro --recipe two_stream`")(page_commands.batch)
 app.command(epilog="Example: `forage sweep data/csiro --trials 24 --set schedule.epochs=40`")(sweep_commands.sweep)
 app.command(epilog="Example: `forage train data/csiro --recipe feature_ridge`")(sweep_commands.train)
 app.command(epilog="Example: `forage resume runs/default-20261121-093000 --trials 100`")(run_commands.resume)
 app.command(epilog="Example: `forage status runs/default-20261121-093000 --json`")(run_commands.status)
+app.command(epilog="Example: `forage report runs/default-20261121-093000 --out report.html`")(page_commands.report)
+app.command(epilog="Example: `forage watch runs/default-20261121-093000`")(trial_commands.watch)
+app.command(epilog="Example: `forage trials runs/a --where 'score > 0.6' --sort seconds`")(trial_commands.trials)
+app.command(epilog="Example: `forage compare runs/a:t0003 blend`")(trial_commands.compare)
+app.command(epilog="Example: `forage export runs/a --to optuna --out study.db`")(trial_commands.export)
 app.command(epilog="Example: `forage gc runs/default-20261121-093000 --keep 20`")(run_commands.gc)
 app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend --method auto`")(blend_commands.ensemble)
 app.command("outer-cv", epilog="Example: `forage outer-cv data/csiro --trials 24 --against random --out outer-cv`")(

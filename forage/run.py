@@ -126,7 +126,7 @@ class Run:
 
     def write_report(self) -> str:
         """Write report.html into the run directory and return its location."""
-        from forage.report import write_run_report
+        from forage.pages.report import write_run_report
 
         return write_run_report(self.folder)
 

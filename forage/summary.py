@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 def conclude(sweep: Callable[[], Run], as_json: bool) -> None:
     """Run a session of a sweep, print how it ended, write the run's report and exit with the status of the outcome."""
-    from forage.report import attempt
+    from forage.pages.report import attempt
 
     try:
         run, interrupted = sweep(), False

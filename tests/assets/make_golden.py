@@ -19,7 +19,7 @@ import torch
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.build import build
-from ensemble.blend.predict import predict
+from ensemble.prediction.predict import predict
 from pasture.dataset import read_test, read_train
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data

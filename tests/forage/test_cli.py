@@ -287,8 +287,16 @@ def test_ensemble_with_a_method_and_limits(shell: Any, swept: RunFolder, tmp_pat
     said = shell(*words, tmp_path / "auto", "--method", "auto", "--max-members", 2)
     content = json.loads(said.out)
     assert said.status == 0
-    assert set(content["auto"]["nested"]) == {"uniform", "best-k", "shrunk", "greedy", "simplex", "per-target", "ridge"}
-    assert content["method"] in content["auto"]["nested"]
+    assert set(content["auto"]["held_out"]) == {
+        "uniform",
+        "best-k",
+        "shrunk",
+        "greedy",
+        "simplex",
+        "per-target",
+        "ridge",
+    }
+    assert content["method"] in content["auto"]["held_out"]
     assert 1 <= len(content["members"]) <= 2
     said = shell(*words, tmp_path / "ridge", "--method", "ridge", "--scale-targets")
     content = json.loads(said.out)
@@ -508,7 +516,7 @@ def test_resume_can_retry_failed_trials(shell: Any, swept: RunFolder, monkeypatc
 
 INTERRUPTED = {
     "features build {data} --recipe feature_ridge": "pasture.dataset.read_train",
-    "predict {blend} {data} --out {tmp}/s.csv": "ensemble.blend.predict.predict",
+    "predict {blend} {data} --out {tmp}/s.csv": "ensemble.prediction.predict.predict",
     "ensemble {run} --out {tmp}/blend": "ensemble.blend.build.build",
 }
 
@@ -545,9 +553,9 @@ def test_wrong_usage_is_status_2_without_a_traceback(words: list[str], shell: An
 def test_a_submission_that_cannot_be_met_is_refused_before_predicting(
     shell: Any, blend: Any, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ensemble.blend.predict
+    import ensemble.prediction.predict
 
-    monkeypatch.setattr(ensemble.blend.predict, "predict", lambda *_: pytest.fail("predicted all the same"))
+    monkeypatch.setattr(ensemble.prediction.predict, "predict", lambda *_: pytest.fail("predicted all the same"))
     data = shutil.copytree(paddocks, tmp_path / "data")
     (data / "sample_submission.csv").write_text("sample_id,target\nID9__GDM_g,0\n")
     assert shell("predict", blend.folder, data, "--out", tmp_path / "s.csv").status == 2

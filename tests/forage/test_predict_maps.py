@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ensemble.maps.density_maps
+import ensemble.prediction.density_maps
 from ensemble.blend.blend import Blend
 from pasture.dataset import read_test
 
@@ -35,8 +35,10 @@ def test_a_picture_for_every_photograph(
     shell: Any, blend: Blend, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = read_test(paddocks).ids
-    monkeypatch.setattr(ensemble.maps.density_maps, "density_members", lambda _: [])
-    monkeypatch.setattr(ensemble.maps.density_maps, "density_maps", lambda *_: ((i, np.ones((2, 4, 5))) for i in ids))
+    monkeypatch.setattr(ensemble.prediction.density_maps, "density_members", lambda _: [])
+    monkeypatch.setattr(
+        ensemble.prediction.density_maps, "density_maps", lambda *_: ((i, np.ones((2, 4, 5))) for i in ids)
+    )
     said = shell("predict", blend.folder, paddocks, "--out", tmp_path / "s.csv", "--maps", tmp_path / "maps")
     assert said.status == 0
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == sorted(f"{i}.png" for i in ids)

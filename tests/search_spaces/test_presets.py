@@ -17,7 +17,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ensemble.blend.build import build
-from ensemble.blend.predict import predict
+from ensemble.prediction.predict import predict
 from pasture.dataset import Dataset, read_train
 from pasture.folds import held_out_rows
 from pasture.projection import project

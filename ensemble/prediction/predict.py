@@ -8,8 +8,8 @@ import numpy as np
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendMember
-from ensemble.blend.photographs import chunks
-from ensemble.blend.run_models import ChunkRun, most_photographs, network_views
+from ensemble.prediction.photographs import chunks
+from ensemble.prediction.run_models import ChunkRun, most_photographs, network_views
 from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.projection import project

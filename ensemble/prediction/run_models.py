@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendMember
-from ensemble.blend.photographs import LARGEST_CHUNK, Chunk
+from ensemble.prediction.photographs import LARGEST_CHUNK, Chunk
 from pasture.errors import InputError, JobError
 from pasture.projection import project
 from pasture.targets import Array
