@@ -11,9 +11,9 @@ import torch
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.build import build
-from ensemble.prediction.predict import predict
 from ensemble.prediction.density_maps import composed, density_maps, density_members, resized, upright
 from ensemble.prediction.map_pictures import draw, write_map_pictures
+from ensemble.prediction.predict import predict
 from pasture.dataset import read_test, read_train
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
