@@ -52,7 +52,7 @@ def _say_space(recipe: Recipe, images: int) -> None:
     draws, views = len(d4.ALL) + copies(recipe), view_count(recipe.view)
     space = bank_gb((images, draws, views, cells, width), bank_dtype(recipe.optimizer.precision))
     warnings.warn(
-        f"head.kind=density keeps {cells} cells of {width} features for each of {views} view(s) in {draws} variants: "
+        f"head.kind=density keeps {cells} cell(s) of {width} features for each of {views} view(s) in {draws} variants: "
         f"{space:.3g} GB in {cache_root()} of each node, and twice that while they are computed",
         stacklevel=2,
     )
