@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from forage import blend_commands, data_commands, run_commands, sweep_commands
+from forage import blend_commands, data_commands, page_commands, run_commands, sweep_commands, trial_commands
+from forage.doctor import doctor
 from forage.features import features
-from forage.messages import say, warn
+from forage.messages import say, show, warn
 from forage.outer_cv_command import outer_cv
 from forage.plan_command import plan
 from forage.recipes import recipes
@@ -35,20 +36,43 @@ class _Group(TyperGroup):
 app = typer.Typer(
     cls=_Group,
     name="forage",
-    help="Hyperparameter search on Ray and honest ensembles for pasture biomass from photographs.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from trainables.recipe.versions import forage_version
+
+        show(forage_version())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Hyperparameter search on Ray and honest ensembles for pasture biomass from photographs."""
 
 
 app.command("make-data", epilog="Example: `forage make-data data/synthetic --images 48`")(data_commands.make_data)
 app.command(epilog="Example: `forage check data/csiro`")(data_commands.check)
+app.command(epilog="Example: `forage eda data/csiro --out eda.html`")(page_commands.eda)
+app.command(epilog="Example: `forage batch data/csiro --recipe two_stream`")(page_commands.batch)
 app.command(epilog="Example: `forage sweep data/csiro --trials 24 --set schedule.epochs=40`")(sweep_commands.sweep)
 app.command(epilog="Example: `forage train data/csiro --recipe feature_ridge`")(sweep_commands.train)
 app.command(epilog="Example: `forage resume runs/default-20261121-093000 --trials 100`")(run_commands.resume)
 app.command(epilog="Example: `forage status runs/default-20261121-093000 --json`")(run_commands.status)
+app.command(epilog="Example: `forage report runs/default-20261121-093000 --out report.html`")(page_commands.report)
+app.command(epilog="Example: `forage watch runs/default-20261121-093000`")(trial_commands.watch)
+app.command(epilog="Example: `forage trials runs/a --where 'score > 0.6' --sort seconds`")(trial_commands.trials)
+app.command(epilog="Example: `forage compare runs/a:t0003 blend`")(trial_commands.compare)
+app.command(epilog="Example: `forage export runs/a --to optuna --out study.db`")(trial_commands.export)
 app.command(epilog="Example: `forage gc runs/default-20261121-093000 --keep 20`")(run_commands.gc)
 app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend --method auto`")(blend_commands.ensemble)
 app.command("outer-cv", epilog="Example: `forage outer-cv data/csiro --trials 24 --against random --out outer-cv`")(
@@ -64,6 +88,7 @@ app.command(epilog="Example: `forage refit blend data/csiro --out blend-refit`")
 app.command(epilog="Example: `forage pseudo blend data/csiro --out data/csiro-pseudo --weight 0.3`")(
     blend_commands.pseudo
 )
+app.command(epilog="Example: `forage doctor --json`")(doctor)
 app.add_typer(recipes, name="recipes")
 app.add_typer(features, name="features")
 
@@ -79,7 +104,7 @@ def main() -> None:
             from trainables.images.array_cache import cache_limit
 
             cache_limit()  # otherwise every trial of a sweep would fail on a bad value
-        app()
+        app(prog_name="forage")
     except ForageError as error:
         say(f"forage: {error}")
         sys.exit(error.exit_status)

@@ -18,7 +18,7 @@ def blend_table(blend: Blend) -> Group:
         ("fitted", s["fitted"], "on the images it was fitted to: too high"),
         ("optimum", s["optimum"], f"best of all convex weights on these images; fitted is {_below(s['gap'])}"),
         ("best single", s["best_single"], "best member alone"),
-        ("uniform", s["uniform"], f"mean of all candidates; nested {_number(s['uniform_nested'])}"),
+        ("uniform", s["uniform"], f"mean of all candidates; on dates held out {_number(s['uniform_nested'])}"),
         ("baseline", s["baseline"], "each target's mean"),
     )
     for name, value, meaning in rows:
@@ -26,13 +26,26 @@ def blend_table(blend: Blend) -> Group:
     tables = [scores]
     if s["auto"]:
         methods = _table(
-            "methods, from the simplest to the most flexible", "method", "nested", "behind the best", "std. error"
+            "methods, from the simplest to the most flexible", "method", "held out", "behind the best", "std. error"
         )
-        for name, nested in s["auto"]["nested"].items():
+        for name, held_out in s["auto"]["held_out"].items():
             methods.add_row(
-                name, _number(nested), _number(s["auto"]["behind"][name]), _number(s["auto"]["error"][name])
+                name, _number(held_out), _number(s["auto"]["behind"][name]), _number(s["auto"]["error"][name])
             )
         tables.append(methods)
+    targets = _table(
+        "targets; on dates it was not fitted to, in grams",
+        "target",
+        "R2",
+        "RMSE",
+        "RMSE of the mean",
+        "bias",
+        "fitted R2",
+    )
+    for name, t in s["targets"].items():
+        grams = (f"{t[fact]:.2f}" if t[fact] is not None else "-" for fact in ("nested_rmse", "sd", "nested_bias"))
+        targets.add_row(name, _number(t["nested_r2"]), *grams, _number(t["r2"]))
+    tables.append(targets)
     members = _table(
         "members; out-of-fold R2 alone, with 1, 2, 4, 8 elements of D4", "trial", "weight", *s["tta"], "what"
     )
@@ -46,7 +59,7 @@ def blend_table(blend: Blend) -> Group:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for name in columns:
-        left = name in ("score", "method", "trial", "what", "")
+        left = name in ("score", "method", "trial", "target", "what", "")
         table.add_column(name, justify="left" if left else "right", no_wrap=name == "trial")
     return table
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -10,12 +12,17 @@ from xml.etree import ElementTree
 import pytest
 import typer
 
+import forage
+from forage.api_options import ResumeOptions, Selection, SweepOptions
 from forage.cli import app
 from search_spaces.catalogue import load_recipe, load_space
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = re.findall(r"(?m)(?:^ {4}.*\n|^\n)+", (ROOT / "docs/spaces.md").read_text())
+
+API = {"forage": forage, "run": forage.Run, "blend": forage.Blend}
+OPTIONS = {name for kind in (SweepOptions, ResumeOptions, Selection) for name in kind.__annotations__}
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -25,9 +32,9 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-def example(beginning: str, folder: Path) -> str:
-    """Location of a file with the example of docs/spaces.md that begins so."""
-    block = next(block for block in EXAMPLES if block.lstrip().startswith(beginning))
+def example(beginning: str, folder: Path, containing: str = "") -> str:
+    """Location of a file with the first example of docs/spaces.md that begins so and contains that."""
+    block = next(block for block in EXAMPLES if block.lstrip().startswith(beginning) and containing in block)
     file = folder / "example.yaml"
     file.write_text(re.sub(r"(?m)^ {4}", "", block))
     return str(file)
@@ -54,6 +61,20 @@ def test_the_readme_and_the_usage_show_commands() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 120
 
 
+def test_python_snippets_use_names_that_exist() -> None:
+    snippets = re.findall(r"(?ms)^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text())
+    assert len(snippets) >= 4
+    for snippet in snippets:
+        tree = ast.parse(snippet)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in API:
+                assert hasattr(API[node.value.id], node.attr), ast.unparse(node)
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("forage."):
+                function = getattr(forage, ast.unparse(node.func).removeprefix("forage."))
+                known = set(inspect.signature(function).parameters) | OPTIONS
+                assert {word.arg for word in node.keywords} <= known, ast.unparse(node)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_exist(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
@@ -65,7 +86,7 @@ def test_the_picture_is_xml() -> None:
 
 
 def test_the_example_space_is_valid(tmp_path: Path) -> None:
-    space = load_space(example("base: frozen_mlp", tmp_path))
+    space = load_space(example("base: frozen_mlp", tmp_path, "search:"))
     assert [labels["backbone"] for labels, _ in space.starts()] == ["convnext", "mine"]
     assert len(space.rules) == 2
 
@@ -77,5 +98,7 @@ def test_the_example_extension_is_valid(tmp_path: Path) -> None:
     assert space.start == []
 
 
-def test_the_example_recipe_is_valid(tmp_path: Path) -> None:
+def test_the_example_recipes_are_valid(tmp_path: Path) -> None:
     assert load_recipe(example("base: two_stream", tmp_path)).head.dropout == 0.2
+    assert load_recipe(example("base: frozen_mlp", tmp_path, "pool:")).backbone.pool == "mean_max_min_gem"
+    assert load_recipe(example("base: frozen_mlp", tmp_path, "intervals:")).loss.intervals.bins == 7

@@ -68,17 +68,7 @@ def launch(
         InputError: bad data, an impossible recipe, a run directory that exists, resources that no node has.
         JobError: Ray or the disk fails.
     """
-    _check_unused(run)
-    if limits.promote and space.epochs == 1:
-        raise InputError("--promote: trials of this space have one epoch only, which leaves no first stage; do without")
-    if limits.pruner != "none":
-        rung_epochs(space.epochs, limits.grace, limits.reduction)
-    if limits.warm_start:
-        space = warm_start(space, RunFolder(limits.warm_start), limits.start)
-    if limits.objective == "blend":
-        check_comparable(space)
-    _check_writable(run)
-    dataset = _checked_data(data, space, limits.outer)
+    space, dataset = check_launch(run, data, space, limits)
     plan = Plan(
         **limits.model_dump(),
         data=str(dataset.root),
@@ -101,6 +91,26 @@ def launch(
             with serve_data(dataset, connection.local) as node:
                 cluster = Cluster(placement, node, trainable, connection.on_loss)
                 return Session(run, plan, Ledger(run), hold, cluster, watch).work()
+
+
+def check_launch(run: RunFolder, data: Path, space: Space, limits: Limits) -> tuple[Space, VerifiedDataset]:
+    """Check a launch as far as that needs no Ray, cheap checks first; nothing is written.
+
+    Args:
+        run, data, space, limits: as of `launch`.
+
+    Returns:
+        The space with the start recipes of a warm start, and the labelled data.
+
+    Raises:
+        InputError: bad data, an impossible recipe, a run directory that exists.
+    """
+    _check_unused(run)
+    if limits.warm_start:
+        space = warm_start(space, RunFolder(limits.warm_start), limits.start)
+    _check_limits(limits, space)
+    _check_writable(run)
+    return space, _checked_data(data, space, limits.outer)
 
 
 def resume(
@@ -171,6 +181,20 @@ def collect(run: RunFolder, keep: int | None = None) -> int:
     plan = plan if keep is None else plan.changed({"keep": keep})
     with exclusive_lock(run):
         return Retention(run, Ledger(run), plan.keep).collect()
+
+
+def _check_limits(limits: Limits, space: Space) -> None:
+    """Check what was asked for against the epochs and folds of the space.
+
+    Raises:
+        InputError: a first stage or rungs that the epochs leave no room for, or recipes that do not share folds.
+    """
+    if limits.promote and space.epochs == 1:
+        raise InputError("--promote: trials of this space have one epoch only, which leaves no first stage; do without")
+    if limits.pruner != "none":
+        rung_epochs(space.epochs, limits.grace, limits.reduction)
+    if limits.objective == "blend":
+        check_comparable(space)
 
 
 def _checked_data(data: Path, space: Space, outer: Sequence[str]) -> VerifiedDataset:

@@ -5,6 +5,7 @@ members/<run>-<trial>/recipe.yaml       and fold<k>.safetensors: what differs fr
                                         for an external member
 backbones/<digest>.safetensors          each pretrained backbone, once
 oof.parquet                             OOF prediction of the blend
+evidence.npz                            what the report page is made from
 """
 
 from __future__ import annotations
@@ -14,48 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble.blend.blend_file import BlendFile, BlendMember
 from ensemble.estimate.conformal import Conformal
+from ensemble.estimate.evidence import Evidence
 from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.oof import OofTable
-from pasture.projection import project
-from pasture.targets import TARGETS, Array
+from pasture.targets import TARGETS
 from trainables.network.weights_file import unpack
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.sections import TtaName
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What a blend was judged on.
-
-    Attributes:
-        image_ids: n ids.
-        dates: (n,) sampling date of each image.
-        truth: (n, 5) in grams.
-        predictions: (n, 8, 5) in grams, OOF of the blend under each element of D4, before the projection that a blend
-            with weights for each target ends with; a member whose OOF has the identity alone counts with that under
-            all.
-        projected: whether there is such a projection.
-        refused: (key, reason) of every trial that could not be a member.
-    """
-
-    image_ids: list[str]
-    dates: NDArray[np.str_]
-    truth: Array
-    predictions: Array
-    projected: bool
-    refused: list[tuple[str, str]]
-
-    def blended(self, elements: tuple[int, ...]) -> Array:
-        """(n, 5) OOF of the blend in grams with some elements of D4."""
-        mean = self.predictions[:, elements].mean(axis=1)
-        return project(mean) if self.projected else mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +41,7 @@ class Blend:
         estimate: its scores by name, and how it was made.
         conformal: what intervals about its predictions are made from; None where it was judged on too few dates.
         warnings: what makes the scores too high, or absent.
-        evidence: what it was judged on, where it has just been built; the folder does not keep it.
+        evidence: what it was judged on, where it has just been built; else None: `Evidence.read` reads it.
     """
 
     folder: Path

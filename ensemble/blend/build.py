@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.blend.blend import Blend, Evidence
+from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendFile, BlendMember
 from ensemble.blend.copy_models import has_models, write_models
 from ensemble.estimate.conformal import calibrate
-from ensemble.estimate.remarks import remarks
+from ensemble.estimate.evidence import Evidence
+from ensemble.estimate.remarks import remarks, tta_remarks
 from ensemble.estimate.scores import Estimate, evaluate
+from ensemble.estimate.target_scores import target_scores
 from ensemble.estimate.tta_scores import ELEMENTS, tta_worth
 from ensemble.members.load import load_members
 from ensemble.members.pool import Member, Pool
@@ -105,7 +107,7 @@ def decide(pool: Pool, method: MethodChoice, options: Options, scale: bool = Fal
     how = {
         "method": choice.name if choice else method,
         "options": options.model_dump(exclude_defaults=True) | ({"scale": True} if scale else {}),
-        "auto": {"nested": choice.scores, "behind": choice.behind, "error": choice.error} if choice else None,
+        "auto": {"held_out": choice.scores, "behind": choice.behind, "error": choice.error} if choice else None,
     }
     warnings = [*pool.warnings, *estimate.notes, *remarks(pool, estimate, method, options, chosen)]
     return Decision(estimate, chosen, how, warnings)
@@ -121,7 +123,8 @@ def write(out: Path, tta: TtaName, pool: Pool, decision: Decision) -> Blend:
     weights, chosen = decision.estimate.weights, decision.chosen
     with atomic_folder(out, fixed_name=True) as partial:
         folder = Folder.at(partial)
-        evidence, worth = _evidence(pool, weights, chosen)
+        evidence, worth = _evidence(pool, decision)
+        evidence.write(folder)
         members = tuple(
             _write_member(folder, pool.members[i], weights[i], tta_scores)
             for i, tta_scores in zip(chosen, worth, strict=True)
@@ -131,10 +134,15 @@ def write(out: Path, tta: TtaName, pool: Pool, decision: Decision) -> Blend:
         content = BlendFile(
             tta=tta,
             fingerprint=pool.fingerprint,
-            scores=_scores(decision.estimate) | decision.how | {"tta": _tta(evidence, worth)},
+            scores=_scores(decision.estimate)
+            | decision.how
+            | {
+                "tta": _tta(evidence, worth),
+                "targets": target_scores(pool.truth, combine(weights, pool.predictions), unseen),
+            },
             conformal=None if unseen is None else calibrate(pool.truth, unseen, day),
             members=members,
-            warnings=decision.warnings,
+            warnings=[*decision.warnings, *tta_remarks(evidence, tta)],
             versions=versions(),
         )
         content.write(folder)
@@ -192,15 +200,36 @@ def _common_folds(members: Sequence[Member]) -> NDArray[np.int8]:
     return np.where((folds == folds[0]).all(axis=0), folds[0], np.int8(-1))
 
 
-def _evidence(pool: Pool, weights: Array, chosen: list[int]) -> tuple[Evidence, list[dict[str, float]]]:
+def _evidence(pool: Pool, decision: Decision) -> tuple[Evidence, list[dict[str, float]]]:
     """What the blend is judged on, and the scores of each chosen member by number of D4 elements."""
+    weights, unseen = decision.estimate.weights, decision.estimate.unseen
     predictions = np.zeros((len(pool.image_ids), len(d4.ALL), len(TARGETS)))
     worth = []
-    for i in chosen:
+    for i in decision.chosen:
         table = pool.members[i].run.read_oof(pool.members[i].trial)
         row = {image: position for position, image in enumerate(table.image_ids)}
         elements = table.predictions[[row[image] for image in pool.image_ids]]
         worth.append(tta_worth(pool.truth, elements))
         predictions += weights[i] * elements
-    projected = not shared(weights)
-    return Evidence(pool.image_ids, pool.dates, pool.truth, predictions, projected, pool.refused), worth
+    evidence = Evidence(
+        image_ids=pool.image_ids,
+        dates=pool.dates,
+        truth=pool.truth,
+        predictions=predictions,
+        members=np.stack([pool.members[i].predictions for i in decision.chosen]),
+        unseen=np.zeros((0, *pool.truth.shape)) if unseen is None else unseen,
+        projected=not shared(weights),
+        refused=pool.refused,
+        data=_data(pool),
+    )
+    return evidence, worth
+
+
+def _data(pool: Pool) -> str:
+    """Location of the data folder of the first member that a sweep trained."""
+    for run in (member.run for member in pool.members if not member.external):
+        try:
+            return str(run.read_sweep().get("data", ""))
+        except InputError:  # a blend needs no sweep.yaml; only the photographs on its page do
+            return ""
+    return ""

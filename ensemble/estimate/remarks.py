@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from ensemble.estimate.evidence import Evidence
 from ensemble.estimate.scores import Estimate, StartPortfolio
+from ensemble.estimate.tta_scores import ELEMENTS
 from ensemble.members.pool import Pool
 from ensemble.weighting.greedy import TIE
 from ensemble.weighting.library import combine, shared
 from ensemble.weighting.methods import METHODS, WIDEST
+from ensemble.weighting.nested import standard_error
 from ensemble.weighting.options import MethodChoice, Options
 from pasture.dataset import BALANCE_TOLERANCE_G
-from pasture.metric import weighted_r2
+from pasture.metric import total_ss, weighted_r2
 from pasture.projection import project
-from pasture.targets import balance_gap
+from pasture.targets import WEIGHTS, Array, balance_gap
+from trainables.images.d4 import tta_elements
+from trainables.recipe.sections import TtaName
 
 
 def remarks(pool: Pool, estimate: Estimate, method: MethodChoice, options: Options, chosen: Sequence[int]) -> list[str]:
@@ -33,6 +40,32 @@ def remarks(pool: Pool, estimate: Estimate, method: MethodChoice, options: Optio
         _out_of_balance(pool, estimate, chosen),
     ]
     return [line for line in lines if line]
+
+
+def tta_remarks(evidence: Evidence, tta: TtaName) -> list[str]:
+    """One line where fewer elements of D4 than those of the blend's TTA score better.
+
+    With the difference stands its standard error over dates, from the paired losses on each date.
+    """
+    own = tta_elements(tta)
+    fewer = [elements for elements in ELEMENTS.values() if len(elements) < len(own)]
+    if not fewer:
+        return []
+    losses = {elements: _losses_by_date(evidence, elements) for elements in [*fewer, own]}
+    best = min(fewer, key=lambda elements: losses[elements].sum())
+    excess = (losses[own] - losses[best]) / total_ss(evidence.truth)
+    if excess.sum() <= TIE:
+        return []
+    error = f" ± {standard_error(excess):.4f} (standard error over dates)" if len(excess) > 1 else ""
+    return [
+        f"test-time augmentation does not help this blend: R2 with {len(own)} elements of D4 less that with "
+        f"{len(best)} is {-excess.sum():+.4f}{error}, out of fold"
+    ]
+
+
+def _losses_by_date(evidence: Evidence, elements: tuple[int, ...]) -> Array:
+    loss = (evidence.truth - evidence.blended(elements)) ** 2 @ WEIGHTS
+    return np.asarray(np.bincount(np.unique(evidence.dates, return_inverse=True)[1], weights=loss), dtype=np.float64)
 
 
 def _plain_mean_is_better(estimate: Estimate, method: MethodChoice) -> str | None:

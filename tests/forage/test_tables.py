@@ -38,6 +38,14 @@ def test_scores_stand_side_by_side_and_members_below(blend: Blend, printed: Call
         assert f" {member.weight:.3f} " in text
 
 
+def test_every_target_has_a_score_and_an_error(blend: Blend, printed: Callable[[Blend], str]) -> None:
+    text = printed(blend)
+    for name, scores in blend.estimate["targets"].items():
+        (line,) = (line for line in text.splitlines() if f" {name} " in line)
+        assert f"{scores['nested_r2']:.4f}" in line
+        assert f"{scores['nested_rmse']:.2f}" in line
+
+
 def test_absent_scores_are_dashes(blend: Blend, printed: Callable[[Blend], str]) -> None:
     text = printed(dataclasses.replace(blend, estimate={**blend.estimate, "nested": None, "interval": None}))
     assert "no interval" in text

@@ -17,7 +17,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ensemble.blend.build import build
-from ensemble.blend.predict import predict
+from ensemble.prediction.predict import predict
 from pasture.dataset import Dataset, read_train
 from pasture.folds import held_out_rows
 from pasture.projection import project
@@ -75,6 +75,8 @@ NETWORKS = {
     "swin_mlp": Expected(1536, 1536, 3_072 + 786_944 + 131_328 + 1_285, (1, 5)),
     "efficientnet_mlp": Expected(1792, 1792, 3_584 + 918_016 + 131_328 + 1_285, (1, 5)),
     "frozen_mlp": Expected(1280, 864, 221_440 + 1_285, (1, 5)),
+    # A cell is 112 + 320: 432*64+64 and 64*3+3
+    "frozen_density": Expected(1280, 432, 27_712 + 195, (1, 5)),
     # LayerNorm 768, 384*256+256, 256*128+128, 128*5+5
     "dinov2_small_unfrozen": Expected(384, 384, 768 + 98_560 + 32_896 + 645, (1, 5)),
     "lightning_halves": Expected(1280, 1280, 6_405, (2, 5)),
@@ -91,6 +93,11 @@ NETWORKS = {
     # View (CLS, attention) = 1536. LayerNorm 3,072, 1536*512+512, 512*128+128, 128*4+4; crops 1536*128+128, 128+1
     "crop_attention_distilled": Expected(768, 1536, 3_072 + 786_944 + 65_664 + 516, (1, 4), fusion=196_736 + 129),
     # LayerNorm 1,536, 768*512+512, 512*4+4 (Total and three proportions)
+    # Three blocks x (CLS, mean) x 1024 = 6144: 6144*256+256 = 1,573,120; x 1280 = 7680: 1,966,336.
+    "dinov3_frozen": Expected(1024, 6144, 1_573_120 + 1_285, (1, 5)),
+    "dinov3_huge_plus_frozen": Expected(1280, 7680, 1_966_336 + 1_285, (1, 5)),
+    # Three blocks x mean x 1152 = 3456: 884,992
+    "siglip2_frozen": Expected(1152, 3456, 884_992 + 1_285, (1, 5)),
     "dinov3_lora": Expected(768, 768, 1_536 + 393_728 + 2_052, (1, 5)),
 }
 FITTED = {"feature_ridge": 1280, "semantic_boosting": 1152, "semantic_boosting_catboost": 1152}
@@ -101,6 +108,9 @@ NARROW: dict[str, dict[str, Any]] = {
     "vit_large_patch14_dinov2.lvd142m": {"embed_dim": 24, "num_heads": 2},
     "vit_small_patch14_dinov2.lvd142m": {"embed_dim": 24, "num_heads": 2},
     "vit_base_patch16_dinov3": {"embed_dim": 24, "num_heads": 2},
+    "vit_large_patch16_dinov3.lvd1689m": {"embed_dim": 24, "num_heads": 2},
+    "vit_huge_plus_patch16_dinov3.lvd1689m": {"embed_dim": 24, "num_heads": 2},
+    "vit_so400m_patch16_siglip_512.v2_webli": {"embed_dim": 24, "num_heads": 2},
     "vit_so400m_patch14_siglip_384": {"embed_dim": 24, "num_heads": 2, "depth": 2},
     "swin_large_patch4_window7_224": {"embed_dim": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2)},
     "convnext_large.fb_in22k_ft_in1k": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
@@ -181,7 +191,8 @@ def test_parameters_and_shapes_by_hand(name: str) -> None:
     recipe, expected = load_recipe(name), NETWORKS[name]
     with FakeTensorMode():  # shapes without memory
         net = BiomassNet(recipe, expected.view, semantic=expected.semantic)
-        views = torch.zeros(3, view_count(recipe.view), expected.view)
+        cells = (4,) if recipe.dense else ()
+        views = torch.zeros(3, view_count(recipe.view), *cells, expected.view)
         semantic = torch.zeros(3, expected.semantic) if expected.semantic else None
         assert sum(p.numel() for p in net.head.parameters()) == expected.head
         assert sum(p.numel() for p in net.fuse.parameters()) == expected.fusion

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pasture.errors import InputError, read_error
-from trainables.network.pooling import pool_tokens, pooled_width
-from trainables.recipe import sections
+from trainables.network.pooling import on_one_grid, pool_tokens, pooled_width
+from trainables.recipe.backbone import Backbone as BackboneConfig
 from trainables.recipe.seeds import torch_seed
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -36,20 +36,21 @@ Tokens = tuple[Tensor | None, Tensor]
 class Backbone(nn.Module):
     """A timm model without its classifier, from pixels to one feature vector per picture.
 
-    With pool `cls_attention` it returns its tokens (b, 1 + t, width) instead, for a trained pool.
+    With pool `cls_attention` it returns its tokens (b, 1 + t, width) instead, for a trained pool, and with `grid` its
+    cells (b, side * side, features), row after row.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, config: sections.Backbone) -> None:
+    def __init__(self, model: nn.Module, config: BackboneConfig) -> None:
         super().__init__()
         self.model, self.pool, self.out_indices = model, config.pool, list(config.out_indices)
         cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(cfg[name]).view(3, 1, 1), persistent=False)
         if self.pool.startswith("cls") and not self.prefix_tokens:
-            raise InputError(f"backbone.pool={self.pool}: {config.name} has no class token; use mean or default")
+            raise InputError(f"backbone.pool={self.pool}: {config.name} has no class token; leave out cls")
 
     @property
     def width(self) -> int:
@@ -73,6 +74,8 @@ class Backbone(nn.Module):
         """(b, size, size, 3) uint8 RGB to (b, features)."""
         # The permuted view is channels-last in memory, which is what convolutions are fastest on.
         x = (pictures.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        if self.pool == "grid":
+            return on_one_grid([patches for _, patches in (self._tapped(x) if self.out_indices else [self._last(x)])])
         if self.out_indices:
             return torch.cat([pool_tokens(self.pool, *tokens) for tokens in self._tapped(x)], dim=1)
         if self.pool == "default":
@@ -113,7 +116,7 @@ class Backbone(nn.Module):
         return total.hexdigest()[:32]
 
 
-def create_backbone(config: sections.Backbone, size: int, state: Mapping[str, Tensor] | None = None) -> Backbone:
+def create_backbone(config: BackboneConfig, size: int, state: Mapping[str, Tensor] | None = None) -> Backbone:
     """Build a backbone for pictures of `size` pixels and load its weights.
 
     Args:
@@ -152,34 +155,36 @@ class BackboneFacts(NamedTuple):
 
     digest: str
     """Hash of its weights."""
+    shape: tuple[int, ...]
+    """Of what it makes of one picture: (features,), or (cells, features) with pool `grid`."""
     features: int
     """Length of its feature vector."""
 
 
-def check_backbone(config: sections.Backbone, size: int) -> BackboneFacts:
+def check_backbone(config: BackboneConfig, size: int) -> BackboneFacts:
     """Build a backbone once per process, to check that it exists, takes this size and has the blocks of `out_indices`.
 
     Raises:
         InputError: naming the field that does not fit.
     """
     # Only what decides features: a search over LoRA ranks must not build the same network for each rank.
-    same = sections.Backbone(name=config.name, weights=config.weights, out_indices=config.out_indices, pool=config.pool)
+    same = BackboneConfig(name=config.name, weights=config.weights, out_indices=config.out_indices, pool=config.pool)
     return _facts(same, size)
 
 
 @lru_cache(maxsize=64)
-def _facts(config: sections.Backbone, size: int) -> BackboneFacts:
+def _facts(config: BackboneConfig, size: int) -> BackboneFacts:
     backbone = create_backbone(config, size)
     with torch.inference_mode():
         try:
-            backbone.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8))
+            made = backbone.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8))
         except (RuntimeError, AssertionError, IndexError) as error:
             field = f"backbone.out_indices={list(config.out_indices)}" if config.out_indices else f"view.size={size}"
             raise InputError(f"{field} does not fit {config.name}: {str(error).splitlines()[0]}") from None
-    return BackboneFacts(backbone.digest(), backbone.features)
+    return BackboneFacts(backbone.digest(), tuple(made.shape[1:]), backbone.features)
 
 
-def _create(config: sections.Backbone, arguments: dict[str, Any], **loading: Any) -> nn.Module:
+def _create(config: BackboneConfig, arguments: dict[str, Any], **loading: Any) -> nn.Module:
     with torch_seed(_INIT_SEED, torch.device("cpu")):
         try:
             model: nn.Module = timm.create_model(config.name, **arguments, **loading)
@@ -189,13 +194,13 @@ def _create(config: sections.Backbone, arguments: dict[str, Any], **loading: Any
     return model
 
 
-def _from_hub(config: sections.Backbone, arguments: dict[str, Any]) -> nn.Module:
+def _from_hub(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     offline = constants.HF_HUB_OFFLINE
     # Without this look at the network, the hub's client retries for most of a minute before it gives up.
-    constants.HF_HUB_OFFLINE = offline or not _reachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = offline or not reachable(constants.ENDPOINT)
     try:
         return _create(config, arguments, pretrained=True)
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
@@ -208,7 +213,8 @@ def _from_hub(config: sections.Backbone, arguments: dict[str, Any]) -> nn.Module
 
 
 @lru_cache(maxsize=1)
-def _reachable(endpoint: str) -> bool:
+def reachable(endpoint: str) -> bool:
+    """Whether a model hub answers, as far as that can be seen within five seconds."""
     parts = urlsplit(endpoint)
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True  # only the proxy can tell
@@ -251,7 +257,7 @@ def _read_weights(path: Path, source: str) -> dict[str, Tensor]:
         raise InputError(f"backbone.weights={source!r}: {path} is not a readable weight file ({reason})") from None
 
 
-def _in_order(weights: dict[str, Tensor], config: sections.Backbone) -> dict[str, Tensor]:
+def _in_order(weights: dict[str, Tensor], config: BackboneConfig) -> dict[str, Tensor]:
     """Rename tensors to timm's names where another library's agree with them in order and shape."""
     expected = _create(config, {}).state_dict()
     if set(weights) & set(expected):
@@ -264,7 +270,7 @@ def _in_order(weights: dict[str, Tensor], config: sections.Backbone) -> dict[str
     return dict(zip(expected, weights.values(), strict=True))
 
 
-def _refuse_gaps(model: nn.Module, weights: dict[str, Tensor], untrained: nn.Module, config: sections.Backbone) -> None:
+def _refuse_gaps(model: nn.Module, weights: dict[str, Tensor], untrained: nn.Module, config: BackboneConfig) -> None:
     """Refuse weights that leave parameters random; timm accepts them, as it does a missing classifier.
 
     timm may rename tensors while loading, so a gap is a parameter that is not in the file *and* has not changed.

@@ -47,15 +47,18 @@ def test_the_folder_holds_what_the_contract_says(blend: Blend) -> None:
     assert files == {
         "blend.json",
         "oof.parquet",
+        "evidence.npz",
         *(f"backbones/{digest}.safetensors" for digest in digests),
         *(f"members/run-t000{i}/recipe.yaml" for i in range(3)),
         *(f"members/run-t000{i}/fold{fold}.safetensors" for i in range(3) for fold in range(3)),
     }
     content = json.loads((blend.folder / "blend.json").read_text())
-    assert set(content) == {"tta", "fingerprint", "scores", "conformal", "members", "warnings", "versions"}
+    assert set(content) == {
+        "format", "tta", "fingerprint", "scores", "conformal", "members", "warnings", "versions",
+    }  # fmt: skip
     assert set(content["scores"]) == {
         "fitted", "nested", "interval", "best_single", "uniform", "uniform_nested", "optimum", "gap", "baseline",
-        "start", "method", "options", "auto", "tta",
+        "start", "method", "options", "auto", "tta", "targets",
     }  # fmt: skip
     assert [(m["key"], m["weight"]) for m in content["members"]] == [
         ("run-t0000", 0.5), ("run-t0002", 0.3), ("run-t0001", 0.2)

@@ -1,0 +1,1 @@
+"""What is read from runs and blends beside their pages: comparisons, tables, exports, a live view."""

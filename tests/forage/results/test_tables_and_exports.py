@@ -1,0 +1,117 @@
+"""`forage trials`, `forage export` and `forage watch`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+
+from forage.messages import show_table
+from forage.results.watch import Watched
+from pasture.run_folder import RunFolder
+from tune.records.ledger import Ledger
+
+
+def names(said: Any) -> list[str]:
+    return [row["trial"] for row in json.loads(said.out)]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], ["t0001", "t0002", "t0000", "t0003", "t0004"]),
+        (["--sort", "-score"], ["t0003", "t0000", "t0002", "t0001", "t0004"]),
+        (["--where", "score > 0.35"], ["t0001", "t0002"]),
+        (["--where", "status == COMPLETE and score <= .4"], ["t0002", "t0000"]),
+        (["--where", "backbone.name == test_efficientnet"], ["t0002"]),
+        (["--where", "head.hidden == [] and status == COMPLETE"], ["t0001"]),
+        (["--where", "status != COMPLETE"], ["t0003", "t0004"]),
+    ],
+)
+def test_rows_and_their_order(shell: Any, swept: RunFolder, options: list[str], expected: list[str]) -> None:
+    assert names(shell("trials", swept, *options, "--json")) == expected
+
+
+def test_columns(shell: Any, swept: RunFolder) -> None:
+    (row,) = (line for line in shell("trials", swept, "--columns", "trial,epochs").out.splitlines() if "t0001" in line)
+    assert row.split() == ["│", "t0001", "│", "2", "│"]
+    rows = json.loads(shell("trials", swept, "--columns", "trial,epochs", "--json").out)
+    assert all(set(row) == {"trial", "epochs"} for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--where", "scores > 1"], "--where scores: no such column"),
+        (["--where", "score"], "expected COLUMN OPERATOR VALUE"),
+        (["--where", "score > high"], "compares numbers"),
+        (["--sort", "backbone.nam"], "for example backbone.name"),
+        (["--columns", "trial,x"], "--columns x: no such column"),
+    ],
+)
+def test_wrong_questions(shell: Any, swept: RunFolder, options: list[str], words: str) -> None:
+    said = shell("trials", swept, *options)
+    assert said.status == 2
+    assert words in said.err
+
+
+def test_the_optuna_storage_has_states_and_intermediate_values(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
+    file = tmp_path / "study.db"
+    said = shell("export", swept, "--to", "optuna", "--out", file)
+    assert said.status == 0, said.err
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{file}")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED", "FAIL"]
+    assert study.best_trial.user_attrs["trial"] == "t0001"
+    assert study.best_value == 0.5
+    assert study.trials[3].intermediate_values == {1: -20.0}
+    assert study.trials[1].intermediate_values == {1: 0.4, 2: 0.5}
+    assert "no layers" in study.trials[4].user_attrs["error"]
+    assert study.trials[1].params["optimizer.head_lr"] == 0.005
+    again = shell("export", swept, "--to", "optuna", "--out", file)
+    assert (again.status, "exists already" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize(("to", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
+def test_tables(shell: Any, swept: RunFolder, tmp_path: Path, to: str, read: Any) -> None:
+    shell("export", swept, "--to", to, "--out", tmp_path / "file")
+    table = read(tmp_path / "file")
+    assert list(table["trial"]) == [f"t000{i}" for i in range(5)]
+    assert list(table["status"]) == ["COMPLETE"] * 3 + ["PRUNED", "FAILED"]
+
+
+def test_watching_a_sweep(swept: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    ledger = Ledger(swept)
+    record = ledger.records["t0000"]
+    record.status = "RUNNING"
+    ledger.write(record)
+    watched = Watched(swept, lambda: now[0])
+    assert not watched.over
+    now[0] = 90.0
+    watched.read()
+    show_table(watched.table())
+    shown = capsys.readouterr().out
+    assert "4 of 5 trials, ETA about 0:00:02" in shown, "one trial is left, of which the mean was (3 + 3 + 1.5) / 3 s"
+    assert "best 0.5000 by t0001" in shown
+    (row,) = (line for line in shown.splitlines() if "t0000" in line)
+    assert "2/2" in row
+    assert "90 s (quiet)" in row
+    record.curve.append(dict(record.curve[-1], epoch=3))
+    ledger.write(record)
+    watched.read()
+    show_table(watched.table())
+    assert " 0 s " in capsys.readouterr().out, "a new report"
+    record.status = "COMPLETE"
+    ledger.write(record)
+    watched.read()
+    assert watched.over
+
+
+def test_watch_without_a_terminal_prints_the_table_once(shell: Any, swept: RunFolder) -> None:
+    said = shell("watch", swept)
+    assert said.status == 0
+    assert "5 of 5 trials, over" in said.out
