@@ -45,11 +45,23 @@ def ensemble(
     warm_start: WarmStartOption = 0,
     steps: StepsOption = 200,
     scale: ScaleOption = False,
+    refit: Annotated[
+        bool | None,
+        typer.Option(
+            "--refit/--no-refit",
+            help="Whether members are trained again on all photographs, one model in place of those of the folds. "
+            "By default those on frozen backbones are.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Data folder to train them on, if it has moved since the sweep.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
     from ensemble.blend.build import build
     from forage.pages.report import attempt, write_blend_report
+    from forage.refit_members import refit_members
     from forage.tables import blend_table
 
     folders = [existing_run(run) for run in runs]
@@ -71,7 +83,9 @@ def ensemble(
         warn(warning)
     for key, reason in blend.evidence.refused if blend.evidence else []:
         warn(f"{key} left out: {reason}")
-    attempt(lambda: write_blend_report(blend), say)
+    if refit is not False:
+        blend = refit_members(blend, folders, data, bool(refit))
+    attempt(lambda: write_blend_report(blend, data=str(data or "")), say)
     say(f"blend: {out}")
 
 

@@ -77,10 +77,8 @@ def outer_cv(
     from forage.outer_cv.run_sweeps import Stopped, run_sweeps
     from forage.outer_cv.score_blends import score_sweep
 
-    truth = dict(zip(dataset.ids, dataset.targets, strict=True))
-    dates = dict(zip(dataset.ids, dataset.dates.tolist(), strict=True))
     try:
-        scored = [score_sweep(run, truth, dates, tta) for run in run_sweeps(out, dataset, kinds, groups, say)]
+        scored = [score_sweep(run, dataset, tta) for run in run_sweeps(out, dataset, kinds, groups, say)]
     except Stopped:
         say(f"stopped; the same command goes on from {out}")
         raise typer.Exit(INTERRUPTED) from None

@@ -29,6 +29,7 @@ class RunFolder:
     trials.parquet                      the same as one table
     oof/<trial>.parquet                 OOF of the trial's epoch, all D4 elements
     outer/<trial>.parquet               predictions for the images of outer dates, where a sweep holds dates out
+    refitted/<trial>.parquet            the same by one model trained on all images of the other dates
     epochs/<trial>.npz                  OOF of every epoch, not augmented, for the nested estimate
     weights/<trial>/fold<k>.safetensors what differs from the pretrained backbone
     checkpoints/<trial>.pt              a trial under way
@@ -63,6 +64,11 @@ class RunFolder:
     def outer(self) -> Folder:
         """Folder of the predictions for outer dates."""
         return self.folder / "outer"
+
+    @property
+    def refitted(self) -> Folder:
+        """Folder of the predictions for outer dates by models that were trained on all images of the other dates."""
+        return self.folder / "refitted"
 
     @property
     def epochs(self) -> Folder:

@@ -3,7 +3,8 @@
     base: dinov2_mlp                        # in a recipe: the fields of another recipe, unless set here
     extends: default                        # in a space: the content of another space, unless set here
 
-A name is that of a shipped recipe or space, or a file, relative to the file that names it.
+A name is that of a shipped recipe or space, or a file, relative to the file that names it. The recipes that a space
+chooses among are read here too (see whole_recipes.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pasture.errors import InputError
+from search_spaces.conditions import RECIPE
 from search_spaces.space import Space
+from search_spaces.whole_recipes import with_fields
 from search_spaces.yaml_file import read_yaml
 from trainables.recipe.recipe import Recipe
 
@@ -59,12 +62,18 @@ def load_space(name_or_file: str) -> Space:
 def _recipe(name: str, folder: Path, above: tuple[str, ...]) -> Recipe:
     source = f"recipe {name}"
     content, folder = _read("recipe", name, folder, above)
-    base = content.pop("base", None)
+    return _recipe_of(content, source, folder, (*above, name))
+
+
+def _recipe_of(content: Mapping[str, Any], source: str, folder: Path, above: tuple[str, ...]) -> Recipe:
+    """The recipe that a file, or a mapping, describes."""
+    fields = {str(field): value for field, value in content.items() if field != "base"}
+    base = content.get("base")
     if base is None:
-        return Recipe.parse(content, source)
+        return Recipe.parse(fields, source)
     if not isinstance(base, str):
         raise InputError(f"{source}: base: expected the name of a recipe or a file, got {base!r}")
-    return _recipe(base, folder, (*above, name)).with_overrides(content, source)
+    return _recipe(base, folder, above).with_overrides(fields, source)
 
 
 def _space(name: str, folder: Path, above: tuple[str, ...]) -> dict[str, Any]:
@@ -76,6 +85,7 @@ def _space(name: str, folder: Path, above: tuple[str, ...]) -> dict[str, Any]:
         raise InputError(f"{source}: extends: expected the name of a space or a file, got {parent!r}")
     inherited = {} if parent is None else _space(parent, folder, (*above, name))
     base = content.get("base", {})
+    fields = base if isinstance(base, Mapping) else {}
     if isinstance(base, str):
         base = _recipe(base, folder, ()).to_dict()
     elif isinstance(base, Mapping):
@@ -86,7 +96,41 @@ def _space(name: str, folder: Path, above: tuple[str, ...]) -> dict[str, Any]:
         merged = {str(field): spec for field, spec in {**inherited.get("search", {}), **search}.items()}
         dropped = {f for f, spec in search.items() if spec is None and f in inherited.get("search", {})}
         search = {field: spec for field, spec in merged.items() if field not in dropped}
+        if isinstance(search.get(RECIPE), Mapping):
+            if isinstance(content.get("base"), str):
+                raise InputError(
+                    f"{source}: base: it would be replaced by the recipes of search.recipe; give only the fields that "
+                    "all of them shall have"
+                )
+            recipes = _choice(search[RECIPE], source, folder)
+            search |= {RECIPE: with_fields(recipes, fields, f"{source}: base")}
+            base = Recipe.parse(next(iter(search[RECIPE]["choice"].values()), {})).to_dict()
     return {**inherited, **content, "base": base, "search": search}
+
+
+def _choice(spec: Mapping[str, Any], source: str, folder: Path) -> dict[str, Any]:
+    """A choice among whole recipes, with the content of each in place of its name."""
+    named = spec.get("choice")
+    if named == "all":
+        named = recipe_names()
+    if isinstance(named, list):
+        named = {str(name): name for name in named}
+    if not isinstance(named, Mapping) or not named:
+        raise InputError(
+            f"{source}: search.recipe.choice: expected names of recipes or files, a mapping of names to recipes, or "
+            f"`all` for all shipped ones; got {named!r}"
+        )
+    recipes = {}
+    for label, recipe in named.items():
+        where = f"{source}: search.recipe.{label}"
+        if isinstance(recipe, Mapping):
+            read = _recipe_of(recipe, where, folder, ())
+        elif isinstance(recipe, str):
+            read = _recipe(recipe, folder, ())
+        else:
+            raise InputError(f"{where}: expected the name of a recipe, a file or a mapping, got {recipe!r}")
+        recipes[str(label)] = read.model_dump(mode="json", exclude_defaults=True)
+    return {**spec, "choice": recipes}
 
 
 def _folder(word: _Word) -> Traversable:

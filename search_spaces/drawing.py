@@ -7,8 +7,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 from pasture.errors import InputError
-from search_spaces.conditions import hold
-from search_spaces.parameter import Label, Parameter, Suggest, leaves
+from search_spaces.conditions import RECIPE, hold
+from search_spaces.parameter import Label, Parameter, Suggest
 from trainables.recipe.recipe import Recipe
 
 Labels = dict[str, Label]
@@ -22,29 +22,40 @@ class Draw(NamedTuple):
     """What was drawn.
 
     Attributes:
+        base: the base recipe, or the one that was chosen in its place.
         labels: of the parameters that a sampler was asked for.
         values: dotted field or section to value, constants too.
         flat: the flattened base with the values put in.
     """
 
+    base: Recipe
     labels: Labels
     values: dict[str, Any]
     flat: dict[str, Any]
 
+    def recipe(self, where: str = "recipe") -> Recipe:
+        """The recipe that was drawn.
+
+        Raises:
+            InputError: the values do not go together.
+        """
+        return self.base.with_overrides(self.values, where)
+
 
 def draw(base: Recipe, parameters: Sequence[Parameter], trial: Suggest) -> Draw:
     """Ask for every parameter whose condition holds; whether the result is a recipe is not checked."""
-    drawn = Draw({}, {}, base.flat())
+    drawn = Draw(base, {}, {}, base.flat())
     for parameter in parameters:
         if not hold(parameter.when, drawn.flat):
             continue
-        if parameter.kind == "constant":
-            value = parameter.low
+        label = parameter.low
+        if parameter.kind != "constant":
+            label = drawn.labels[parameter.field] = parameter.draw(trial)
+        drawn.flat.update(parameter.effect(label))
+        if parameter.whole:
+            drawn = drawn._replace(base=Recipe.parse(parameter.value(label)))
         else:
-            drawn.labels[parameter.field] = parameter.draw(trial)
-            value = parameter.value(drawn.labels[parameter.field])
-        drawn.values[parameter.field] = value
-        drawn.flat.update(leaves(parameter.field, value))
+            drawn.values[parameter.field] = parameter.value(label)
     return drawn
 
 
@@ -84,18 +95,18 @@ def complete(base: Recipe, parameters: Sequence[Parameter], labels: Labels, wher
         InputError: no such recipe was found; with the reason why the first labels do not go together.
     """
     try:
-        return base.with_overrides(draw(base, parameters, Fixed(labels)).values, where)
+        return draw(base, parameters, Fixed(labels)).recipe(where)
     except InputError as error:
         random = Random(0)
         seen = set()
         for _ in range(_TRIES):
             drawn = draw(base, parameters, Fixed(labels, random))
-            key = str(drawn.values)
+            key = f"{drawn.flat.get(RECIPE)} {drawn.values}"
             if key in seen or labels.items() - drawn.labels.items():
                 continue
             seen.add(key)
             try:
-                return base.with_overrides(drawn.values, where)
+                return drawn.recipe(where)
             except InputError:
                 continue
         raise error
@@ -127,8 +138,8 @@ def partial_draws(
             chosen = {} if parameter.kind == "constant" else {parameter.field: label}
             # No condition can rely on a number from a continuous range: an object is equal to none.
             continuous = parameter.kind.endswith("uniform") and parameter.low < parameter.high
-            value = object() if continuous else parameter.value(label)
-            yield from descend(i + 1, labels | chosen, flat | dict(leaves(parameter.field, value)))
+            effect = {parameter.field: object()} if continuous else parameter.effect(label)
+            yield from descend(i + 1, labels | chosen, flat | effect)
 
     yield from descend(0, {}, base.flat())
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Protocol, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
-from search_spaces.conditions import Conditions
+from search_spaces.conditions import RECIPE, Conditions
 
 Label = str | int | float | bool | None
 """What a sampler sees of a value."""
@@ -89,10 +89,10 @@ class Variation(BaseModel):
 
 
 class Parameter(BaseModel):
-    """One field, or one section, that varies.
+    """One field, or one section, that varies; or the whole recipe.
 
     Attributes:
-        field: dotted, of the recipe.
+        field: dotted, of the recipe; `recipe` for a choice among whole recipes, whose values are all their sections.
         kind: choice, uniform, log_uniform, integer or constant.
         options: label to value (choice); empty for the other kinds.
         low, high: the range, both ends included; for a constant both are its value.
@@ -129,6 +129,15 @@ class Parameter(BaseModel):
         """The value of a label."""
         return self.options[label] if self.kind == "choice" else label
 
+    @property
+    def whole(self) -> bool:
+        """Whether it chooses among whole recipes."""
+        return self.field == RECIPE
+
+    def effect(self, label: Label) -> dict[str, Any]:
+        """What a label changes in a flattened recipe; a choice among recipes adds its own name."""
+        return dict(leaves(self.field, self.value(label))) | ({RECIPE: label} if self.whole else {})
+
     def labels(self) -> list[Any]:
         """Labels whose validity implies that of all others: every option, or both ends of a range."""
         if self.kind == "choice":
@@ -147,14 +156,14 @@ class Parameter(BaseModel):
 
     def fields(self) -> set[str]:
         """The dotted fields that it sets."""
-        return {leaf for label in self.labels() for leaf, _ in leaves(self.field, self.value(label))}
+        return {leaf for label in self.labels() for leaf in self.effect(label)}
 
 
 def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Dotted fields and their values, of a field or of a section."""
+    """Dotted fields and their values, of a field, of a section or of a whole recipe."""
     if isinstance(value, Mapping):
         for key, part in value.items():
-            yield from leaves(f"{name}.{key}", part)
+            yield from leaves(key if name == RECIPE else f"{name}.{key}", part)
     else:
         yield name, value
 

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Final
 
 from pasture.errors import InputError
-from search_spaces.conditions import Conditions, hold
+from search_spaces.conditions import RECIPE, Conditions, hold
 from search_spaces.drawing import Fixed, Labels, complete, draw, partial_draws, with_ancestors
 from search_spaces.parameter import Parameter
 from trainables.recipe.recipe import Recipe
@@ -36,6 +36,8 @@ def check_parameters(base: Recipe, parameters: Sequence[Parameter], source: str)
     """
     for i, parameter in enumerate(parameters):
         where = f"{source}: search.{parameter.field}"
+        if parameter.whole and (i or parameter.kind != "choice" or parameter.when):
+            raise InputError(f"{where}: expected a `choice` without `when`, before all other parameters")
         later = {f for p in parameters[i:] for f in p.fields()}
         for field in parameter.when:
             if field in later:
@@ -61,8 +63,13 @@ def check_when(base: Recipe, parameters: Sequence[Parameter], conditions: Condit
     Raises:
         InputError: naming a field that never has the values asked for.
     """
+    choice = next((parameter for parameter in parameters if parameter.whole), None)
     for field, allowed in conditions.items():
+        if field == RECIPE and choice is None:
+            raise InputError(f"{where}.when names a recipe, but `search` has no `recipe` to choose")
         missing = [value for value in allowed if not states(base, parameters, {field: (value,)})]
+        if field == RECIPE and choice and missing:
+            raise InputError(f"{where}.when: recipe {missing[0]!r} is none of {', '.join(map(str, choice.options))}")
         for value in missing:
             base.with_overrides({field: value}, f"{where}.when")  # names what is allowed if the value is misspelt
         if len(missing) == len(allowed):
@@ -73,8 +80,9 @@ def check_when(base: Recipe, parameters: Sequence[Parameter], conditions: Condit
 
 def combinations(base: Recipe, parameters: Sequence[Parameter], names: Sequence[str], most: int) -> Iterator[Recipe]:
     """Recipes that can be drawn, with the values that some sections or fields may have, see `Space.variants`."""
-    varying = [p for p in parameters if any(_within(field, name) for field in p.fields() for name in names)]
-    relevant = with_ancestors(parameters, {f for p in varying for f in p.fields()})
+    inside = {field for p in parameters for field in p.fields() if any(_within(field, name) for name in names)}
+    varying = [p for p in parameters if p.fields() & inside]
+    relevant = with_ancestors(parameters, inside)
     labels = [labels for labels, _ in itertools.islice(partial_draws(base, relevant, {}), most + 1)]
     if len(labels) > most:
         labels = [s | {p.field: v} for p in varying for v in p.labels() for s in states(base, parameters, p.when)[:1]]

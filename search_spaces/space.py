@@ -1,7 +1,7 @@
 """The language of search spaces: which fields of a recipe may vary, how, and when.
 
     base: frozen_mlp                        # a shipped recipe, or a mapping of recipe sections
-    search:
+    search:                                 # a choice among whole recipes (`recipe`): see whole_recipes.py
       head.dropout: {uniform: [0.1, 0.5]}
       optimizer.head_lr: {log_uniform: [3.0e-4, 1.0e-2]}
       schedule.batch_size: {integer: [8, 32]}
@@ -34,12 +34,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from pasture.errors import InputError
 from pasture.validated import validated
-from search_spaces.conditions import hold
+from search_spaces.conditions import RECIPE, hold
 from search_spaces.drawing import Labels, draw
 from search_spaces.parameter import Parameter, Suggest, Variation, leaves
 from search_spaces.reachable import check_parameters, check_when, combinations, states
 from search_spaces.resources import Rule
 from search_spaces.start import entry_recipe, recipe_labels, start_recipes, without_fields
+from search_spaces.whole_recipes import checked, narrowed
 from trainables.recipe.recipe import Recipe
 
 MOST_VARIANTS: Final = 64
@@ -82,12 +83,14 @@ class Space:
         """
         read = validated(_Content, content, source)
         base = Recipe.parse(read.base, f"{source}: base")
-        parameters = tuple(Parameter.of(field, variation) for field, variation in read.search.items())
+        parameters = tuple(checked(Parameter.of(field, v), source) for field, v in read.search.items())
         check_parameters(base, parameters, source)
         search, resources = dict(content.get("search") or {}), list(content.get("resources") or [])
         space = cls(base, parameters, search, read.start, resources)
         starts = [recipe for _, recipe in start_recipes(base, parameters, read.start, source)]
         for i, rule in enumerate(read.resources):
+            if RECIPE in rule.when:
+                raise InputError(f"{source}: resources[{i}].when: expected fields of the recipe, such as backbone.name")
             if not any(hold(rule.when, recipe.flat()) for recipe in starts):
                 check_when(base, parameters, rule.when, f"{source}: resources[{i}]")
         return space
@@ -109,25 +112,36 @@ class Space:
     def fixed(self, overrides: Mapping[str, Any]) -> Space:
         """The space with some recipe fields set: they are no longer searched, nor set by a start recipe.
 
-        Parameters and rules whose conditions can no longer hold are left out.
+        Parameters and rules whose conditions can no longer hold are left out. The fields are set in every recipe of a
+        choice among whole recipes; `recipe` itself is set to one of them.
 
         Raises:
             InputError: unknown field, or a value out of range.
         """
-        base = self.base.with_overrides(overrides, "--set")
-        named = {field for key, value in overrides.items() for field, _ in leaves(key, value)}
+        fields = {field: value for field, value in overrides.items() if field != RECIPE}
+        named = {field for key, value in fields.items() for field, _ in leaves(key, value)}
+        search = dict(self.search)
+        base = self.base.with_overrides(fields, "--set")
         kept: list[Parameter] = []
         for parameter in self.parameters:
-            if not (parameter.fields() & named) and states(base, kept, parameter.when):
+            if parameter.whole:
+                search[RECIPE] = narrowed(parameter, overrides)
+                kept.append(checked(Parameter.of(RECIPE, Variation.model_validate(search[RECIPE])), "--set"))
+                base = Recipe.parse(next(iter(kept[0].options.values())))  # with the fields
+            elif not (parameter.fields() & named) and states(base, kept, parameter.when):
                 kept.append(parameter)
+        if RECIPE in overrides and RECIPE not in search:
+            raise InputError("--set recipe: this space does not choose among recipes; use --recipe, or another --space")
         starts = without_fields(self.start, self.parameters, named)
+        if RECIPE in overrides:
+            starts = [entry for entry in starts if entry.get(RECIPE) == overrides[RECIPE]]
         recipes = [recipe for _, recipe in start_recipes(base, kept, starts, "--set")]
         resources = [
             content
             for content, rule in zip(self.resources, self.rules, strict=False)
             if states(base, kept, rule.when) or any(hold(rule.when, recipe.flat()) for recipe in recipes)
         ]
-        search = {parameter.field: self.search[parameter.field] for parameter in kept}
+        search = {parameter.field: search[parameter.field] for parameter in kept}
         content = {"base": base.to_dict(), "search": search, "start": starts, "resources": resources}
         return Space.parse(content, "--set")
 
@@ -141,18 +155,22 @@ class Space:
             InputError: the combination is not a recipe.
         """
         drawn = draw(self.base, self.parameters, trial)
-        return drawn.labels, self.base.with_overrides(drawn.values)
+        return drawn.labels, drawn.recipe()
 
     def starts(self) -> list[tuple[Labels, Recipe]]:
         """The trials that run first: labels of the searched fields that lie in the space, and the whole recipe.
 
-        Without `start`, these are the base recipe, once for each option of a `backbone` choice. No recipe is returned
-        twice.
+        Without `start`, these are the recipes of a `recipe` choice, or the base recipe, once for each option of a
+        `backbone` choice. No recipe is returned twice.
         """
         return start_recipes(self.base, self.parameters, self.start, "space")
 
     def labels(self, recipe: Recipe) -> Labels:
-        """Label of each searched field whose condition holds for a recipe and whose value lies in the space."""
+        """Label of each searched field whose condition holds for a recipe and whose value lies in the space.
+
+        Where the space chooses among whole recipes, that is the first which has all fields of the recipe but those that
+        other parameters set, epochs, folds, seed and precision; without such a one there are no labels.
+        """
         return recipe_labels(self.parameters, recipe)
 
     def at(self, labels: Labels) -> Recipe:
@@ -184,7 +202,10 @@ class Space:
         Raises:
             InputError: nothing varies.
         """
-        varies = any(p.kind != "constant" and (p.kind == "choice" or p.low < p.high) for p in self.parameters)
+        varies = any(
+            len(p.options) > 1 if p.kind == "choice" else p.kind != "constant" and p.low < p.high
+            for p in self.parameters
+        )
         if not varies and trials > (recipes := len(self.starts())):
             raise InputError(
                 f"--trials {trials}: the space varies no field, so it has only {recipes} different trial(s); "

@@ -25,9 +25,9 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-def example(beginning: str, folder: Path) -> str:
-    """Location of a file with the example of docs/spaces.md that begins so."""
-    block = next(block for block in EXAMPLES if block.lstrip().startswith(beginning))
+def example(beginning: str, folder: Path, containing: str = "") -> str:
+    """Location of a file with the first example of docs/spaces.md that begins so and contains that."""
+    block = next(block for block in EXAMPLES if block.lstrip().startswith(beginning) and containing in block)
     file = folder / "example.yaml"
     file.write_text(re.sub(r"(?m)^ {4}", "", block))
     return str(file)
@@ -65,7 +65,7 @@ def test_the_picture_is_xml() -> None:
 
 
 def test_the_example_space_is_valid(tmp_path: Path) -> None:
-    space = load_space(example("base: frozen_mlp", tmp_path))
+    space = load_space(example("base: frozen_mlp", tmp_path, "search:"))
     assert [labels["backbone"] for labels, _ in space.starts()] == ["convnext", "mine"]
     assert len(space.rules) == 2
 
@@ -77,5 +77,7 @@ def test_the_example_extension_is_valid(tmp_path: Path) -> None:
     assert space.start == []
 
 
-def test_the_example_recipe_is_valid(tmp_path: Path) -> None:
+def test_the_example_recipes_are_valid(tmp_path: Path) -> None:
     assert load_recipe(example("base: two_stream", tmp_path)).head.dropout == 0.2
+    assert load_recipe(example("base: frozen_mlp", tmp_path, "pool:")).backbone.pool == "mean_max_min_gem"
+    assert load_recipe(example("base: frozen_mlp", tmp_path, "intervals:")).loss.intervals.bins == 7

@@ -69,14 +69,9 @@ def launch(
         JobError: Ray or the disk fails.
     """
     _check_unused(run)
-    if limits.promote and space.epochs == 1:
-        raise InputError("--promote: trials of this space have one epoch only, which leaves no first stage; do without")
-    if limits.pruner != "none":
-        rung_epochs(space.epochs, limits.grace, limits.reduction)
     if limits.warm_start:
         space = warm_start(space, RunFolder(limits.warm_start), limits.start)
-    if limits.objective == "blend":
-        check_comparable(space)
+    _check_limits(limits, space)
     _check_writable(run)
     dataset = _checked_data(data, space, limits.outer)
     plan = Plan(
@@ -171,6 +166,20 @@ def collect(run: RunFolder, keep: int | None = None) -> int:
     plan = plan if keep is None else plan.changed({"keep": keep})
     with exclusive_lock(run):
         return Retention(run, Ledger(run), plan.keep).collect()
+
+
+def _check_limits(limits: Limits, space: Space) -> None:
+    """Check what was asked for against the epochs and folds of the space.
+
+    Raises:
+        InputError: a first stage or rungs that the epochs leave no room for, or recipes that do not share folds.
+    """
+    if limits.promote and space.epochs == 1:
+        raise InputError("--promote: trials of this space have one epoch only, which leaves no first stage; do without")
+    if limits.pruner != "none":
+        rung_epochs(space.epochs, limits.grace, limits.reduction)
+    if limits.objective == "blend":
+        check_comparable(space)
 
 
 def _checked_data(data: Path, space: Space, outer: Sequence[str]) -> VerifiedDataset:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendFile, BlendMember
+from ensemble.estimate.evidence import NAME as EVIDENCE
 from pasture.atomic import atomic_folder
 from pasture.dataset import read_train
 from pasture.errors import InputError
@@ -24,8 +25,8 @@ from trainables.training.nets import backbone_digests
 from trainables.trial.refit import train_on_all
 
 NOTE = (
-    "refit: each member is one model trained on all images; the scores are those of the fold models that it replaces, "
-    "and no image is left on which it could be scored itself"
+    "refit: members are one model trained on all images; the scores are those of the fold models that they replace, "
+    "and no image is left on which they could be scored themselves"
 )
 OTHER_DATA = "refit on other data than the blend was judged on: its scores do not describe these models"
 
@@ -48,25 +49,65 @@ def refit(blend: Blend, data: Path, out: Path, say: Callable[[str], None]) -> Bl
     if external := [member.key for member in blend.members if member.recipe is None]:
         raise InputError(f"member {external[0]} was imported and has no recipe: there is nothing to train")
     dataset = verify(read_train(data), any(m.recipe.needs_pictures for m in blend.members if m.recipe))
-    device = best_device()
+    notes = [NOTE, *([OTHER_DATA] if dataset.fingerprint != blend.fingerprint else [])]
+    return _write(blend, dataset, blend.members, out, notes, say)
+
+
+def refit_in_place(blend: Blend, data: Path, members: Sequence[BlendMember], say: Callable[[str], None]) -> Blend:
+    """Replace the fold models of some members by one model each, trained on all images that the blend was judged on.
+
+    The blend folder stays as it is until all of them are trained.
+
+    Args:
+        blend: as it was built.
+        data: data folder of its runs.
+        members: of the blend; none is external.
+        say: called with one line a member.
+
+    Raises:
+        InputError: bad data, or other data than that of the blend.
+        JobError: a loss is not finite, or the folder cannot be written.
+    """
+    dataset = verify(read_train(data), any(m.recipe.needs_pictures for m in members if m.recipe))
+    if dataset.fingerprint != blend.fingerprint:
+        raise InputError(f"{data}: not the data of the blend's runs, or changed since; give their folder with --data")
+    folder = blend.folder.resolve()
+    before, after = (folder.with_name(f".{folder.name}.{name}") for name in ("folds", "refit"))
+    _write(blend, dataset, members, after, [NOTE], say)
+    folder.replace(before)
+    after.replace(folder)
+    shutil.rmtree(before)
+    return dataclasses.replace(Blend.read(blend.folder), evidence=blend.evidence)
+
+
+def _write(
+    blend: Blend,
+    dataset: VerifiedDataset,
+    chosen: Sequence[BlendMember],
+    out: Path,
+    notes: Sequence[str],
+    say: Callable[[str], None],
+) -> Blend:
+    """Write the blend with some members trained on all images, the others as they are."""
+    keys, device = {member.key for member in chosen}, best_device()
     with atomic_folder(out) as partial:
         folder = Folder.at(partial)
-        members = []
-        for number, member in enumerate(blend.members, 1):
-            say(f"[{number}/{len(blend.members)}] {member.key}: {member.epoch + 1} epoch(s) on {len(dataset)} images")
+        for name in ("backbones", "members"):
+            if (blend.folder / name).exists():  # no backbones where all features were made elsewhere
+                shutil.copytree(blend.folder / name, partial / name, ignore=lambda _, names: keys.intersection(names))
+        for number, member in enumerate(chosen, 1):
+            say(f"[{number}/{len(chosen)}] {member.key}: {member.epoch + 1} epoch(s) on {len(dataset)} images")
             weights = _train(blend, member, dataset, device)
             folder.write(f"members/{member.key}/fold0.safetensors", pack(weights, {}))
             assert member.recipe is not None
             folder.write(f"members/{member.key}/recipe.yaml", member.recipe.to_yaml().encode())
-            members.append(dataclasses.replace(member, folds=1))
-        if (blend.folder / "backbones").exists():  # not where all features were made elsewhere
-            shutil.copytree(blend.folder / "backbones", partial / "backbones")
-        shutil.copyfile(blend.folder / "oof.parquet", partial / "oof.parquet")
-        notes = [NOTE, *([OTHER_DATA] if dataset.fingerprint != blend.fingerprint else [])]
+        for name in ("oof.parquet", EVIDENCE):
+            if (blend.folder / name).exists():
+                shutil.copyfile(blend.folder / name, partial / name)
         content = dataclasses.replace(
             BlendFile.read(blend.folder),
             fingerprint=dataset.fingerprint,
-            members=tuple(members),
+            members=tuple(dataclasses.replace(m, folds=1) if m.key in keys else m for m in blend.members),
             warnings=[*blend.warnings, *notes],
         )
         content.write(folder)
@@ -86,10 +127,9 @@ def _train(
 
 def _on_the_blends_backbones(blend: Blend, member: BlendMember, recipe: Recipe) -> Recipe:
     """The recipe with the blend's own copies of its pretrained weights, so that neither hub nor package is needed."""
-    digests = {"backbone.weights": member.backbone} | (
-        {"backbone.semantic.weights": member.semantic} if member.semantic else {}
-    )
-    files = {
+    digests = {"backbone.weights": member.backbone, "backbone.semantic.weights": member.semantic}
+    paths = {
         field: blend.folder.absolute() / "backbones" / f"{digest}.safetensors" for field, digest in digests.items()
     }
+    files = {field: path for field, path in paths.items() if path.exists()}  # there is none of an imported bank
     return recipe.with_overrides({field: str(path) for field, path in files.items()}, member.key)

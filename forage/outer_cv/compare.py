@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.weighting.options import DEFAULT_METHOD
-from forage.outer_cv.score_blends import SINGLE, START, ScoredSweep
+from forage.outer_cv.score_blends import REFITTED, SINGLE, START, ScoredSweep
 from forage.outer_cv.strategies import ONE_RECIPE, OURS
 from pasture.dataset import Dataset
 from pasture.metric import total_ss
@@ -178,6 +178,6 @@ def _strategy(sweep: str, selection: str) -> str | None:
         return sweep if selection == SINGLE else None
     if sweep != OURS and selection not in (DEFAULT_METHOD, "uniform", START):
         return None
-    if selection == START:
-        return START if sweep == OURS else f"{sweep}: {START}"
+    if sweep == OURS and selection.removesuffix(REFITTED) == START:
+        return selection
     return f"{sweep}: {selection}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pasture.targets import Array
 from search_spaces.parameter import Label, Parameter
 
-_BACKBONE: Final = ("backbone", "backbone.name")
+_BACKBONE: Final = ("recipe", "backbone", "backbone.name")
 _OTHER_BACKBONE: Final = 1e6
 
 
@@ -20,7 +20,7 @@ class Snap:
 
     The distance between two recipes is the sum over searched fields of the share of the range that lies between their
     values (of its logarithm, for log_uniform). Different options, and a field that one of them lacks, count 1. A
-    recipe with another backbone is further away than any with the same.
+    recipe with another backbone, or made from another whole recipe, is further away than any with the same.
 
     Args:
         parameters: of the space.

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from benchmarks.program import Program
+from forage.cli import main
 from pasture.synthetic import make_data
 
 COMMAND = Path(sys.executable).with_name("forage")
@@ -71,6 +72,7 @@ def _title(pid: int) -> bytes:
 
 Start = Callable[..., Process]
 Forage = Callable[..., subprocess.CompletedProcess[str]]
+Refused = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,35 @@ def forage(start: Start) -> Forage:
         status = process.wait(timeout)
         return subprocess.CompletedProcess(words, status, process.out, process.err)
 
+    return run
+
+
+def only_line(text: str) -> str:
+    assert "Traceback" not in text
+    (line,) = text.strip().splitlines()
+    assert line.startswith("forage: ")
+    return line
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """`refused(*words, status=2)`: the one line with which a command gives up before it starts Ray."""
+
+    def no_ray(**_: object) -> None:
+        pytest.fail("Ray was started for something that is wrong without it")
+
+    def run(*words: object, status: int = 2) -> str:
+        monkeypatch.setattr(sys, "argv", ["forage", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        said = capsys.readouterr()
+        assert caught.value.code == status, said.err
+        assert said.out == ""
+        return only_line(said.err)
+
+    monkeypatch.setattr("ray.init", no_ray)
+    monkeypatch.setattr("warnings.showwarning", None)  # `main` sets it; put back afterwards
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return run
 
 

@@ -7,46 +7,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from forage.cli import main
 from pasture.run_folder import RunFolder
-
-Refused = Callable[..., str]
-
-
-def only_line(text: str) -> str:
-    assert "Traceback" not in text
-    (line,) = text.strip().splitlines()
-    assert line.startswith("forage: ")
-    return line
-
-
-@pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """`refused(*words, status=2)`: the one line with which a command gives up before it starts Ray."""
-
-    def no_ray(**_: object) -> None:
-        pytest.fail("Ray was started for something that is wrong without it")
-
-    def run(*words: object, status: int = 2) -> str:
-        monkeypatch.setattr(sys, "argv", ["forage", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        said = capsys.readouterr()
-        assert caught.value.code == status, said.err
-        assert said.out == ""
-        return only_line(said.err)
-
-    monkeypatch.setattr("ray.init", no_ray)
-    monkeypatch.setattr("warnings.showwarning", None)  # `main` sets it; put back afterwards
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    return run
+from tests.e2e.conftest import Refused, only_line
 
 
 @pytest.fixture

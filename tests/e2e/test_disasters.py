@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from pasture.run_folder import RunFolder
+from tests.e2e.conftest import Refused
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -212,6 +213,7 @@ def content(folder: Path) -> dict[Path, bytes]:
 def test_a_moved_copy_whose_newest_files_were_cut_short_by_a_power_loss_is_repaired_and_continues(
     lost: Path,
     forage: Forage,
+    refused: Refused,
     undisturbed: dict[str, Any],
     facts: Callable[[Path], dict[str, Any]],
     tmp_path: Path,
@@ -225,19 +227,16 @@ def test_a_moved_copy_whose_newest_files_were_cut_short_by_a_power_loss_is_repai
     for path, before in whole.items():
         path.write_bytes(before[: len(before) // 2])
 
-    def refused(status: int, message: str, *words: object) -> None:
-        said = forage("resume", run, *words)
-        assert said.returncode == status, said.stderr
-        assert re.search(message, said.stderr.splitlines()[-1])
-        assert "Traceback" not in said.stderr
-
-    refused(2, f"{plan}: damaged")
+    assert f"{plan}: damaged" in refused("resume", run)
     plan.write_bytes(whole[plan])
-    refused(2, f"{record}: damaged record .*; delete it and the trial is proposed anew")
+    assert re.search(f"{record}: damaged record .*; delete it and the trial is proposed anew", refused("resume", run))
     record.unlink()
-    refused(2, f"{lost}/data: no such data folder")
+    assert f"{lost}/data: no such data folder" in refused("resume", run)
+    said = forage("resume", run, "--data", data)
+    assert said.returncode == 1, said.stderr
     named = f"checkpoint of t0002 is damaged .*; delete {checkpoint} and the trial begins anew; then go on with: "
-    refused(1, named, "--data", data)
+    assert re.search(named, said.stderr.splitlines()[-1])
+    assert "Traceback" not in said.stderr
     checkpoint.unlink()
     said = forage("resume", run)  # it knows by now where the data are
     assert said.returncode == 0, said.stderr

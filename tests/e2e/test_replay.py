@@ -15,6 +15,7 @@ from forage.outer_cv.run_sweeps import OuterRun
 from forage.replay.build import table_of
 from forage.replay.forage_search import ForageSearch
 from forage.replay.simulate import simulate
+from forage.replay.table import Table
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset
 from search_spaces.drawing import Fixed
@@ -33,13 +34,33 @@ GRID: dict[str, list[Any]] = {"optimizer.head_lr": [0.003, 0.01, 0.03], "head.hi
 TRIALS = 12
 
 
-@pytest.fixture
-def serial_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def serial_ray() -> Iterator[None]:
     """Ray with one CPU, so that one trial runs at a time."""
-    monkeypatch.setenv("RAY_worker_niceness", "0")
-    ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def space(frozen_recipe: Recipe) -> Space:
+    """Nine heads on a frozen backbone."""
+    base = frozen_recipe.with_overrides({"schedule.epochs": 9, "head.hidden": [8], "optimizer.head_lr": 0.01})
+    return Space.parse({"base": base.to_dict(), "search": {f: {"choice": options} for f, options in GRID.items()}})
+
+
+@pytest.fixture(scope="module")
+def table(space: Space, dataset: VerifiedDataset, tmp_path_factory: pytest.TempPathFactory) -> Table:
+    """Every recipe of the space, trained without the first date."""
+    grid = _train_the_grid(RunFolder(tmp_path_factory.mktemp("grid") / "run"), space, held_out(dataset))
+    return table_of([grid], dataset, space, "d4")
+
+
+def held_out(dataset: VerifiedDataset) -> VerifiedDataset:
+    """The photographs without those of the first date."""
+    return dataset.hold_out([dataset.dates[0]])
 
 
 def _facts(records: list[Record]) -> list[tuple[Any, ...]]:
@@ -66,15 +87,15 @@ def _train_the_grid(run: RunFolder, space: Space, dataset: VerifiedDataset) -> O
 @pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["asha", "paired"])
 def test_a_serial_replay_and_a_sweep_on_ray_decide_alike(
-    serial_ray: None, dataset: VerifiedDataset, data_folder: Path, frozen_recipe: Recipe, tmp_path: Path, pruner: Any
+    serial_ray: None,
+    table: Table,
+    space: Space,
+    dataset: VerifiedDataset,
+    data_folder: Path,
+    tmp_path: Path,
+    pruner: Any,
 ) -> None:
-    base = frozen_recipe.with_overrides({"schedule.epochs": 9, "head.hidden": [8], "optimizer.head_lr": 0.01})
-    search = {field: {"choice": options} for field, options in GRID.items()}
-    space = Space.parse({"base": base.to_dict(), "search": search})
-    held = dataset.hold_out([dataset.dates[0]])
-    table = table_of([_train_the_grid(RunFolder(tmp_path / "grid"), space, held)], dataset, space, "d4")
-    limits = Limits(trials=TRIALS, pruner=pruner, outer=tuple(held.outer_dates))
-
+    limits = Limits(trials=TRIALS, pruner=pruner, outer=tuple(held_out(dataset).outer_dates))
     real = launch(RunFolder(tmp_path / "run"), data_folder, space, limits, seed=3, connection=ExistingRay())
     simulated = simulate(ForageSearch(table, table.splits[0], limits, "optuna", 3), table.splits[0])
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from pasture.run_folder import RunFolder
 from search_spaces.space import Space
 from tests.e2e.conftest import SPACE
+from tune.cluster.connection import ExistingRay
 from tune.records.ledger import Record
 from tune.records.plan import Limits
 from tune.sweep import launch, resume
@@ -24,15 +27,26 @@ Records = list[Record]
 
 
 @pytest.fixture(scope="module")
-def sweeps(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Records, Records]:
+def session() -> Iterator[None]:
+    """This process is connected to a Ray of its own."""
+    ray.init(address="local", num_gpus=0, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def sweeps(session: None, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Records, Records]:
     """The records of the first sweep and those of the second, which is resumed with more trials and confirmations."""
     folder = tmp_path_factory.mktemp("runs")
     space = Space.parse(SPACE).fixed({"schedule.epochs": EPOCHS})
-    first = launch(RunFolder(folder / "first"), data, space, Limits(trials=4, pruner="paired", confirm=1))
+    shared = ExistingRay()
+    first = launch(
+        RunFolder(folder / "first"), data, space, Limits(trials=4, pruner="paired", confirm=1), connection=shared
+    )
     run = RunFolder(folder / "second")
     limits = Limits(trials=4, pruner="paired", grace=2, objective="blend", warm_start=str(folder / "first"))
-    launch(run, data, space, limits)
-    second = resume(run, {"trials": 6, "confirm": 1})
+    launch(run, data, space, limits, connection=shared)
+    second = resume(run, {"trials": 6, "confirm": 1}, connection=shared)
     assert second.stopped_by is None
     return list(first.ledger.records.values()), list(second.ledger.records.values())
 

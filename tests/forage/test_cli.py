@@ -129,7 +129,7 @@ def test_gc_keeps_the_best_and_a_blend_of_what_is_left_still_predicts(
     freed = before - sum(swept.folder.sizes().values())
     assert freed > 0
     assert said.out == f"{swept}: {freed / 1e6:.1f} MB freed\n"
-    assert shell("ensemble", swept, "--out", tmp_path / "blend").status == 0
+    assert shell("ensemble", swept, "--out", tmp_path / "blend", "--no-refit").status == 0
     assert shell("predict", tmp_path / "blend", paddocks, "--out", tmp_path / "s.csv").status == 0
 
 
@@ -256,8 +256,33 @@ def test_ensemble_json_then_predict(shell: Any, swept: RunFolder, paddocks: Path
     assert list(pd.read_csv(tmp_path / "s.csv")["sample_id"]) == list(asked["sample_id"])
 
 
+def test_ensemble_refits_frozen_members_unless_told_otherwise(
+    shell: Any, swept: RunFolder, paddocks: Path, tmp_path: Path
+) -> None:
+    said = shell("ensemble", swept, "--out", tmp_path / "blend", "--method", "uniform")
+    assert said.status == 0
+    assert "2 of 3 members refitted on all photographs in " in said.err
+    assert "--refit trains them on all photographs" in said.err
+    assert [m.folds for m in Blend.read(tmp_path / "blend").members if m.recipe and m.recipe.banked] == [1, 1]
+    assert shell("ensemble", swept, "--out", tmp_path / "folds", "--method", "uniform", "--no-refit").status == 0
+    assert min(member.folds for member in Blend.read(tmp_path / "folds").members) > 1
+
+
+def test_ensemble_without_the_photographs_keeps_the_models_of_the_folds(
+    shell: Any, swept: RunFolder, tmp_path: Path
+) -> None:
+    swept.write_sweep(swept.read_sweep() | {"data": str(tmp_path / "gone")})
+    said = shell("ensemble", swept, "--out", tmp_path / "blend")
+    assert said.status == 0
+    assert f"not refitted: {tmp_path}/gone" in said.err
+    assert min(member.folds for member in Blend.read(tmp_path / "blend").members) > 1
+    said = shell("ensemble", swept, "--out", tmp_path / "refit", "--refit")
+    assert (said.status, said.err.splitlines()[-1].startswith(f"forage: {tmp_path}/gone")) == (2, True)
+
+
 def test_ensemble_with_a_method_and_limits(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
-    said = shell("ensemble", swept, "--out", tmp_path / "auto", "--method", "auto", "--max-members", 2, "--json")
+    words = ("ensemble", swept, "--no-refit", "--json", "--out")
+    said = shell(*words, tmp_path / "auto", "--method", "auto", "--max-members", 2)
     content = json.loads(said.out)
     assert said.status == 0
     assert set(content["auto"]["held_out"]) == {
@@ -271,7 +296,7 @@ def test_ensemble_with_a_method_and_limits(shell: Any, swept: RunFolder, tmp_pat
     }
     assert content["method"] in content["auto"]["held_out"]
     assert 1 <= len(content["members"]) <= 2
-    said = shell("ensemble", swept, "--out", tmp_path / "ridge", "--method", "ridge", "--scale-targets", "--json")
+    said = shell(*words, tmp_path / "ridge", "--method", "ridge", "--scale-targets")
     content = json.loads(said.out)
     assert (content["method"], content["options"]) == ("ridge", {"scale": True})
     assert all(len(member["target_weights"]) == 5 for member in content["members"])
@@ -283,7 +308,7 @@ def test_ensemble_with_a_method_and_limits(shell: Any, swept: RunFolder, tmp_pat
 
 def test_ensemble_tells_what_it_left_out_and_why(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
     Path(str(swept), "oof", "t0001.parquet").write_bytes(b"damaged")
-    said = shell("ensemble", swept, "--out", tmp_path / "blend")
+    said = shell("ensemble", swept, "--out", tmp_path / "blend", "--no-refit")
     assert said.status == 0
     assert "warning: run-t0001 left out: " in said.err
     assert "nested" in said.out
@@ -296,7 +321,7 @@ def test_ensemble_passes_on_what_makes_its_scores_less_than_honest(
         table = swept.read_oof(trial)
         table.metadata["pseudo_images"] = 3
         table.write(swept.oof, f"{trial}.parquet")
-    said = shell("ensemble", swept, "--out", tmp_path / "blend")
+    said = shell("ensemble", swept, "--out", tmp_path / "blend", "--no-refit")
     assert "warning: some members were trained on pseudo-labels" in said.err
 
 

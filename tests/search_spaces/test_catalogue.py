@@ -29,7 +29,8 @@ def test_every_shipped_recipe_loads(name: str) -> None:
 def test_every_shipped_space_draws_valid_recipes_and_every_option(name: str, draw_many: Callable[..., Any]) -> None:
     space = load_space(name)
     drawn: dict[str, set[Any]] = {}
-    for labels, recipe in draw_many(space, 80):
+    options = max(len(parameter.options) for parameter in space.parameters)
+    for labels, recipe in draw_many(space, max(80, 8 * options)):
         assert Recipe.parse(recipe.to_dict()) == recipe
         for field, label in labels.items():
             drawn.setdefault(field, set()).add(label)

@@ -91,6 +91,11 @@ NETWORKS = {
     # View (CLS, attention) = 1536. LayerNorm 3,072, 1536*512+512, 512*128+128, 128*4+4; crops 1536*128+128, 128+1
     "crop_attention_distilled": Expected(768, 1536, 3_072 + 786_944 + 65_664 + 516, (1, 4), fusion=196_736 + 129),
     # LayerNorm 1,536, 768*512+512, 512*4+4 (Total and three proportions)
+    # Three blocks x (CLS, mean) x 1024 = 6144: 6144*256+256 = 1,573,120; x 1280 = 7680: 1,966,336.
+    "dinov3_frozen": Expected(1024, 6144, 1_573_120 + 1_285, (1, 5)),
+    "dinov3_huge_plus_frozen": Expected(1280, 7680, 1_966_336 + 1_285, (1, 5)),
+    # Three blocks x mean x 1152 = 3456: 884,992
+    "siglip2_frozen": Expected(1152, 3456, 884_992 + 1_285, (1, 5)),
     "dinov3_lora": Expected(768, 768, 1_536 + 393_728 + 2_052, (1, 5)),
 }
 FITTED = {"feature_ridge": 1280, "semantic_boosting": 1152, "semantic_boosting_catboost": 1152}
@@ -101,6 +106,9 @@ NARROW: dict[str, dict[str, Any]] = {
     "vit_large_patch14_dinov2.lvd142m": {"embed_dim": 24, "num_heads": 2},
     "vit_small_patch14_dinov2.lvd142m": {"embed_dim": 24, "num_heads": 2},
     "vit_base_patch16_dinov3": {"embed_dim": 24, "num_heads": 2},
+    "vit_large_patch16_dinov3.lvd1689m": {"embed_dim": 24, "num_heads": 2},
+    "vit_huge_plus_patch16_dinov3.lvd1689m": {"embed_dim": 24, "num_heads": 2},
+    "vit_so400m_patch16_siglip_512.v2_webli": {"embed_dim": 24, "num_heads": 2},
     "vit_so400m_patch14_siglip_384": {"embed_dim": 24, "num_heads": 2, "depth": 2},
     "swin_large_patch4_window7_224": {"embed_dim": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2)},
     "convnext_large.fb_in22k_ft_in1k": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pasture.errors import InputError, read_error
 from trainables.network.pooling import pool_tokens, pooled_width
-from trainables.recipe import sections
+from trainables.recipe.backbone import Backbone as BackboneConfig
 from trainables.recipe.seeds import torch_seed
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -42,14 +42,14 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, config: sections.Backbone) -> None:
+    def __init__(self, model: nn.Module, config: BackboneConfig) -> None:
         super().__init__()
         self.model, self.pool, self.out_indices = model, config.pool, list(config.out_indices)
         cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(cfg[name]).view(3, 1, 1), persistent=False)
         if self.pool.startswith("cls") and not self.prefix_tokens:
-            raise InputError(f"backbone.pool={self.pool}: {config.name} has no class token; use mean or default")
+            raise InputError(f"backbone.pool={self.pool}: {config.name} has no class token; leave out cls")
 
     @property
     def width(self) -> int:
@@ -113,7 +113,7 @@ class Backbone(nn.Module):
         return total.hexdigest()[:32]
 
 
-def create_backbone(config: sections.Backbone, size: int, state: Mapping[str, Tensor] | None = None) -> Backbone:
+def create_backbone(config: BackboneConfig, size: int, state: Mapping[str, Tensor] | None = None) -> Backbone:
     """Build a backbone for pictures of `size` pixels and load its weights.
 
     Args:
@@ -156,19 +156,19 @@ class BackboneFacts(NamedTuple):
     """Length of its feature vector."""
 
 
-def check_backbone(config: sections.Backbone, size: int) -> BackboneFacts:
+def check_backbone(config: BackboneConfig, size: int) -> BackboneFacts:
     """Build a backbone once per process, to check that it exists, takes this size and has the blocks of `out_indices`.
 
     Raises:
         InputError: naming the field that does not fit.
     """
     # Only what decides features: a search over LoRA ranks must not build the same network for each rank.
-    same = sections.Backbone(name=config.name, weights=config.weights, out_indices=config.out_indices, pool=config.pool)
+    same = BackboneConfig(name=config.name, weights=config.weights, out_indices=config.out_indices, pool=config.pool)
     return _facts(same, size)
 
 
 @lru_cache(maxsize=64)
-def _facts(config: sections.Backbone, size: int) -> BackboneFacts:
+def _facts(config: BackboneConfig, size: int) -> BackboneFacts:
     backbone = create_backbone(config, size)
     with torch.inference_mode():
         try:
@@ -179,7 +179,7 @@ def _facts(config: sections.Backbone, size: int) -> BackboneFacts:
     return BackboneFacts(backbone.digest(), backbone.features)
 
 
-def _create(config: sections.Backbone, arguments: dict[str, Any], **loading: Any) -> nn.Module:
+def _create(config: BackboneConfig, arguments: dict[str, Any], **loading: Any) -> nn.Module:
     with torch_seed(_INIT_SEED, torch.device("cpu")):
         try:
             model: nn.Module = timm.create_model(config.name, **arguments, **loading)
@@ -189,7 +189,7 @@ def _create(config: sections.Backbone, arguments: dict[str, Any], **loading: Any
     return model
 
 
-def _from_hub(config: sections.Backbone, arguments: dict[str, Any]) -> nn.Module:
+def _from_hub(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -251,7 +251,7 @@ def _read_weights(path: Path, source: str) -> dict[str, Tensor]:
         raise InputError(f"backbone.weights={source!r}: {path} is not a readable weight file ({reason})") from None
 
 
-def _in_order(weights: dict[str, Tensor], config: sections.Backbone) -> dict[str, Tensor]:
+def _in_order(weights: dict[str, Tensor], config: BackboneConfig) -> dict[str, Tensor]:
     """Rename tensors to timm's names where another library's agree with them in order and shape."""
     expected = _create(config, {}).state_dict()
     if set(weights) & set(expected):
@@ -264,7 +264,7 @@ def _in_order(weights: dict[str, Tensor], config: sections.Backbone) -> dict[str
     return dict(zip(expected, weights.values(), strict=True))
 
 
-def _refuse_gaps(model: nn.Module, weights: dict[str, Tensor], untrained: nn.Module, config: sections.Backbone) -> None:
+def _refuse_gaps(model: nn.Module, weights: dict[str, Tensor], untrained: nn.Module, config: BackboneConfig) -> None:
     """Refuse weights that leave parameters random; timm accepts them, as it does a missing classifier.
 
     timm may rename tensors while loading, so a gap is a parameter that is not in the file *and* has not changed.

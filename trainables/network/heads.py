@@ -25,9 +25,22 @@ class MlpHead(nn.Module):
         networks, each = (outputs, 1) if config.kind == "mlp_per_target" else (1, outputs)
         self.networks = nn.ModuleList([mlp(config, inputs, each) for _ in range(networks)])
 
+    @property
+    def hidden(self) -> int:
+        """Length of the last hidden layers of all networks together; that of the features for linear heads."""
+        return sum(network[-1].in_features for network in self.networks)  # type: ignore[index]
+
     def forward(self, features: Tensor) -> Tensor:
         """(n, outputs)."""
-        raw = torch.cat([network(features) for network in self.networks], dim=1)
+        return self.last(self.trunk(features))
+
+    def trunk(self, features: Tensor) -> list[Tensor]:
+        """For each network, the input (n, h) of its last layer."""
+        return [network[:-1](features) for network in self.networks]  # type: ignore[index]
+
+    def last(self, hidden: list[Tensor]) -> Tensor:
+        """(n, outputs) of the result of `trunk`."""
+        raw = torch.cat([net[-1](h) for net, h in zip(self.networks, hidden, strict=True)], dim=1)  # type: ignore[index]
         return F.softplus(raw) if self.softplus else raw
 
     def start_at(self, raw: Tensor) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pasture.targets import TARGETS
 from trainables.images.views import view_groups
 from trainables.network.backbone import Backbone
 from trainables.network.fusion import Fuse
@@ -18,6 +19,8 @@ from trainables.recipe.recipe import Recipe
 
 AUXILIARY = ("ndvi", "height_cm")
 """Targets of the auxiliary head."""
+TRAINING_HEADS = ("auxiliary", "intervals")
+"""Parts that only the training loss needs; they are neither saved nor part of a network that predicts."""
 
 
 class Batch(NamedTuple):
@@ -61,6 +64,9 @@ class BiomassNet(nn.Module):
         self.codec = TargetCodec(recipe.target)
         self.head = MlpHead(recipe.head, self.fuse.width + semantic, self.codec.outputs)
         self.auxiliary = nn.Linear(self.fuse.width + semantic, len(AUXILIARY)) if recipe.loss.auxiliary else None
+        intervals = recipe.loss.intervals
+        classes = len(TARGETS) * intervals.bins
+        self.intervals = nn.Linear(self.head.hidden, classes) if intervals.weight else None
 
     def embed(self, batch: Batch) -> Tensor:
         """(n, vectors, width): one fused vector an image, or one a group with late fusion."""
@@ -81,15 +87,25 @@ class BiomassNet(nn.Module):
                 semantic = self.standardize_semantic(semantic)
         return torch.cat([fused, semantic.unsqueeze(1).expand(-1, fused.shape[1], -1)], dim=2)
 
-    def encoded(self, fused: Tensor) -> Tensor:
-        """(n, vectors, width) to encoded predictions (n, vectors, c)."""
+    def outputs(self, fused: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What training needs of fused vectors (n, vectors, width): encoded predictions (n, vectors, c), and the logits
+        (n, 5 * bins) of the interval classifiers if the network has them."""
         with _float32(fused):
-            encoded: Tensor = self.codec.expand(self.head(fused.float().flatten(0, 1)))
-        return encoded.view(*fused.shape[:2], -1)
+            hidden = self.head.trunk(fused.float().flatten(0, 1))
+            encoded: Tensor = self.codec.expand(self.head.last(hidden)).view(*fused.shape[:2], -1)
+            if self.intervals is None:
+                return encoded, None
+            image = torch.cat(hidden, dim=1).view(*fused.shape[:2], -1).mean(dim=1)
+            return encoded, self.intervals(image)
 
     def forward(self, batch: Batch) -> Tensor:
         """(n, vectors, c) encoded predictions."""
-        return self.encoded(self.embed(batch))
+        return self.outputs(self.embed(batch))[0]
+
+    def drop_training_heads(self) -> None:
+        """Remove the parts that only the training loss needs."""
+        for head in TRAINING_HEADS:
+            setattr(self, head, None)
 
     def grams(self, batch: Batch) -> Tensor:
         """(n, 5) predictions in grams, not yet projected onto the mass balance."""

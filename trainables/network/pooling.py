@@ -7,29 +7,50 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from trainables.recipe.sections import Pool
+from trainables.recipe.backbone import Pool
 
 ATTENTION_HEADS: Final = 4
 _ATTENTION_DROPOUT: Final = 0.1
+_EXPONENT: Final = 3.0
+_LEAST: Final = 1e-6
 
 
 def pooled_width(pool: Pool, width: int) -> int:
     """Length of the pooled vector of tokens of some width."""
-    return width * (2 if pool in ("mean_std", "cls_mean", "cls_attention") else 1)
+    return width * (1 if pool == "default" else len(pool.split("_")))
 
 
 def pool_tokens(pool: Pool, prefix: Tensor | None, patches: Tensor) -> Tensor:
-    """Fixed pools: (n, p, d) prefix tokens, the class token first, and (n, t, d) patch tokens to (n, features).
+    """Fixed pools: (n, p, d) prefix tokens, the class token first, and (n, t, d) patch tokens to (n, parts * d).
 
     `default` is the mean here: a model has no pool of its own for its inner blocks. `mean_std` describes texture as
     well as amount: statistics pooling (Snyder et al., X-Vectors, ICASSP 2018).
     """
-    if pool in ("mean", "default"):
-        return patches.mean(dim=1)
-    if pool == "mean_std":
-        return torch.cat([patches.mean(dim=1), patches.std(dim=1, correction=0)], dim=1)
-    assert prefix is not None
-    return prefix[:, 0] if pool == "cls" else torch.cat([prefix[:, 0], patches.mean(dim=1)], dim=1)
+    parts = ["mean"] if pool == "default" else pool.split("_")
+    return torch.cat([_part(part, prefix, patches) for part in parts], dim=1)
+
+
+def _part(part: str, prefix: Tensor | None, patches: Tensor) -> Tensor:
+    """(n, d): one part of a fixed pool."""
+    if part == "cls":
+        assert prefix is not None
+        return prefix[:, 0]
+    if part == "std":
+        return patches.std(dim=1, correction=0)
+    if part == "max":
+        return patches.amax(dim=1)
+    if part == "min":
+        return patches.amin(dim=1)
+    return generalised_mean(patches) if part == "gem" else patches.mean(dim=1)
+
+
+def generalised_mean(patches: Tensor) -> Tensor:
+    """(n, t, d) to (n, d): the cube root of the mean cube, between the mean and the maximum; values below 1e-6 count as
+    1e-6 (Radenovic et al., Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 2019, equation 3).
+
+    In float32 also under autocast: half precision holds no cube of a small number.
+    """
+    return patches.float().clamp(min=_LEAST).pow(_EXPONENT).mean(dim=1).pow(1 / _EXPONENT)
 
 
 class AttentionPool(nn.Module):

@@ -6,7 +6,8 @@ from timm.models import group_parameters
 
 from pasture.errors import InputError
 from trainables.network.backbone import Backbone
-from trainables.recipe import sections
+from trainables.recipe.backbone import Backbone as BackboneConfig
+from trainables.recipe.sections import Tuning
 
 
 def layers(backbone: Backbone) -> list[list[str]]:
@@ -15,7 +16,7 @@ def layers(backbone: Backbone) -> list[list[str]]:
     return list(group_parameters(backbone.model, matcher).values())
 
 
-def set_tuning(backbone: Backbone, config: sections.Backbone, tuning: sections.Tuning) -> None:
+def set_tuning(backbone: Backbone, config: BackboneConfig, tuning: Tuning) -> None:
     """Mark which parameters are trained (`requires_grad`): adapters, or the last of the layers.
 
     Raises:
@@ -40,7 +41,7 @@ def set_tuning(backbone: Backbone, config: sections.Backbone, tuning: sections.T
                 parameters[name].requires_grad_(True)
 
 
-def add_lora(backbone: Backbone, config: sections.Backbone) -> None:
+def add_lora(backbone: Backbone, config: BackboneConfig) -> None:
     """Add low-rank adapters to the qkv matrices; they change nothing until they are trained.
 
     Raises:

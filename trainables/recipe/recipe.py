@@ -17,10 +17,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from pasture.errors import InputError
 from pasture.validated import first_error
+from trainables.recipe.backbone import BANK, Backbone
 from trainables.recipe.sections import (
-    BANK,
     Augment,
-    Backbone,
     Fusion,
     Head,
     Inference,
@@ -69,6 +68,12 @@ class Recipe(Section):
             raise ValueError(f"head.kind={self.head.kind} goes with fusion.kind mean or concat")
         if not self.neural and self.fusion.within != "mean":
             raise ValueError(f"head.kind={self.head.kind} goes with fusion.within=mean")
+        if self.loss.intervals.weight and not self.neural:
+            raise ValueError(f"loss.intervals trains a network; head.kind={self.head.kind} goes with its weight 0")
+        if self.loss.intervals.weight and self.banked and not (self.head.hidden or self.head.hidden_share):
+            raise ValueError(
+                "loss.intervals on a frozen backbone trains the hidden layers of the head; set head.hidden"
+            )
         if self.target.kind in ("ratios", "scalar") and self.target.transform == "log1p_z":
             raise ValueError(f"target.kind={self.target.kind} goes with target.transform none or log1p")
         if self.target.kind == "ratios" and self.head.output != "linear":

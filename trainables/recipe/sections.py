@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,10 +13,7 @@ Strength = Literal["none", "light", "medium", "heavy"]
 TtaName = Literal["none", "flips", "d4"]
 Precision = Literal["auto", "float32"]
 Tuning = Literal["frozen", "last_blocks", "lora", "full"]
-Pool = Literal["default", "cls", "mean", "mean_std", "cls_mean", "cls_attention"]
 Choose = Literal["last", "best", "average"]
-BANK: Final = "bank:"
-"""Prefix of `backbone.name` for imported embeddings."""
 
 
 class Section(BaseModel):
@@ -35,81 +32,6 @@ class View(Section):
     """With `whole` and `halves`: cut each into tiles x tiles squares of `size` pixels, a group for fusion."""
     size: int = Field(256, ge=32, le=1536)
     """Side of each square, in pixels."""
-
-
-class Lora(Section):
-    """Low-rank adapters on a transformer's qkv matrices (Hu et al., ICLR 2022), used with `backbone.tuning` lora."""
-
-    rank: int = Field(8, ge=1, le=256)
-    """Rank of the update of a matrix."""
-    alpha: float = Field(16.0, gt=0, le=1024)
-    """The update is scaled by alpha over rank."""
-    dropout: float = Field(0.05, ge=0, lt=1)
-    """Dropout before the adapters."""
-
-
-class Semantic(Section):
-    """A second, frozen backbone whose features of the two halves, averaged, join the fused vector."""
-
-    name: str = ""
-    """Any model name that timm knows; empty for none."""
-    weights: str = "hub"
-    """As `backbone.weights`."""
-    size: int = Field(384, ge=32, le=1536)
-    """Side of its halves, in pixels."""
-
-
-class Backbone(Section):
-    """The network that turns a view into a feature vector."""
-
-    name: str = "tf_efficientnet_lite0"
-    """Any model name that timm knows, or `bank:<name>` for embeddings imported by `forage features import`."""
-    weights: str = "hub"
-    """`hub` (timm's pretrained weights, from the local cache if possible), `none` (random), `package:<name>`
-    (shipped inside an installed Python package) or a file (.safetensors, or .pth read with weights_only)."""
-    tuning: Tuning = "frozen"
-    """Which part is trained. A frozen backbone runs once on every picture, and its features are kept."""
-    blocks: int = Field(4, ge=1, le=200)
-    """With `last_blocks`: how many of the last blocks are trained."""
-    out_indices: tuple[Annotated[int, Field(ge=0, le=500)], ...] = ()
-    """Blocks (of a convolutional network: stages), counted from 0, whose pooled outputs are concatenated; empty for the
-    model's own output."""
-    pool: Pool = "default"
-    """How tokens become a vector: `default` (as the model was trained), the class token, the mean of the patches (of a
-    convolutional network: of the cells of its map), their mean and standard deviation (`mean_std`), class token and
-    mean (`cls_mean`), or the class token beside a trained attention over the patches (`cls_attention`, which goes with
-    no out_indices)."""
-    standardize: bool = True
-    """Standardise the features of frozen backbones: each gets mean 0 and standard deviation 1 over the views and D4
-    elements of the training rows. No effect on a backbone that is trained, nor with heads that are not networks: these
-    standardise by themselves."""
-    lora: Lora = Lora()
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory for about a third more time."""
-    compile: bool = False
-    """Compile a trained backbone (torch.compile): slow to start, faster after; worth it for many epochs on a GPU."""
-    semantic: Semantic = Semantic()
-
-    @property
-    def bank(self) -> str:
-        """Name of the imported bank that replaces the network; empty for a network."""
-        return self.name.removeprefix(BANK) if self.name.startswith(BANK) else ""
-
-    @model_validator(mode="after")
-    def _embeddings_are_fixed(self) -> Self:
-        if self.bank and (self.tuning != "frozen" or self.out_indices or self.pool != "default"):
-            raise ValueError(
-                "backbone.name=bank:... goes with backbone.tuning=frozen, no out_indices and backbone.pool=default"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _attention_without_taps(self) -> Self:
-        if self.out_indices and self.pool == "cls_attention":
-            raise ValueError(
-                "backbone.pool=cls_attention looks at the last block; it goes with no backbone.out_indices"
-            )
-        return self
 
 
 class Fusion(Section):
@@ -186,6 +108,17 @@ class LabelSmoothing(Section):
         return self
 
 
+class Intervals(Section):
+    """Interval classifiers beside the regression, in training only: for each of the five targets, the head's last
+    hidden layer also predicts in which of `bins` intervals the weight lies (cross-entropy)."""
+
+    bins: int = Field(7, ge=2, le=50)
+    """Number of intervals of a target; their edges are quantiles of the training fold. Equal weights, such as the zeros
+    of clover, lie in the same interval."""
+    weight: float = Field(0.0, ge=0, le=100)
+    """Weight of the cross-entropy, the mean over the targets, in the loss; 0 for no classifiers."""
+
+
 class Loss(Section):
     """The training loss."""
 
@@ -208,6 +141,7 @@ class Loss(Section):
     training fold."""
     auxiliary: float = Field(0.0, ge=0, le=100)
     """Weight of predicting NDVI and height (standardised, squared error) from the fused features."""
+    intervals: Intervals = Intervals()
     lds: LabelSmoothing = LabelSmoothing()
 
 

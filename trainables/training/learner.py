@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from pasture.dataset import Dataset
 from pasture.errors import JobError
 from pasture.projection import project
-from pasture.targets import TOTAL, Array
+from pasture.targets import Array
 from trainables.compute.memory import with_smaller_batches
 from trainables.compute.precision import autocast, gradient_scaler
 from trainables.compute.ranks import ALONE, Ranks
@@ -24,14 +24,12 @@ from trainables.network.model import Batch, BiomassNet
 from trainables.network.tuning import set_tuning, train_mode
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.seeds import mix, torch_seed
-from trainables.training.averaging import WeightAverage, fresh_statistics, trained_norms
-from trainables.training.ema import MovingAverage
-from trainables.training.lds import image_weights
-from trainables.training.losses import Truth, auxiliary, loss
-from trainables.training.metadata import auxiliary_targets, standardise
-from trainables.training.nets import Widths, create_net, load_weights, standardize, trained_names
+from trainables.training.averaging import MovingAverage, WeightAverage, fresh_statistics, trained_norms
+from trainables.training.intervals import intervals_loss
+from trainables.training.losses import auxiliary, loss
+from trainables.training.nets import Widths, create_net, load_weights, saved_names, standardize, trained_names
 from trainables.training.optimizer import create_optimizer, rate_factor, set_learning_rates
-from trainables.training.teacher import teach
+from trainables.training.truth import training_truth
 
 _PREDICT_BATCH = 64
 
@@ -71,7 +69,7 @@ class FoldLearner:
     ) -> None:
         self.recipe, self.fold, self.inputs, self.rows, self.device = recipe, fold, inputs, rows, device
         self.ranks = ranks
-        self.truth = _truth(recipe, fold, dataset, rows, device)
+        self.truth = training_truth(recipe, fold, dataset, rows, device)
         with torch_seed(mix(recipe.seed, fold), device):
             # Pictures are channels-last, and convolutions are fastest on that layout.
             self.net = create_net(recipe, sizes).to(device).to(memory_format=torch.channels_last)
@@ -165,13 +163,13 @@ class FoldLearner:
         return project(grams)
 
     def weights(self) -> dict[str, Tensor]:
-        """The tensors that differ from the pretrained backbone, on the CPU, as evaluated and saved: averaged ones, with
-        an EMA."""
-        return self._trained(self._evaluated())
+        """The tensors that differ from the pretrained backbone and that predictions need, on the CPU, as evaluated and
+        saved: averaged ones, with an EMA."""
+        return self._tensors(self._evaluated(), saved_names(self.names))
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Load the result of `weights`, to predict with it."""
-        load_weights(self._evaluated(), weights, self.names)
+        load_weights(self._evaluated(), weights, saved_names(self.names))
 
     def state(self) -> dict[str, Any]:
         """Everything needed to continue, on the CPU."""
@@ -182,8 +180,8 @@ class FoldLearner:
         }
         return {
             "stage": self.stage,
-            "net": self._trained(self.net),
-            "ema": (self._trained(self._evaluated()), self.ema.updates) if self.ema else None,
+            "net": self._tensors(self.net, self.names),
+            "ema": (self._tensors(self._evaluated(), self.names), self.ema.updates) if self.ema else None,
             "average": (self.average.mean, self.average.epochs),
             "batches": (self.micro_batch, self.predict_batch),
             "optimizer": optimizer,
@@ -225,12 +223,12 @@ class FoldLearner:
             return self.net
         return cast(BiomassNet, self.ema.module)
 
-    def _trained(self, net: BiomassNet) -> dict[str, Tensor]:
+    def _tensors(self, net: BiomassNet, names: set[str]) -> dict[str, Tensor]:
         state = net.state_dict()
         return {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in state.items()
-            if name in self.names
+            if name in names
         }
 
     @torch.inference_mode()
@@ -289,12 +287,16 @@ class FoldLearner:
                 order = torch.from_numpy(generator.permutation(len(chosen))).to(self.device)
                 fused = share * fused + (1 - share) * fused[order]
                 truth = truth.mixed(order, share)
-            encoded = self.net.encoded(fused)
+            encoded, intervals = self.net.outputs(fused)
         value = loss(self.recipe.loss, self.net.codec, encoded.float(), truth)
         if self.net.auxiliary is not None:
             assert truth.metadata is not None
             measured = self.net.auxiliary(fused.float().mean(dim=1))
             value = value + self.recipe.loss.auxiliary * auxiliary(measured, truth.metadata)
+        if intervals is not None:
+            assert truth.intervals is not None
+            errors = intervals_loss(intervals, truth.intervals, truth.image_weights)
+            value = value + self.recipe.loss.intervals.weight * errors
         return value
 
 
@@ -303,23 +305,3 @@ def stage_of(recipe: Recipe, epoch: int) -> tuple[int, int, int]:
     ends = np.round(np.cumsum([stage.share for stage in recipe.stages]) * recipe.epochs).astype(int).tolist()
     stage = next(i for i, end in enumerate(ends) if epoch < end)
     return stage, ends[stage - 1] if stage else 0, ends[stage]
-
-
-def _truth(recipe: Recipe, fold: int, dataset: Dataset, rows: Rows, device: torch.device) -> Truth:
-    grams = dataset.targets
-    weights = image_weights(grams[rows, TOTAL], dataset.pseudo_weights[rows], recipe.loss.lds)
-    taught = metadata = None
-    if recipe.loss.distillation:
-        # A pseudo-label has no metadata to teach from: the teacher repeats it.
-        taught, measured = torch.from_numpy(grams[rows]).float(), dataset.measured[rows]
-        taught[measured] = teach(dataset.images, grams, rows[measured], mix(recipe.seed, fold))
-        taught = taught.to(device)
-    if recipe.loss.auxiliary:
-        known = standardise(auxiliary_targets(dataset.images), rows)[rows]
-        metadata = torch.from_numpy(known).float().to(device)
-    return Truth(
-        torch.from_numpy(grams[rows]).float().to(device),
-        torch.from_numpy(weights).float().to(device),
-        taught,
-        metadata,
-    )

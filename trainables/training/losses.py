@@ -25,12 +25,14 @@ class Truth(NamedTuple):
         image_weights: (n,) weight of each image in the loss (LDS, pseudo-labels); mean 1 over the training fold.
         taught: (n, 5) the teacher's predictions in grams; None for a recipe without distillation.
         metadata: (n, 2) standardised NDVI and height, NaN if missing; None if the recipe does not predict them.
+        intervals: (n, 5, bins) probabilities of the intervals; None for a recipe without interval classifiers.
     """
 
     grams: Tensor
     image_weights: Tensor
     taught: Tensor | None = None
     metadata: Tensor | None = None
+    intervals: Tensor | None = None
 
     def rows(self, index: Tensor) -> Truth:
         """The targets of some images."""
@@ -41,8 +43,7 @@ class Truth(NamedTuple):
         return self._map(lambda part: share * part + (1 - share) * part[order])
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Truth:
-        taught, metadata = (None if part is None else change(part) for part in (self.taught, self.metadata))
-        return Truth(change(self.grams), change(self.image_weights), taught, metadata)
+        return Truth(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
 
 
 def loss(config: sections.Loss, codec: TargetCodec, encoded: Tensor, truth: Truth) -> Tensor:

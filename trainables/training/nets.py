@@ -12,7 +12,7 @@ from trainables.features import embeddings
 from trainables.features.inputs import Inputs, Rows
 from trainables.images import d4
 from trainables.network.backbone import check_backbone, create_backbone
-from trainables.network.model import BiomassNet
+from trainables.network.model import TRAINING_HEADS, BiomassNet
 from trainables.network.tuning import add_lora, set_tuning
 from trainables.recipe.recipe import Recipe
 
@@ -99,6 +99,11 @@ def trained_names(net: BiomassNet, recipe: Recipe) -> set[str]:
             if trained:  # a trained module updates its running statistics too
                 names |= {f"{prefix}.{name}" for name, _ in module.named_buffers(recurse=False)}
     return names & set(net.state_dict())
+
+
+def saved_names(names: set[str]) -> set[str]:
+    """Those of the trained tensors that predictions need: without the heads that exist in training only."""
+    return {name for name in names if not name.startswith(tuple(f"{head}." for head in TRAINING_HEADS))}
 
 
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor], names: set[str]) -> None:

@@ -16,7 +16,14 @@ from trainables.training.nets import widths
 
 
 def train_on_all(recipe: Recipe, context: TrialContext, epochs: int, scores: Sequence[float]) -> dict[str, Tensor]:
-    """Train a recipe for some epochs on every image and return its weights.
+    """Train a recipe for some epochs on every image and return its weights; arguments as of `learner_on_all`."""
+    return learner_on_all(recipe, context, epochs, scores).weights()
+
+
+def learner_on_all(
+    recipe: Recipe, context: TrialContext, epochs: int, scores: Sequence[float]
+) -> FoldLearner | FittedLearner:
+    """Train a recipe for some epochs on every image except those of outer dates.
 
     Learning rates follow the schedule of the whole trial and stop where its folds stopped.
 
@@ -36,4 +43,4 @@ def train_on_all(recipe: Recipe, context: TrialContext, epochs: int, scores: Seq
         learner.train_epoch(epoch, list(scores[:epoch]))
     if recipe.averaged_epochs:
         learner.load_average()
-    return learner.weights()
+    return learner

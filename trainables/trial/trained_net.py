@@ -32,6 +32,7 @@ def trained_net(
         load_weights(fitted, weights, set(fitted.state_dict()))
         return fitted.eval()
     net = create_net(recipe, sizes, backbone_state)
+    net.drop_training_heads()
     load_weights(net, weights, trained_names(net, recipe))
     if net.backbone is not None and recipe.adapted:
         merge_lora(net.backbone)

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
-import ray.exceptions
 
 from pasture.errors import JobError
 from pasture.run_folder import RunFolder
 
 CHECK_SECONDS = 2.0
 """Time between two checks."""
+
+CONNECT_SECONDS = 1.0
+"""Time that a process gets to accept a connection."""
 
 PATIENCE = 10
 """Failed checks in a row after which Ray is given up."""
@@ -34,14 +36,13 @@ def watch_ray(run: RunFolder, on_loss: Callable[[JobError], None]) -> Iterator[N
         run: the run directory, named in the error.
         on_loss: receives the error.
     """
-    context = ray.get_runtime_context()
-    address, node = context.gcs_address, context.get_node_id()
+    head, raylet = _addresses()
     over = threading.Event()
 
     def watch() -> None:
         failed = 0
         while not over.wait(CHECK_SECONDS):
-            problem = _problem(address, node)
+            problem = _problem(head, raylet)
             failed = failed + 1 if problem else 0
             if failed >= PATIENCE:
                 on_loss(JobError(f"{problem}; go on with: forage resume {run}"))
@@ -65,13 +66,26 @@ def end_process(error: JobError) -> None:
     os._exit(error.exit_status)
 
 
-def _problem(address: str, node: str) -> str:
+def _addresses() -> tuple[str, str]:
+    """HOST:PORT of the head and of the raylet of the driver's node."""
+    context = ray.get_runtime_context()
+    (node,) = (known for known in ray.nodes() if known["NodeID"] == context.get_node_id())
+    return context.gcs_address, f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+
+
+def _problem(head: str, raylet: str) -> str:
     """What has died; empty if nothing has."""
+    if not _answers(head):
+        return f"the head of Ray ({head}) no longer answers"
+    return "" if _answers(raylet) else "Ray's process on this machine (raylet) has died"
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens at HOST:PORT. No call of Ray: those hang for a minute once the head is gone, also when
+    it dies just before the call, and then Ray ends this process."""
     host, _, port = address.rpartition(":")
     try:
-        # A plain connection first: Ray's own call hangs for a minute if the head is gone.
-        socket.create_connection((host, int(port)), timeout=CHECK_SECONDS).close()
-        alive = {known["NodeID"] for known in ray.nodes() if known["Alive"]}
-    except (OSError, RuntimeError, ray.exceptions.RayError):
-        return f"the head of Ray ({address}) no longer answers"
-    return "" if node in alive else "Ray's process on this machine (raylet) has died"
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True

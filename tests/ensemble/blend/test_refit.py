@@ -17,7 +17,7 @@ import ensemble.blend.refit
 import trainables.trial.refit
 from ensemble.blend.blend import Blend
 from ensemble.blend.predict import predict
-from ensemble.blend.refit import refit
+from ensemble.blend.refit import refit, refit_in_place
 from pasture.dataset import read_test, read_train
 from pasture.errors import InputError
 from pasture.metric import weighted_r2
@@ -51,11 +51,12 @@ def test_every_member_is_one_model_of_all_images(
     said: list[str] = []
     made = refit(blend, paddocks, tmp_path / "refit", said.append)
     assert len(said) == 3
+    assert (tmp_path / "refit" / "evidence.npz").read_bytes() == (blend.folder / "evidence.npz").read_bytes()
     expected = [(e, list(m.curve[:e]), 24) for m in blend.members for e in range(m.epoch + 1)]
     assert seen == expected
     assert [(m.key, m.weight, m.folds) for m in made.members] == [(m.key, m.weight, 1) for m in blend.members]
     assert made.estimate == Blend.read(blend.folder).estimate
-    assert any("no image is left on which it could be scored" in warning for warning in made.warnings)
+    assert any("no image is left on which they could be scored" in warning for warning in made.warnings)
     test = read_test(paddocks)
     predicted = predict(made, test)
     assert np.isfinite(predicted).all()
@@ -106,6 +107,33 @@ def test_other_data_is_said(blend: Blend, paddocks: Path, tmp_path: Path) -> Non
     made = refit(quick, data, tmp_path / "out", lambda _: None)
     assert any("other data than the blend was judged on" in warning for warning in made.warnings)
     assert made.fingerprint != blend.fingerprint
+
+
+def test_some_members_are_refitted_in_place(blend: Blend, paddocks: Path, tmp_path: Path) -> None:
+    copied = Blend.read(Path(shutil.copytree(blend.folder, tmp_path / "blend")))
+    chosen = [member for member in copied.members if member.recipe and member.recipe.banked]
+    made = refit_in_place(copied, paddocks, chosen, lambda _: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blend"]
+    assert [member.folds for member in made.members] == [1 if m in chosen else m.folds for m in copied.members]
+    assert len(chosen) == 2
+    for member in made.members:
+        files = {path.name: path.read_bytes() for path in (made.folder / "members" / member.key).iterdir()}
+        before = {path.name: path.read_bytes() for path in (blend.folder / "members" / member.key).iterdir()}
+        assert len(files) == member.folds + 1
+        assert (files == before) == (member.folds > 1)
+    assert (made.estimate, made.fingerprint) == (copied.estimate, copied.fingerprint)
+    test = read_test(paddocks)
+    assert not np.allclose(predict(made, test), predict(blend, test), atol=0.01)
+
+
+def test_a_blend_is_not_refitted_on_other_data(blend: Blend, paddocks: Path, tmp_path: Path) -> None:
+    copied = Blend.read(Path(shutil.copytree(blend.folder, tmp_path / "blend")))
+    data = shutil.copytree(paddocks, tmp_path / "data")
+    table = pd.read_csv(data / "train.csv")
+    table.iloc[: 20 * 5].to_csv(data / "train.csv", index=False)
+    with pytest.raises(InputError, match="not the data of the blend's runs, or changed since; give their folder with"):
+        refit_in_place(copied, data, copied.members, lambda _: None)
+    assert [member.folds for member in Blend.read(copied.folder).members] == [m.folds for m in blend.members]
 
 
 def test_what_cannot_be_refitted_is_refused(blend: Blend, paddocks: Path, tmp_path: Path) -> None:

@@ -8,17 +8,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
+from ensemble.members.pool import Member
 from ensemble.weighting.methods import METHODS
+from ensemble.weighting.options import DEFAULT_METHOD
 from forage.outer_cv import run_sweeps
-from forage.outer_cv.run_sweeps import Stopped
+from forage.outer_cv.refit import refit_members
+from forage.outer_cv.run_sweeps import OuterRun, Stopped
 from pasture.dataset import read_train
 from pasture.metric import weighted_r2
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
+from pasture.targets import Array
+from pasture.verification import VerifiedDataset, verify
 from tests.forage.conftest import Shell
 from tests.forage.outer_cv.conftest import SPACE
+from trainables.features.context import TrialContext
+from trainables.images import d4
+from trainables.recipe.recipe import Recipe
+from trainables.trial.refit import learner_on_all
+from tune.records.plan import Plan
 
 
 @pytest.fixture
@@ -54,6 +65,8 @@ def test_every_strategy_is_scored_on_dates_that_its_sweep_has_not_seen(
     rows = _rows(said.out)
     assert set(rows) == {f"search: {m}" for m in (*METHODS, "best single")} | {
         "start portfolio",
+        "start portfolio, refitted",
+        f"search: {DEFAULT_METHOD}, refitted",
         "one-recipe",
         "target means",
     }
@@ -65,6 +78,33 @@ def test_every_strategy_is_scored_on_dates_that_its_sweep_has_not_seen(
         tables = [OofTable.read(run.outer, f"{trial}.parquet") for trial in ("t0000", "t0001")]
         predicted[[row[i] for i in tables[0].image_ids]] = np.mean([t.mean(tuple(range(8))) for t in tables], axis=0)
     assert rows["start portfolio"]["outer"] == pytest.approx(weighted_r2(dataset.targets, predicted), abs=1e-6)
+    refitted = weighted_r2(dataset.targets, _refitted(tmp_path / "out", verify(dataset)))
+    assert rows["start portfolio, refitted"]["outer"] == pytest.approx(refitted, abs=1e-5)
+    assert refitted != pytest.approx(rows["start portfolio"]["outer"], abs=1e-5)
+
+
+def _refitted(out: Path, dataset: VerifiedDataset) -> Array:
+    """(n, 5) mean of the two start recipes, each as one model of all dates that its sweep has seen."""
+    predicted = np.empty_like(dataset.targets)
+    for split in (0, 1):
+        run = RunFolder(out / f"seed0-split{split}-search")
+        held = verify(dataset.hold_out(Plan.read(run).outer))
+        context, outer = TrialContext(held, torch.device("cpu")), np.flatnonzero(held.outer)
+        starts = [Recipe.parse(run.read_oof(trial).metadata["recipe"]) for trial in ("t0000", "t0001")]
+        models = [learner_on_all(recipe, context, 2, ()) for recipe in starts]
+        assert {len(model.rows) for model in models} == {len(dataset) - len(outer)}
+        predicted[outer] = np.mean([model.predict(outer, d4.ALL).mean(axis=1) for model in models], axis=0)
+    return predicted
+
+
+def test_members_that_train_their_backbone_are_not_refitted(paddocks: Path, tmp_path: Path) -> None:
+    recipe = Recipe.parse(SPACE["base"]).with_overrides({"backbone.tuning": "full"}).to_dict()
+    run, none = RunFolder(tmp_path), np.empty((0, 5))
+    member = Member("run-t0000", run, "t0000", recipe, "", 0.5, 0, none, None, np.empty(0, dtype=np.int8))
+    dataset = read_train(paddocks)
+    outer_run = OuterRun(run, "search", 0, (str(dataset.dates[0]),), {}, frozenset())
+    assert not refit_members(outer_run, dataset, [member])
+    assert not run.refitted.names("")
 
 
 def test_finished_sweeps_are_not_run_again_and_lose_their_weights(

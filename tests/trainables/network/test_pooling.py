@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from pasture.errors import InputError
 from trainables.network.backbone import Backbone, create_backbone
 from trainables.network.model import Batch, BiomassNet
 from trainables.network.pooling import AttentionPool, pool_tokens, pooled_width
+from trainables.recipe.backbone import Backbone as Config
 from trainables.recipe.recipe import Recipe
-from trainables.recipe.sections import Backbone as Config
 
 PREFIX = torch.tensor([[[1.0, 2.0], [50.0, 60.0]]])
 """A class token and a register."""
@@ -40,15 +41,36 @@ def pixels(backbone: Backbone, pictures: Tensor) -> Tensor:
         ("mean", [4.0, 6.0]),
         ("cls_mean", [1.0, 2.0, 4.0, 6.0]),
         ("default", [4.0, 6.0]),
+        ("max", [5.0, 8.0]),
+        ("min", [3.0, 4.0]),
+        ("gem", [(152 / 2) ** (1 / 3), (576 / 2) ** (1 / 3)]),  # 27 + 125, 64 + 512
+        ("mean_max_min_gem", [4.0, 6.0, 5.0, 8.0, 3.0, 4.0, 76 ** (1 / 3), 288 ** (1 / 3)]),
+        ("cls_std_max", [1.0, 2.0, 1.0, 2.0, 5.0, 8.0]),
     ],
 )
 def test_by_hand(pool: Any, expected: list[float]) -> None:
-    assert pool_tokens(pool, PREFIX, PATCHES)[0].tolist() == expected
+    assert pool_tokens(pool, PREFIX, PATCHES)[0].tolist() == pytest.approx(expected)
     assert pooled_width(pool, 2) == len(expected)
 
 
 def test_the_mean_needs_no_class_token() -> None:
     assert pool_tokens("mean", None, PATCHES)[0].tolist() == [4.0, 6.0]
+
+
+def test_the_generalised_mean_of_negative_cells_has_finite_gradients_in_half_precision() -> None:
+    patches = torch.tensor([[[-1.0, 2.0], [-3.0, 0.0]]], dtype=torch.float16, requires_grad=True)
+    pooled = pool_tokens("gem", None, patches)
+    assert pooled[0].tolist() == pytest.approx([1e-6, 4 ** (1 / 3)])  # (8 + 0) / 2
+    pooled.sum().backward()  # type: ignore[no-untyped-call]
+    assert patches.grad is not None
+    # d gem / d x = x^2 / (t gem^2): 4 / (2 * 4^(2/3)) for the cell of 2
+    assert patches.grad.flatten().tolist() == pytest.approx([0, 2 / 4 ** (2 / 3), 0, 0], rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("pool", ["max_mean", "mean_mean", "gem_default", "attention", "", "mean_"])
+def test_a_pool_of_unknown_repeated_or_misplaced_parts_is_refused(pool: str) -> None:
+    with pytest.raises(InputError, match=r"backbone.pool.*some of cls, mean, std, max, min, gem in this order"):
+        Recipe().with_overrides({"backbone.pool": pool})
 
 
 def test_attention_by_hand() -> None:
@@ -89,7 +111,7 @@ def test_attention_weights_sum_to_1() -> None:
     assert AttentionPool(6).eval()(tokens)[:, 11].tolist() == pytest.approx([1.0, 1.0])
 
 
-@pytest.mark.parametrize("pool", ["cls", "mean", "mean_std", "cls_mean"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "mean_std", "cls_mean", "mean_max_min_gem"])
 @pytest.mark.parametrize("out_indices", [(5,), (2, 4), (0, 3, 5)])
 def test_taps_are_the_blocks_outputs_under_the_last_norm(
     pool: Any, out_indices: tuple[int, ...], pictures: Tensor
@@ -109,8 +131,20 @@ def test_taps_are_the_blocks_outputs_under_the_last_norm(
     spread = [t[:, 1:].std(1, correction=0) for t in normed]
     parts["mean_std"] = [torch.cat(pair, dim=1) for pair in zip(parts["mean"], spread, strict=True)]
     parts["cls_mean"] = [torch.cat(pair, dim=1) for pair in zip(parts["cls"], parts["mean"], strict=True)]
+    extremes = (
+        [t[:, 1:].amax(1), t[:, 1:].amin(1), t[:, 1:].clamp(min=1e-6).pow(3).mean(1).pow(1 / 3)] for t in normed
+    )
+    parts["mean_max_min_gem"] = [torch.cat([m, *more], dim=1) for m, more in zip(parts["mean"], extremes, strict=True)]
     torch.testing.assert_close(features, torch.cat(parts[pool], dim=1), rtol=1e-4, atol=1e-5)
     assert features.shape == (3, backbone.features)
+
+
+def test_every_part_of_a_pool_of_a_middle_block_trains_the_backbone(pictures: Tensor) -> None:
+    backbone = backbone_of("test_vit", pool="mean_max_min_gem", out_indices=(2, 4))
+    first = next(iter(backbone.model.blocks[0].parameters()))  # type: ignore[index, union-attr]
+    for part in backbone(pictures).split(backbone.width, dim=1):
+        (gradient,) = torch.autograd.grad(part.sum(), first, retain_graph=True)
+        assert gradient.abs().max() > 0
 
 
 def test_a_tap_on_the_last_block_is_the_output() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pasture.errors import InputError
 from trainables.network.backbone import create_backbone
 from trainables.network.tuning import add_lora, merge_lora, set_tuning, train_mode
-from trainables.recipe.sections import Backbone
+from trainables.recipe.backbone import Backbone
 
 TINY = "test_efficientnet"
 TINY_BLOCKS = 5

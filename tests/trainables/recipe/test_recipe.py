@@ -32,7 +32,10 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
 FIELDS = dict(_leaves(Recipe))
 
 
-SPECIAL = {"schedule.stages": [{"share": 1.0, "tuning": "full", "backbone_lr": None, "head_lr": 0.1}]}
+SPECIAL = {
+    "backbone.pool": "mean_max_min_gem",
+    "schedule.stages": [{"share": 1.0, "tuning": "full", "backbone_lr": None, "head_lr": 0.1}],
+}
 """Fields whose other values cannot be guessed from their type."""
 
 

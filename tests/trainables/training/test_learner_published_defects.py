@@ -160,7 +160,10 @@ def test_what_the_teacher_is_told_reaches_the_student(
 def test_the_teacher_and_every_statistic_see_the_training_fold_only(
     make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
-    terms = {"loss": {"distillation": 0.5, "auxiliary": 0.1, "lds.enabled": True}, "target.transform": "log1p_z"}
+    terms = {
+        "loss": {"distillation": 0.5, "auxiliary": 0.1, "lds.enabled": True, "intervals.weight": 0.3},
+        "target.transform": "log1p_z",
+    }
     recipe = frozen_recipe.with_overrides(terms)
     honest, blind = make_learner(recipe), make_learner(recipe, _nonsense(dataset, HELD))
     for part, same in zip(honest.truth, blind.truth, strict=True):

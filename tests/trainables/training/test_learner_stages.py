@@ -19,8 +19,9 @@ from trainables.features.inputs import Rows, make_inputs
 from trainables.network.backbone import create_backbone
 from trainables.network.model import Batch
 from trainables.network.tuning import set_tuning
+from trainables.recipe.backbone import Backbone
 from trainables.recipe.recipe import Recipe
-from trainables.recipe.sections import Backbone, Schedule
+from trainables.recipe.sections import Schedule
 from trainables.training import learner as learners
 from trainables.training.learner import FoldLearner, stage_of
 from trainables.training.losses import Truth

@@ -155,7 +155,7 @@ def test_auxiliary_by_hand_and_what_was_not_measured() -> None:
 
 
 def test_rows_and_mixing_take_every_part_along() -> None:
-    truth = Truth(torch.rand(4, 5), torch.rand(4), torch.rand(4, 5), torch.rand(4, 2))
+    truth = Truth(torch.rand(4, 5), torch.rand(4), torch.rand(4, 5), torch.rand(4, 2), torch.rand(4, 5, 3))
     order, share = torch.tensor([2, 0, 3, 1]), 0.7
     for part, row, mixed in zip(truth, truth.rows(order), truth.mixed(order, share), strict=True):
         assert part is not None
@@ -164,6 +164,7 @@ def test_rows_and_mixing_take_every_part_along() -> None:
     bare = truth_of(torch.rand(4, 5)).mixed(order, share)
     assert bare.taught is None
     assert bare.metadata is None
+    assert bare.intervals is None
 
 
 @given(share=st.floats(0.5, 1))
@@ -175,5 +176,5 @@ def test_mixed_features_through_a_linear_head_meet_mixed_grams(share: float) -> 
     views, order = torch.randn(4, 1, 6), torch.tensor([1, 0, 3, 2])
     truth = truth_of(net.grams(Batch(views)).detach())
     fused = net.embed(Batch(views))
-    mixed = net.encoded(share * fused + (1 - share) * fused[order])
+    mixed, _ = net.outputs(share * fused + (1 - share) * fused[order])
     assert float(loss(config(), net.codec, mixed, truth.mixed(order, share))) < 1e-8
