@@ -13,7 +13,7 @@ from rich.table import Table
 
 from forage.messages import messages, print_json, say, show, show_table, warn
 from forage.options import JsonOption, RunArgument
-from forage.results.export import SUFFIXES, Target
+from forage.pages.formats import SUFFIXES, TableFormat
 from forage.words import check_output, existing_run
 from pasture.errors import InputError
 
@@ -73,7 +73,7 @@ def trials(
 
 def export(
     run: RunArgument,
-    to: Annotated[Target, typer.Option(help="`optuna`: an SQLite storage for optuna-dashboard; or a table.")],
+    to: Annotated[TableFormat, typer.Option(help="`optuna`: an SQLite storage for optuna-dashboard; or a table.")],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File to write; must not exist.  [default: RUN.db, .csv, ..]")
     ] = None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
 
 import optuna
 
+from forage.pages.formats import TableFormat
 from forage.pages.study import frozen_trial, quiet
 from pasture.atomic import atomic_file
 from pasture.errors import JobError
@@ -15,11 +15,8 @@ from search_spaces.space import Space
 from tune.records.ledger import Ledger
 from tune.records.plan import Plan
 
-Target = Literal["optuna", "csv", "parquet"]
-SUFFIXES: Final[dict[Target, str]] = {"optuna": ".db", "csv": ".csv", "parquet": ".parquet"}
 
-
-def export(run: RunFolder, target: Target, out: Path) -> int:
+def export(run: RunFolder, target: TableFormat, out: Path) -> int:
     """Write the trials of a run, and return how many they are.
 
     `optuna` writes an SQLite storage with one study, named after the run: every trial with its state, its fields, the
