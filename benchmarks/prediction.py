@@ -18,7 +18,7 @@ from benchmarks.table import Options, Row, main, photographs
 from benchmarks.timing import pairs
 from ensemble.blend.blend import Blend
 from ensemble.blend.build import build
-from ensemble.blend.predict import predict
+from ensemble.prediction.predict import predict
 from pasture.dataset import read_test, read_train
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset, verify

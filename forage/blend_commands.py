@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
-from ensemble.weighting.options import DEFAULT_METHOD, Options
+from ensemble.weighting.options import DEFAULT_METHOD
+from forage import api
+from forage.api_options import Selection
 from forage.bars import bars
+from forage.blend import Blend
 from forage.messages import print_json, say, show, show_table, warn
 from forage.options import (
     BagsOption,
@@ -28,7 +31,8 @@ from forage.options import (
     TtaOption,
     WarmStartOption,
 )
-from forage.words import check_output, existing_run, new_run, parse_given
+from forage.run import as_folder
+from forage.words import check_output, check_output_folder, new_run, parse_given
 from trainables.recipe.sections import TtaName
 
 
@@ -59,33 +63,26 @@ def ensemble(
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
-    from ensemble.blend.build import build
-    from forage.pages.report import attempt, write_blend_report
+    from forage.pages.report import attempt
     from forage.refit_members import refit_members
     from forage.tables import blend_table
 
-    folders = [existing_run(run) for run in runs]
-    options = Options(
-        steps=steps,
-        warm_start=warm_start,
-        bags=bags,
-        max_members=max_members,
-        max_backbones=max_backbones,
-        min_gain=min_gain,
-        min_weight=min_weight,
-    )
-    blend = build(folders, out, tta, method, options, scale)
+    options: Selection = {
+        "steps": steps, "warm_start": warm_start, "bags": bags, "max_members": max_members,
+        "max_backbones": max_backbones, "min_gain": min_gain, "min_weight": min_weight,
+    }  # fmt: skip
+    blend = api.build(runs, out, tta=tta, method=method, scale_targets=scale, refit=False, **options)
     if as_json:
-        print_json(blend.scores())
+        print_json(blend.scores)
     else:
-        show_table(blend_table(blend))
+        show_table(blend_table(blend.content))
     for warning in blend.warnings:
         warn(warning)
-    for key, reason in blend.evidence.refused if blend.evidence else []:
+    for key, reason in blend.refused:
         warn(f"{key} left out: {reason}")
     if refit is not False:
-        blend = refit_members(blend, folders, data, bool(refit))
-    attempt(lambda: write_blend_report(blend, data=str(data or "")), say)
+        blend = Blend(refit_members(blend.content, [as_folder(run) for run in runs], data, bool(refit)))
+    attempt(lambda: blend.write_report(data), say)
     say(f"blend: {out}")
 
 
@@ -99,6 +96,10 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="Also write spreads and 90 % intervals for every target."),
     ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also draw grams per cell over each photograph; needs a density head."),
+    ] = None,
     given: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,19 +109,24 @@ def predict(
 ) -> None:
     """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
     from ensemble.blend.blend import Blend
-    from ensemble.blend.predict import predict as run
-    from ensemble.blend.submission import write_submission
-    from ensemble.blend.uncertainty import predict_in_detail, write_members, write_uncertainty
     from ensemble.members.prediction_file import read_given
+    from ensemble.prediction.density_maps import density_maps, density_members
+    from ensemble.prediction.map_pictures import write_map_pictures
+    from ensemble.prediction.predict import predict as run
+    from ensemble.prediction.submission import write_submission
+    from ensemble.prediction.uncertainty import predict_in_detail, write_members, write_uncertainty
     from pasture.data_table import read_sample_submission
     from pasture.dataset import read_test
 
     for file, option in ((out, "--out"), (members, "--members"), (uncertainty, "--uncertainty")):
         check_output(file, option)
+    check_output_folder(maps, "--maps")
     test = read_test(data)
     order = read_sample_submission(data, test.ids)
     loaded = Blend.read(blend)
     known = read_given(parse_given(given or []), test.ids)
+    if maps:
+        density_members(loaded)  # or no member could be drawn
     with bars() as watch:
         if members or uncertainty:
             detail = predict_in_detail(loaded, test, tta, known, watch)
@@ -134,6 +140,10 @@ def predict(
         if loaded.conformal is None:
             warn("no intervals: the blend was judged on fewer than 9 dates")
     write_submission(out, order, test.ids, predictions)
+    if maps:
+        with bars() as watch:
+            count = write_map_pictures(maps, test, density_maps(loaded, test, tta, watch))
+        say(f"{maps}: {count} pictures")
     say(f"{out}: {len(order)} rows for {len(test)} photographs")
 
 

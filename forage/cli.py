@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from forage import blend_commands, data_commands, page_commands, run_commands, sweep_commands, trial_commands
+from forage.doctor import doctor
 from forage.features import features
-from forage.messages import say, warn
+from forage.messages import say, show, warn
 from forage.outer_cv_command import outer_cv
+from forage.plan_command import plan
 from forage.recipes import recipes
 from forage.replay_commands import tabulate
 from forage.summary import INTERRUPTED
@@ -34,12 +36,28 @@ class _Group(TyperGroup):
 app = typer.Typer(
     cls=_Group,
     name="forage",
-    help="Hyperparameter search on Ray and honest ensembles for pasture biomass from photographs.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from trainables.recipe.versions import forage_version
+
+        show(forage_version())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Hyperparameter search on Ray and honest ensembles for pasture biomass from photographs."""
 
 
 app.command("make-data", epilog="Example: `forage make-data data/synthetic --images 48`")(data_commands.make_data)
@@ -60,6 +78,7 @@ app.command(epilog="Example: `forage ensemble runs/a runs/b --out blend --method
 app.command("outer-cv", epilog="Example: `forage outer-cv data/csiro --trials 24 --against random --out outer-cv`")(
     outer_cv
 )
+app.command(epilog="Example: `forage plan --space default --workers 64 --hours 4`")(plan)
 app.command(epilog="Example: `forage tabulate data/csiro --recipes 500 --out table.parquet`")(tabulate)
 app.command(epilog="Example: `forage predict blend data/csiro --out submission.csv`")(blend_commands.predict)
 app.command("import", epilog="Example: `forage import oof/*.csv --truth data/csiro/train.csv --name theirs`")(
@@ -69,6 +88,7 @@ app.command(epilog="Example: `forage refit blend data/csiro --out blend-refit`")
 app.command(epilog="Example: `forage pseudo blend data/csiro --out data/csiro-pseudo --weight 0.3`")(
     blend_commands.pseudo
 )
+app.command(epilog="Example: `forage doctor --json`")(doctor)
 app.add_typer(recipes, name="recipes")
 app.add_typer(features, name="features")
 
@@ -84,7 +104,7 @@ def main() -> None:
             from trainables.images.array_cache import cache_limit
 
             cache_limit()  # otherwise every trial of a sweep would fail on a bad value
-        app()
+        app(prog_name="forage")
     except ForageError as error:
         say(f"forage: {error}")
         sys.exit(error.exit_status)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ensemble.blend.build import build
-from ensemble.blend.predict import predict
-from ensemble.blend.submission import write_submission
+from ensemble.prediction.predict import predict
+from ensemble.prediction.submission import write_submission
 from forage.messages import show_table
 from forage.pages.report import attempt, write_blend_report, write_run_report
 from forage.tables import blend_table

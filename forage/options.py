@@ -13,6 +13,9 @@ from ensemble.weighting.options import MethodChoice
 from pasture.errors import InputError
 from trainables.recipe.sections import TtaName
 
+SEARCH, PRUNING, BUDGET, RESOURCES = "Search", "Pruning", "Budget", "Ray and resources"
+"""Groups of options on help pages."""
+
 
 def set_cache_limit(limit: float | None) -> float | None:
     """Pass the limit to this process and to the processes that it starts, as FORAGE_CACHE_LIMIT."""
@@ -27,27 +30,36 @@ DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Data folder 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory that `forage sweep` wrote.")]
 BlendArgument = Annotated[Path, typer.Argument(metavar="BLEND", help="Blend folder that `forage ensemble` wrote.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-RecipeOption = Annotated[str, typer.Option(help="A shipped recipe (`forage recipes`) or a YAML file.")]
-SpaceOption = Annotated[str, typer.Option(help="A shipped search space or a YAML file.")]
+RecipeOption = Annotated[str, typer.Option(help="A shipped recipe (`forage recipes list`) or a YAML file.")]
+SpaceOption = Annotated[str, typer.Option(help="A shipped search space or a YAML file.", rich_help_panel=SEARCH)]
 AddressOption = Annotated[
-    str, typer.Option(help="Address of Ray: `local`, `auto` (the cluster that this machine belongs to) or HOST:PORT.")
+    str,
+    typer.Option(
+        help="Address of Ray: `local`, `auto` (the cluster that this machine belongs to) or HOST:PORT.",
+        rich_help_panel=RESOURCES,
+    ),
 ]
 ShipOption = Annotated[
     bool,
     typer.Option(
-        "--ship-code", help="Send forage's code to the nodes of a cluster, which then need its libraries only."
+        "--ship-code",
+        help="Send forage's code to the nodes of a cluster, which then need its libraries only.",
+        rich_help_panel=RESOURCES,
     ),
 ]
 
 NameOption = Annotated[str, typer.Option(help="Name of the run.  [default: the space or recipe, and the time]")]
 RunsOption = Annotated[str, typer.Option(help="Folder of the run directories: a path or a URI (s3://bucket/runs).")]
-EpochsOption = Annotated[int | None, typer.Option(min=1, help="Epochs of a whole trial; the recipe's by default.")]
-CpusOption = Annotated[float, typer.Option(min=0, help="CPUs of each trial.")]
+EpochsOption = Annotated[
+    int | None, typer.Option(min=1, help="Epochs of a whole trial; the recipe's by default.", rich_help_panel=SEARCH)
+]
+CpusOption = Annotated[float, typer.Option(min=0, help="CPUs of each trial.", rich_help_panel=RESOURCES)]
 GpusOption = Annotated[
     float | None,
     typer.Option(
         min=0,
         help="GPUs of each trial; with several, its folds train at the same time.  [default: one if there is any]",
+        rich_help_panel=RESOURCES,
     ),
 ]
 GpusPerFoldOption = Annotated[
@@ -56,6 +68,7 @@ GpusPerFoldOption = Annotated[
         min=1,
         help="GPUs that train one fold together, each on a part of every batch. A trial with more GPUs trains several "
         "folds at the same time.",
+        rich_help_panel=RESOURCES,
     ),
 ]
 CacheLimitOption = Annotated[
@@ -65,29 +78,40 @@ CacheLimitOption = Annotated[
         help="Disk space for decoded pictures and features on this machine; the least recently used are deleted first. "
         "On the nodes of a cluster, set FORAGE_CACHE_LIMIT there.  [default: $FORAGE_CACHE_LIMIT, else 50]",
         callback=set_cache_limit,
+        rich_help_panel=RESOURCES,
     ),
 ]
 HoursOption = Annotated[
-    float | None, typer.Option(help="Stop after this many hours. A resumed sweep has as many hours again.")
+    float | None,
+    typer.Option(help="Stop after this many hours. A resumed sweep has as many hours again.", rich_help_panel=BUDGET),
 ]
-ScoreOption = Annotated[float | None, typer.Option(help="Stop once a complete trial reaches this score.")]
+ScoreOption = Annotated[
+    float | None, typer.Option(help="Stop once a complete trial reaches this score.", rich_help_panel=BUDGET)
+]
 TimeoutOption = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
         help="Fail trials that train for longer than this after their first epoch. The first epoch, which may include "
         "the time to compute features or to decode pictures, does not count.",
+        rich_help_panel=BUDGET,
     ),
 ]
 FailuresOption = Annotated[
-    int, typer.Option(help="How often the worker of one trial may die before the trial has failed.")
+    int,
+    typer.Option(help="How often the worker of one trial may die before the trial has failed.", rich_help_panel=BUDGET),
 ]
 KeepOption = Annotated[
-    int | None, typer.Option(help="Keep the weights of this many complete trials, the best ones.  [default: all]")
+    int | None,
+    typer.Option(
+        help="Keep the weights of this many complete trials, the best ones.  [default: all]", rich_help_panel=BUDGET
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field in every trial; repeatable."),
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Set a recipe field in every trial; repeatable.", rich_help_panel=SEARCH
+    ),
 ]
 TtaOption = Annotated[TtaName, typer.Option(help="Test-time augmentation that the blend is chosen for.")]
 MethodOption = Annotated[

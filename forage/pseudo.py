@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.blend.blend import Blend
-from ensemble.blend.predict import predict
+from ensemble.prediction.predict import predict
 from pasture.atomic import atomic_folder
 from pasture.dataset import PSEUDO_WEIGHT, Dataset, read_test, read_train
 from pasture.errors import InputError

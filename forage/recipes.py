@@ -1,4 +1,4 @@
-"""`forage recipes`: the shipped recipes."""
+"""`forage recipes`: the shipped recipes, and the fields that a recipe has."""
 
 from __future__ import annotations
 
@@ -7,24 +7,41 @@ from typing import Annotated
 
 import typer
 
-recipes = typer.Typer(help="List the shipped recipes, or print one.", rich_markup_mode="markdown")
+from forage.messages import print_json
+from forage.options import JsonOption
+from forage.recipe_fields import fields_command
+
+recipes = typer.Typer(
+    help="List the shipped recipes, print one, explain the fields.", no_args_is_help=True, rich_markup_mode="markdown"
+)
 
 
-@recipes.callback(invoke_without_command=True, epilog="Example: `forage recipes`")
-def list_recipes(context: typer.Context) -> None:
+@recipes.command("list", epilog="Example: `forage recipes list`")
+def list_recipes(as_json: JsonOption = False) -> None:
     """List the shipped recipes, a line each."""
-    if context.invoked_subcommand is None:
-        from search_spaces.catalogue import describe_recipe, recipe_names
+    from search_spaces.catalogue import describe_recipe, recipe_names
 
-        for name in recipe_names():
-            sys.stdout.write(f"{name:28} {describe_recipe(name)}\n")
+    described = {name: describe_recipe(name) for name in recipe_names()}
+    if as_json:
+        print_json(described)
+        return
+    for name, description in described.items():
+        sys.stdout.write(f"{name:28} {description}\n")
 
 
 @recipes.command("show", epilog="Example: `forage recipes show two_stream > my_recipe.yaml`")
 def show_recipe(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe or a YAML file.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Print every field of a recipe as YAML."""
     from search_spaces.catalogue import load_recipe
 
-    sys.stdout.write(load_recipe(name).to_yaml())
+    recipe = load_recipe(name)
+    if as_json:
+        print_json(recipe.to_dict())
+    else:
+        sys.stdout.write(recipe.to_yaml())
+
+
+recipes.command("fields", epilog="Example: `forage recipes fields loss`")(fields_command)

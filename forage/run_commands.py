@@ -10,8 +10,12 @@ import typer
 import yaml
 from rich.table import Table
 
+from forage import api
+from forage.api_options import ResumeOptions
 from forage.messages import print_json, show, show_table
 from forage.options import (
+    BUDGET,
+    RESOURCES,
     AddressOption,
     CacheLimitOption,
     HoursOption,
@@ -22,11 +26,10 @@ from forage.options import (
     ShipOption,
     TimeoutOption,
 )
-from forage.summary import conclude, summarise, summary_line
+from forage.summary import conclude, summary_line
 from forage.words import connect_to, existing_run
 from pasture.errors import InputError
 from tune.records.ledger import Ledger, Record
-from tune.records.plan import Plan
 
 if TYPE_CHECKING:
     from pasture.run_folder import RunFolder
@@ -35,22 +38,38 @@ if TYPE_CHECKING:
 def resume(
     run: RunArgument,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Number of trials in all; more than before extend the sweep.")
+        int | None,
+        typer.Option(min=1, help="Number of trials in all; more than before extend the sweep.", rich_help_panel=BUDGET),
     ] = None,
     hours: HoursOption = None,
     until_score: ScoreOption = None,
     data: Annotated[Path | None, typer.Option(help="The data folder, if it has moved.")] = None,
     address: AddressOption = "local",
     ship_code: ShipOption = False,
-    cpus_per_trial: Annotated[float | None, typer.Option(min=0, help="CPUs of each trial.")] = None,
-    gpus_per_trial: Annotated[float | None, typer.Option(min=0, help="GPUs of each trial.")] = None,
-    gpus_per_fold: Annotated[int | None, typer.Option(min=1, help="GPUs that train one fold together.")] = None,
+    cpus_per_trial: Annotated[
+        float | None, typer.Option(min=0, help="CPUs of each trial.", rich_help_panel=RESOURCES)
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of each trial.", rich_help_panel=RESOURCES)
+    ] = None,
+    gpus_per_fold: Annotated[
+        int | None, typer.Option(min=1, help="GPUs that train one fold together.", rich_help_panel=RESOURCES)
+    ] = None,
     trial_timeout: TimeoutOption = None,
     max_failures: Annotated[
-        int | None, typer.Option(help="How often the worker of one trial may die before the trial has failed.")
+        int | None,
+        typer.Option(
+            help="How often the worker of one trial may die before the trial has failed.", rich_help_panel=BUDGET
+        ),
     ] = None,
     confirm: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Train the best N recipes again with other seeds and folds.")
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Train the best N recipes again with other seeds and folds.",
+            rich_help_panel=BUDGET,
+        ),
     ] = None,
     keep: KeepOption = None,
     retry_failed: Annotated[
@@ -64,25 +83,17 @@ def resume(
     Options that are not given keep their values. A run directory that you did not write is safe to resume: it holds
     data and no code (JSON, YAML, Parquet, safetensors, and checkpoints that are read with weights_only).
     """
-    folder = existing_run(run)
-    given = {
-        "trials": trials,
-        "hours": hours,
-        "until_score": until_score,
-        "data": str(data) if data else None,
-        "cpus_per_trial": cpus_per_trial,
-        "gpus_per_trial": gpus_per_trial,
-        "gpus_per_fold": gpus_per_fold,
-        "trial_timeout": trial_timeout,
-        "max_failures": max_failures,
-        "confirm": confirm,
-        "keep": keep,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
-    from tune.sweep import resume as resume_sweep
-
-    connection = connect_to(address, ship_code)
-    conclude(resume_sweep(folder, changes, retry_failed=retry_failed, connection=connection), as_json)
+    changes: ResumeOptions = {
+        "trials": trials, "hours": hours, "until_score": until_score, "data": str(data) if data else None,
+        "cpus_per_trial": cpus_per_trial, "gpus_per_trial": gpus_per_trial, "gpus_per_fold": gpus_per_fold,
+        "trial_timeout": trial_timeout, "max_failures": max_failures, "confirm": confirm, "keep": keep,
+    }  # fmt: skip
+    conclude(
+        lambda: api.resume(
+            run, retry_failed=retry_failed, connection=lambda: connect_to(address, ship_code), **changes
+        ),
+        as_json,
+    )
 
 
 def status(
@@ -93,30 +104,22 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show the state of a sweep, also while it runs, or the members of an import."""
-    folder = existing_run(run)
-    if folder.external:
-        _imported_status(folder, as_json)
+    swept = api.load_run(run)
+    if trial and not swept.folder.external:
+        _trial_status(swept.folder, Ledger(swept.folder), trial, as_json)
         return
-    plan, ledger = Plan.read(folder), Ledger(folder)
-    if trial:
-        _trial_status(folder, ledger, trial, as_json)
-        return
-    sizes = folder.folder.sizes()
-    effort = {
-        "seconds": sum(report["seconds"] for record in ledger.records.values() for report in record.curve),
-        "bytes": sum(sizes.values()),
-        "weights_bytes": sum(size for path, size in sizes.items() if path.startswith("weights/")),
-    }
-    summary = summarise(ledger, plan.trials)
+    state = swept.status()
     if as_json:
-        print_json(summary | effort)
-        return
-    show(summary_line(str(folder), summary))
-    disk = f"{effort['bytes'] / 1e6:.1f} MB on disk, {effort['weights_bytes'] / 1e6:.1f} of them weights"
-    show(f"trials have computed for {timedelta(seconds=round(effort['seconds']))}; {disk}")
+        print_json(state)
+    elif swept.folder.external:
+        show(f"{run}: {state['imported']} imported member(s); best {state['best_score']:.4f} by {state['best_trial']}")
+    else:
+        show(summary_line(swept.path, state))
+        disk = f"{state['bytes'] / 1e6:.1f} MB on disk, {state['weights_bytes'] / 1e6:.1f} of them weights"
+        show(f"trials have computed for {timedelta(seconds=round(state['seconds']))}; {disk}")
 
 
-def gc(run: RunArgument, keep: KeepOption = None) -> None:
+def gc(run: RunArgument, keep: KeepOption = None, as_json: JsonOption = False) -> None:
     """Delete what a run no longer needs: leftovers of killed processes and, with --keep, weights of all but the best.
 
     The OOF of trials that lose their weights moves to `retired/`; blends can no longer use it. Blends that were built
@@ -126,18 +129,10 @@ def gc(run: RunArgument, keep: KeepOption = None) -> None:
     from tune.sweep import collect
 
     freed = collect(folder, keep)
-    show(f"{folder}: {freed / 1e6:.1f} MB freed")
-
-
-def _imported_status(run: RunFolder, as_json: bool) -> None:
-    from ensemble.members.external import external_members
-
-    members = [member.metadata for member in external_members(run)]
-    best = max(members, key=lambda member: member["score"])
     if as_json:
-        print_json({"imported": len(members), "best_score": best["score"], "best_trial": best["trial"]})
+        print_json({"run": str(folder), "freed_bytes": freed})
     else:
-        show(f"{run}: {len(members)} imported member(s); best {best['score']:.4f} by {best['trial']}")
+        show(f"{folder}: {freed / 1e6:.1f} MB freed")
 
 
 def _trial_status(run: RunFolder, ledger: Ledger, name: str, as_json: bool) -> None:

@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from forage.messages import print_json, say, show
+from forage.run import Interrupted, Run
 from tune.records.ledger import Ledger
-from tune.records.plan import Plan
 
 if TYPE_CHECKING:
-    from tune.session import Outcome
+    from pasture.run_folder import RunFolder
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 
 
-def conclude(outcome: Outcome, as_json: bool) -> None:
-    """Print how a session of a sweep ended, write the run's report and exit with the status of the outcome."""
-    from forage.pages.report import attempt, write_run_report
+def conclude(sweep: Callable[[], Run], as_json: bool) -> None:
+    """Run a session of a sweep, print how it ended, write the run's report and exit with the status of the outcome."""
+    from forage.pages.report import attempt
 
-    plan = Plan.read(outcome.run)
-    summary = summarise(outcome.ledger, plan.trials)
+    try:
+        run, interrupted = sweep(), False
+    except Interrupted as stop:
+        run, interrupted = stop.run, True
+    plan, ledger = run.plan, Ledger(run.folder)
+    summary = summarise(ledger, plan.trials)
     if as_json:
-        print_json({**summary, "run": str(outcome.run)})
+        print_json({**summary, "run": run.path})
     else:
-        show(summary_line(str(outcome.run), summary))
-    attempt(lambda: write_run_report(outcome.run), say)
-    resume = f"resume with: forage resume {outcome.run}"
-    if outcome.stopped_by == "signal":
+        show(summary_line(run.path, summary))
+    attempt(run.write_report, say)
+    resume = f"resume with: forage resume {run.path}"
+    if interrupted:
         say(f"stopped; {resume}")
         raise typer.Exit(INTERRUPTED)
-    if outcome.stopped_by == "hours":
+    if run.stopped_by == "hours":
         say(f"stopped after {plan.hours:g} h (--hours); {resume}")
-    if outcome.stopped_by == "score":
+    if run.stopped_by == "score":
         say(f"stopped at a score of {plan.until_score:g} (--until-score); {resume} --until-score ...")
     if summary["complete"] == summary["waiting"] == 0 and summary["failed"]:
-        first = outcome.ledger.with_status("FAILED")[0]
+        first = ledger.with_status("FAILED")[0]
         say(f"forage: no trial was complete; the first error: {first.error}")
-        say(f"see: forage status {outcome.run} --trial {first.name}")
+        say(f"see: forage status {run.path} --trial {first.name}")
         raise typer.Exit(1)
 
 
@@ -56,6 +61,25 @@ def summarise(ledger: Ledger, trials: int) -> dict[str, Any]:
         "best_score": best.score if best else None,
         "best_trial": best.name if best else None,
     }
+
+
+def effort(run: RunFolder, ledger: Ledger) -> dict[str, Any]:
+    """Seconds for which trials have computed, and bytes on the disk."""
+    sizes = run.folder.sizes()
+    return {
+        "seconds": sum(report["seconds"] for record in ledger.records.values() for report in record.curve),
+        "bytes": sum(sizes.values()),
+        "weights_bytes": sum(size for path, size in sizes.items() if path.startswith("weights/")),
+    }
+
+
+def imported(run: RunFolder) -> dict[str, Any]:
+    """The numbers that `forage status --json` prints of imported members."""
+    from ensemble.members.external import external_members
+
+    members = [member.metadata for member in external_members(run)]
+    best = max(members, key=lambda member: member["score"])
+    return {"imported": len(members), "best_score": best["score"], "best_trial": best["trial"]}
 
 
 def summary_line(run: str, summary: dict[str, Any]) -> str:

@@ -49,17 +49,27 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     return result
 
 
+def recipe_settings(settings: list[str] | None, epochs: int | None) -> dict[str, Any]:
+    """The recipe fields that `--set` and `--epochs` fix.
+
+    Raises:
+        InputError: a word that is no setting, or a field that is set twice.
+    """
+    result = parse_settings(settings or [])
+    if epochs is not None:
+        if "schedule.epochs" in result:
+            raise InputError("--epochs and --set schedule.epochs are the same field; give one of them")
+        result["schedule.epochs"] = epochs
+    return result
+
+
 def override(space: Space, settings: list[str] | None, epochs: int | None) -> Space:
     """A space with the fields that `--set` and `--epochs` fix.
 
     Raises:
         InputError: an unknown field, a value out of range, or a field that is set twice.
     """
-    overrides = parse_settings(settings or [])
-    if epochs is not None:
-        if "schedule.epochs" in overrides:
-            raise InputError("--epochs and --set schedule.epochs are the same field; give one of them")
-        overrides["schedule.epochs"] = epochs
+    overrides = recipe_settings(settings, epochs)
     return space.fixed(overrides) if overrides else space
 
 
@@ -84,13 +94,15 @@ def existing_run(location: str) -> RunFolder:
     """The run directory at a location.
 
     Raises:
-        InputError: nothing is there, or something else.
+        InputError: nothing is there, something else, or a run of a newer forage.
     """
     from pasture.run_folder import RunFolder
 
     run = RunFolder(location)
     if not run.folder.exists("sweep.yaml") and not run.external:
         raise InputError(f"{run}: not a run directory; expected one that `forage sweep` or `forage import` wrote")
+    if not run.external:
+        run.read_sweep()  # refuses a newer format before anything else is read
     return run
 
 
@@ -113,6 +125,19 @@ def check_output(file: Path | None, option: str) -> None:
     if file.is_dir():
         raise InputError(f"{option} {file}: is a directory; expected a file")
     _check_parents(file, f"{option} {file}")
+
+
+def check_output_folder(folder: Path | None, option: str) -> None:
+    """Check, before anything is computed, that files can be written to a folder, which may not exist yet.
+
+    Raises:
+        InputError: it is a file, or lies below one.
+    """
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{option} {folder}: is a file; expected a folder")
+    _check_parents(folder, f"{option} {folder}")
 
 
 def _check_parents(path: Path, what: str) -> None:

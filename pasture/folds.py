@@ -6,15 +6,15 @@ import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.targets import TOTAL
 
 if TYPE_CHECKING:
     from sklearn.model_selection import BaseCrossValidator
+
+    from pasture.dataset import Dataset
 
 Splitter = Literal["stratified_group", "group", "image", "holdout"]
 Folds = NDArray[np.int8]
@@ -44,6 +44,10 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
     Raises:
         InputError: more folds than there are groups, naming both.
     """
+    # Imported here: they take long to import, and the command line imports this module at every start.
+    import pandas as pd
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, train_test_split
+
     rows = np.flatnonzero(dataset.scored)
     n = len(rows)
     groups = np.arange(n) if splitter in ("image", "holdout") else pd.factorize(dataset.dates[rows])[0]
@@ -55,9 +59,6 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
             "lower validation.folds or choose another splitter"
         )
     result = np.where(dataset.outer, OUTER, NEVER_HELD_OUT).astype(np.int8)
-    # Imported here: scikit-learn takes seconds to import, and the command line imports this module at every start.
-    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, train_test_split
-
     if splitter == "holdout":
         result[train_test_split(rows, test_size=0.2, random_state=seed)[1]] = 0
         return result

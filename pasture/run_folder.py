@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import yaml
 
 from pasture.checksum import add_checksum, remove_checksum
-from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.files import Folder
+from pasture.format_number import take_format
 from pasture.oof import OofTable
 from pasture.parquet import read_parquet, write_parquet
 from pasture.targets import TARGETS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pasture.dataset import Dataset
+
+FORMAT: Final = 1
+"""Of run directories."""
 
 
 class RunFolder:
     """A run directory on any pyarrow filesystem.
 
-    sweep.yaml                          the sweep's settings: data, space, limits, fingerprint, versions
+    sweep.yaml                          the sweep's settings: format, data, space, limits, fingerprint, versions
     truth.parquet                       image_id, date and the five weights, so that blending needs no data folder
     trials/<trial>.json                 recipe, status and reports of each trial: the state that `resume` reads
     trials.parquet                      the same as one table
@@ -108,7 +115,7 @@ class RunFolder:
         """The content of sweep.yaml.
 
         Raises:
-            InputError: this is no run directory, or the file is damaged.
+            InputError: this is no run directory, one of a newer forage, or the file is damaged.
         """
         if self.external:
             raise InputError(
@@ -126,16 +133,18 @@ class RunFolder:
             ) from None
         if not isinstance(content, dict):
             raise InputError(f"{self}/sweep.yaml: damaged (expected a mapping)")
+        take_format(content, FORMAT, f"{self}/sweep.yaml")
         return content
 
     def write_sweep(self, content: dict[str, Any]) -> None:
-        """Write sweep.yaml."""
-        self.folder.write(
-            "sweep.yaml", add_checksum(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
-        )
+        """Write sweep.yaml, with the format number of the run directory."""
+        text = yaml.safe_dump({"format": FORMAT, **content}, sort_keys=False, allow_unicode=True)
+        self.folder.write("sweep.yaml", add_checksum(text.encode()))
 
     def write_truth(self, dataset: Dataset) -> None:
         """Write truth.parquet from the images that are scored."""
+        import pandas as pd  # here and below only: commands that read no table answer at once
+
         table = pd.DataFrame({"image_id": dataset.ids, "date": dataset.dates})
         table[list(TARGETS)] = dataset.targets
         table = table[dataset.scored]
@@ -147,6 +156,8 @@ class RunFolder:
         Raises:
             InputError: no such file, damaged, or other columns.
         """
+        import pandas as pd
+
         table = read_parquet(self.folder, "truth.parquet")
         if table.schema.names != (expected := ["image_id", "date", *TARGETS]):
             raise InputError(f"{self}/truth.parquet: columns {table.schema.names}, expected {expected}")

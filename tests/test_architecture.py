@@ -16,7 +16,7 @@ LEVELS = {"pasture": 0, "trainables": 1, "search_spaces": 2, "tune": 3, "ensembl
 SUBPACKAGES = {
     "pasture": ["synthetic", ""],
     "trainables": ["trial", "fitted", "training", "features", "network", "images", "compute", "recipe"],
-    "ensemble": ["blend", "estimate", "weighting", "members"],
+    "ensemble": ["prediction", "blend", "estimate", "weighting", "members"],
     "tune": ["", "cluster", "search", "records"],
     "forage": ["", "replay", "outer_cv", "results", "pages"],
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -10,12 +12,17 @@ from xml.etree import ElementTree
 import pytest
 import typer
 
+import forage
+from forage.api_options import ResumeOptions, Selection, SweepOptions
 from forage.cli import app
 from search_spaces.catalogue import load_recipe, load_space
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = re.findall(r"(?m)(?:^ {4}.*\n|^\n)+", (ROOT / "docs/spaces.md").read_text())
+
+API = {"forage": forage, "run": forage.Run, "blend": forage.Blend}
+OPTIONS = {name for kind in (SweepOptions, ResumeOptions, Selection) for name in kind.__annotations__}
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -52,6 +59,20 @@ def test_the_readme_and_the_usage_show_commands() -> None:
     every = {command.name or command.callback.__name__.rstrip("_") for command in app.registered_commands}  # type: ignore[union-attr]
     assert every - shown <= {"demo", "outer-cv", "tabulate", "replay", "plan"}
     assert len((ROOT / "README.md").read_text().splitlines()) < 120
+
+
+def test_python_snippets_use_names_that_exist() -> None:
+    snippets = re.findall(r"(?ms)^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text())
+    assert len(snippets) >= 4
+    for snippet in snippets:
+        tree = ast.parse(snippet)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in API:
+                assert hasattr(API[node.value.id], node.attr), ast.unparse(node)
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("forage."):
+                function = getattr(forage, ast.unparse(node.func).removeprefix("forage."))
+                known = set(inspect.signature(function).parameters) | OPTIONS
+                assert {word.arg for word in node.keywords} <= known, ast.unparse(node)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -68,12 +68,7 @@ def launch(
         InputError: bad data, an impossible recipe, a run directory that exists, resources that no node has.
         JobError: Ray or the disk fails.
     """
-    _check_unused(run)
-    if limits.warm_start:
-        space = warm_start(space, RunFolder(limits.warm_start), limits.start)
-    _check_limits(limits, space)
-    _check_writable(run)
-    dataset = _checked_data(data, space, limits.outer)
+    space, dataset = check_launch(run, data, space, limits)
     plan = Plan(
         **limits.model_dump(),
         data=str(dataset.root),
@@ -96,6 +91,26 @@ def launch(
             with serve_data(dataset, connection.local) as node:
                 cluster = Cluster(placement, node, trainable, connection.on_loss)
                 return Session(run, plan, Ledger(run), hold, cluster, watch).work()
+
+
+def check_launch(run: RunFolder, data: Path, space: Space, limits: Limits) -> tuple[Space, VerifiedDataset]:
+    """Check a launch as far as that needs no Ray, cheap checks first; nothing is written.
+
+    Args:
+        run, data, space, limits: as of `launch`.
+
+    Returns:
+        The space with the start recipes of a warm start, and the labelled data.
+
+    Raises:
+        InputError: bad data, an impossible recipe, a run directory that exists.
+    """
+    _check_unused(run)
+    if limits.warm_start:
+        space = warm_start(space, RunFolder(limits.warm_start), limits.start)
+    _check_limits(limits, space)
+    _check_writable(run)
+    return space, _checked_data(data, space, limits.outer)
 
 
 def resume(

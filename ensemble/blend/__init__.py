@@ -1,4 +1,4 @@
-"""The blend folder: building it, reading it, predicting with it, refitting it, writing a submission.
+"""The blend folder: building it, reading it, copying the models of its members into it, refitting them.
 
-How members are weighted belongs in `ensemble.weighting`.
+How members are weighted belongs in `ensemble.weighting`, what a blend does with photographs in `ensemble.prediction`.
 """

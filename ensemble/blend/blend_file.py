@@ -13,12 +13,16 @@ from pydantic.dataclasses import dataclass
 from ensemble.estimate.conformal import Conformal
 from pasture.errors import InputError
 from pasture.files import Folder
+from pasture.format_number import take_format
 from pasture.targets import TARGETS, Array
 from pasture.validated import first_error
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.sections import TtaName
 
 NAME: Final = "blend.json"
+FORMAT: Final = 1
+"""Of blend folders."""
+
 _CONFIG = ConfigDict(extra="forbid")
 _Digest = Annotated[str, Field(pattern="^([0-9a-f]{32})?$")]
 
@@ -119,24 +123,32 @@ class BlendFile:
         Raises:
             JobError: the file cannot be written.
         """
-        folder.write(NAME, json.dumps(_SCHEMA.dump_python(self, mode="json"), indent=2).encode())
+        content = {"format": FORMAT, **_SCHEMA.dump_python(self, mode="json")}
+        folder.write(NAME, json.dumps(content, indent=2).encode())
 
     @classmethod
     def read(cls, folder: Path) -> BlendFile:
         """Read blend.json, without the recipes.
 
         Raises:
-            InputError: no blend folder, or the file is damaged.
+            InputError: no blend folder, one of a newer forage, or the file is damaged.
         """
         source = folder / NAME
         if not source.is_file():
             raise InputError(f"{folder}: not a blend folder (no {NAME}); give one that `forage ensemble` wrote")
         try:
-            return _SCHEMA.validate_json(source.read_bytes())
-        except ValidationError as error:
-            raise InputError(f"{source}: damaged ({first_error(error)}); build the blend again") from None
+            content = json.loads(source.read_bytes())
+            if not isinstance(content, dict):
+                raise ValueError("expected an object")
         except OSError as error:
             raise InputError(f"{source}: not readable ({error.strerror})") from None
+        except ValueError as error:
+            raise InputError(f"{source}: damaged ({error}); build the blend again") from None
+        take_format(content, FORMAT, str(source))
+        try:
+            return _SCHEMA.validate_json(json.dumps(content))
+        except ValidationError as error:
+            raise InputError(f"{source}: damaged ({first_error(error)}); build the blend again") from None
 
 
 _SCHEMA: Final = TypeAdapter(BlendFile)

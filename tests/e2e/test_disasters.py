@@ -38,7 +38,13 @@ def options(space_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     space["search"]["backbone.tuning"] = {"choice": ["frozen", "full"]}
     path = tmp_path_factory.mktemp("space") / "both.yaml"
     path.write_text(yaml.safe_dump(space))
-    fixed = ["--no-start", "--no-prune", "--seed", 23]  # which trials there are, and that all of them are complete
+    fixed = [
+        "--no-start",
+        "--pruner",
+        "none",
+        "--seed",
+        23,
+    ]  # which trials there are, and that all of them are complete
     return ["--space", path, "--trials", TRIALS, "--cpus-per-trial", os.cpu_count(), *fixed]
 
 

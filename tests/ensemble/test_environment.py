@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from ensemble.blend.blend import Blend
-from ensemble.blend.predict import predict
+from ensemble.prediction.predict import predict
 from pasture.dataset import read_test
 
 ROOT = Path(__file__).parents[2]

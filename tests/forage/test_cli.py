@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -382,7 +384,6 @@ BAD_INPUT = {
     "a score that is no number": "sweep {data} --until-score nan",
     "identical trials": "sweep {data} --space {tmp}/same.yaml",
     "an empty space": "sweep {data} --space {tmp}/empty.yaml",
-    "two pruners": "sweep {data} --no-prune --pruner paired",
     "no run to warm-start from": "sweep {data} --warm-start {tmp}/nowhere",
     "name is a path": "sweep {data} --name a/b",
     "name is hidden": "sweep {data} --name .a",
@@ -480,7 +481,7 @@ def test_status_of_a_trial_shows_its_recipe_curve_and_error(shell: Any, swept: R
     ("words", "limits"),
     [
         ((), {"pruner": "asha", "grace": None, "reduction": 3, "objective": "score", "confirm": 0, "start": True}),
-        (("--no-prune",), {"pruner": "none"}),
+        (("--pruner", "none"), {"pruner": "none"}),
         (("--pruner", "paired", "--grace", 5, "--reduction", 2), {"pruner": "paired", "grace": 5, "reduction": 2}),
         (("--objective", "blend", "--confirm", 3, "--no-start"), {"objective": "blend", "confirm": 3, "start": False}),
         (("--warm-start", "{run}"), {"warm_start": "{run}"}),
@@ -515,7 +516,7 @@ def test_resume_can_retry_failed_trials(shell: Any, swept: RunFolder, monkeypatc
 
 INTERRUPTED = {
     "features build {data} --recipe feature_ridge": "pasture.dataset.read_train",
-    "predict {blend} {data} --out {tmp}/s.csv": "ensemble.blend.predict.predict",
+    "predict {blend} {data} --out {tmp}/s.csv": "ensemble.prediction.predict.predict",
     "ensemble {run} --out {tmp}/blend": "ensemble.blend.build.build",
 }
 
@@ -552,9 +553,9 @@ def test_wrong_usage_is_status_2_without_a_traceback(words: list[str], shell: An
 def test_a_submission_that_cannot_be_met_is_refused_before_predicting(
     shell: Any, blend: Any, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ensemble.blend.predict
+    import ensemble.prediction.predict
 
-    monkeypatch.setattr(ensemble.blend.predict, "predict", lambda *_: pytest.fail("predicted all the same"))
+    monkeypatch.setattr(ensemble.prediction.predict, "predict", lambda *_: pytest.fail("predicted all the same"))
     data = shutil.copytree(paddocks, tmp_path / "data")
     (data / "sample_submission.csv").write_text("sample_id,target\nID9__GDM_g,0\n")
     assert shell("predict", blend.folder, data, "--out", tmp_path / "s.csv").status == 2
@@ -618,3 +619,30 @@ def test_import_then_ensemble_then_predict_is_told_what_is_missing(
     assert "expected MEMBER=FILE" in shell(*words, "--given", "other-theirs").err
     assert "the external members of" in shell(*words, "--given", f"nobody={tmp_path}/test.csv").err
     assert "no prediction for" in shell(*words, "--given", f"other-theirs={tmp_path}/theirs.csv").err
+
+
+def test_version_and_short_help(shell: Any) -> None:
+    from trainables.recipe.versions import forage_version
+
+    assert shell("--version") == (0, f"{forage_version()}\n", "")
+    assert shell("-h").out == shell("--help").out
+    assert "Usage: forage sweep" in shell("sweep", "-h").out
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "forage", "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"\d+\.\d+\S*\n", done.stdout)
+
+
+def test_options_of_a_sweep_come_in_groups() -> None:
+    result = CliRunner().invoke(app, ["sweep", "--help"], env={"COLUMNS": "160", "TERM": "dumb"})
+    titles = re.findall(r"(?m)^╭─ (.+?) ─", result.stdout)
+    assert titles == ["Arguments", "Options", "Search", "Pruning", "Budget", "Ray and resources"]
+    assert result.stdout.index("─ Pruning ") < result.stdout.index("--grace") < result.stdout.index("─ Budget ")
+
+
+def test_completion_knows_the_commands() -> None:
+    env = {"_FORAGE_COMPLETE": "complete_bash", "COMP_WORDS": "forage re", "COMP_CWORD": "1"}
+    result = CliRunner().invoke(app, [], env=env, prog_name="forage")
+    assert {"resume", "recipes"} <= set(result.stdout.split())

@@ -17,7 +17,7 @@ import torch
 import forage.pseudo
 from ensemble.blend.blend import Blend
 from ensemble.blend.build import build
-from ensemble.blend.predict import predict
+from ensemble.prediction.predict import predict
 from forage.pseudo import write_pseudo
 from pasture.dataset import Dataset, read_test, read_train
 from pasture.errors import InputError

@@ -17,7 +17,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ensemble.blend.build import build
-from ensemble.blend.predict import predict
+from ensemble.prediction.predict import predict
 from pasture.dataset import Dataset, read_train
 from pasture.folds import held_out_rows
 from pasture.projection import project
@@ -75,6 +75,8 @@ NETWORKS = {
     "swin_mlp": Expected(1536, 1536, 3_072 + 786_944 + 131_328 + 1_285, (1, 5)),
     "efficientnet_mlp": Expected(1792, 1792, 3_584 + 918_016 + 131_328 + 1_285, (1, 5)),
     "frozen_mlp": Expected(1280, 864, 221_440 + 1_285, (1, 5)),
+    # A cell is 112 + 320: 432*64+64 and 64*3+3
+    "frozen_density": Expected(1280, 432, 27_712 + 195, (1, 5)),
     # LayerNorm 768, 384*256+256, 256*128+128, 128*5+5
     "dinov2_small_unfrozen": Expected(384, 384, 768 + 98_560 + 32_896 + 645, (1, 5)),
     "lightning_halves": Expected(1280, 1280, 6_405, (2, 5)),
@@ -189,7 +191,8 @@ def test_parameters_and_shapes_by_hand(name: str) -> None:
     recipe, expected = load_recipe(name), NETWORKS[name]
     with FakeTensorMode():  # shapes without memory
         net = BiomassNet(recipe, expected.view, semantic=expected.semantic)
-        views = torch.zeros(3, view_count(recipe.view), expected.view)
+        cells = (4,) if recipe.dense else ()
+        views = torch.zeros(3, view_count(recipe.view), *cells, expected.view)
         semantic = torch.zeros(3, expected.semantic) if expected.semantic else None
         assert sum(p.numel() for p in net.head.parameters()) == expected.head
         assert sum(p.numel() for p in net.fuse.parameters()) == expected.fusion

@@ -190,7 +190,9 @@ def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
         (add_checksum(b"trials: ["), "damaged"),
         (add_checksum(b"\xff\xfe\xff"), "damaged"),
         (add_checksum(b"- a"), "damaged"),
-        (add_checksum(b"trials: 3"), r"damaged, or of another version \(keys \['data', 'fingerprint'"),
+        (add_checksum(b"trials: 3"), r"damaged, or of another version \(format None, expected 1 to 1\)"),
+        (add_checksum(b"format: 1\ntrials: 3"), r"damaged, or of another version \(keys \['data', 'fingerprint'"),
+        (add_checksum(b"format: 2\nnew: 3"), "sweep.yaml: format 2, written by a newer forage; this one reads"),
     ],
 )
 def test_a_damaged_plan(run: RunFolder, content: bytes | None, message: str) -> None:
@@ -412,5 +414,5 @@ def test_where_the_storage_fails_it_is_said_how_to_go_on(run: RunFolder) -> None
 def test_the_plan_on_disk_is_plain_yaml(run: RunFolder, plan: dict[str, Any]) -> None:
     run.write_sweep(plan)
     text = run.folder.read("sweep.yaml").decode()
-    assert yaml.safe_load(text) == plan
+    assert yaml.safe_load(text) == {"format": 1, **plan}
     assert "!!" not in text

@@ -20,8 +20,10 @@ from trainables.compute.memory import with_smaller_batches
 from trainables.compute.precision import autocast
 from trainables.features import embeddings
 from trainables.features.context import TrialContext
+from trainables.features.grid_space import check_space
 from trainables.features.shared_array import shared_array
 from trainables.images import d4
+from trainables.images.array_cache import array_path
 from trainables.images.augment import augment, build
 from trainables.images.image_cache import cached_views
 from trainables.images.views import view_count
@@ -42,7 +44,8 @@ class FeatureBank:
     """Features of a dataset under one frozen backbone.
 
     Attributes:
-        elements: (images, 8, views, features) float16 or float32: the eight D4 elements.
+        elements: (images, 8, views, features) float16 or float32: the eight D4 elements. With pool `grid`, here and
+            below, (..., cells, features).
         replicas: (images, copies, views, features): augmented copies; no copies where the recipe has none.
     """
 
@@ -70,6 +73,7 @@ def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
 
     Raises:
         InputError: a picture cannot be read, or has no features in an imported bank.
+        JobError: the disk has no room for the cells of a recipe with a density head.
     """
     dataset, device = context.dataset, context.device
     if name := recipe.backbone.bank:
@@ -97,7 +101,7 @@ def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
         return cached_views(dataset, recipe.view, context.watch)
 
     def built(width: int, draws: Draw, **more: object) -> np.ndarray:
-        shape = (len(dataset), width, view_count(recipe.view), facts.features)
+        shape = (len(dataset), width, view_count(recipe.view), *facts.shape)
 
         def compute(rows: range) -> np.ndarray:
             at_once = max(1, batch_size(recipe.view.size, device) // (width * shape[2]))
@@ -112,6 +116,8 @@ def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
                 parts.append(_rounded(features, dtype, recipe).reshape(len(drawn), *shape[1:]))
             return np.concatenate(parts)
 
+        if recipe.dense:
+            check_space(array_path("features", key | more), shape, dtype)
         return shared_array("features", key | more, shape, dtype, compute, context.shared, context.watch)
 
     elements = built(len(d4.ALL), lambda views, _: torch.stack([d4.apply(views, e) for e in d4.ALL]), draw="d4")
@@ -151,7 +157,10 @@ def _rounded(features: np.ndarray, dtype: type[np.floating], recipe: Recipe) -> 
 
 @torch.inference_mode()
 def extract(backbone: Backbone, pictures: Tensor, device: torch.device, precision: Precision) -> Tensor:
-    """Features (b, features), float32, of pictures (b, size, size, 3), in batches that fit the device."""
+    """Features of pictures (b, size, size, 3): (b, features), with pool `grid` (b, cells, features), float32.
+
+    They are computed in batches that fit the device.
+    """
 
     def features(batch: int) -> Tensor:
         with autocast(device, precision):

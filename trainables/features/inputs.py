@@ -15,6 +15,7 @@ from trainables.compute.prefetch import prefetch
 from trainables.compute.ranks import ALONE, Ranks
 from trainables.features.context import TrialContext
 from trainables.features.feature_bank import FeatureBank, feature_bank, training_elements
+from trainables.features.grid_inputs import GridInputs
 from trainables.images import d4
 from trainables.images.augment import augment, build
 from trainables.images.image_cache import cached_views
@@ -49,6 +50,8 @@ def make_inputs(recipe: Recipe, context: TrialContext) -> Inputs:
     """Features from the bank for a frozen backbone, else pictures; with the features of the second backbone, if any."""
     device, second = context.device, recipe.semantic
     semantic = FeatureInputs(second, feature_bank(second, context), device) if second else None
+    if recipe.banked and recipe.dense:
+        return GridInputs(recipe, feature_bank(recipe, context), device, semantic)
     if recipe.banked:
         return FeatureInputs(recipe, feature_bank(recipe, context), device, semantic)
     return PictureInputs(recipe, cached_views(context.dataset, recipe.view, context.watch), device, semantic)

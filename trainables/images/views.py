@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,6 +13,39 @@ from pasture.pictures import read_pixels
 from trainables.recipe.sections import View
 
 Picture = NDArray[np.uint8]
+
+
+class Box(NamedTuple):
+    """A rectangle of a photograph: its left and upper edge, width and height, as shares of the photograph's."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+_BOXES: Final[dict[str, tuple[Box, ...]]] = {
+    "whole": (Box(0, 0, 1, 1),),
+    "halves": (Box(0, 0, 0.5, 1), Box(0.5, 0, 0.5, 1)),
+    "corners": (Box(0, 0, 1, 1), *(Box(x, y, 0.5, 0.5) for y in (0, 0.5) for x in (0, 0.5))),
+}
+
+
+def view_boxes(view: View) -> list[Box]:
+    """The part of the photograph that each view shows, in the order of the views."""
+    tiles = view.tiles
+    return [
+        Box(box.x + column * box.width / tiles, box.y + row * box.height / tiles, box.width / tiles, box.height / tiles)
+        for box in _BOXES[view.kind]
+        for row in range(tiles)
+        for column in range(tiles)
+    ]
+
+
+def view_shares(view: View) -> list[float]:
+    """Each view's part of the photograph's area, divided by how many views show it; the sum is 1."""
+    areas = [box.width * box.height for box in view_boxes(view)]
+    return [area / sum(areas) for area in areas]
 
 
 def view_groups(view: View) -> tuple[int, ...]:
@@ -38,12 +72,14 @@ def load_views(path: Path, view: View) -> Picture:
 
 def cut(pixels: Picture, view: View) -> Picture:
     """Cut decoded pixels (height, width, 3) into (views, size, size, 3), group after group, row after row."""
-    height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
-    parts = [pixels]
-    if view.kind == "halves":
-        parts = [pixels[:, :width], pixels[:, width:]]
-    elif view.kind == "corners":
-        parts += [pixels[y : y + height, x : x + width] for y in (0, height) for x in (0, width)]
+    height, width = pixels.shape[:2]
+    parts = [
+        pixels[
+            int(box.y * height) : int((box.y + box.height) * height),
+            int(box.x * width) : int((box.x + box.width) * width),
+        ]
+        for box in _BOXES[view.kind]
+    ]
     return np.concatenate([_tiles(_resize(part, view.size * view.tiles), view.tiles) for part in parts])
 
 

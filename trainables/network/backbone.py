@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pasture.errors import InputError, read_error
-from trainables.network.pooling import pool_tokens, pooled_width
+from trainables.network.pooling import on_one_grid, pool_tokens, pooled_width
 from trainables.recipe.backbone import Backbone as BackboneConfig
 from trainables.recipe.seeds import torch_seed
 
@@ -36,7 +36,8 @@ Tokens = tuple[Tensor | None, Tensor]
 class Backbone(nn.Module):
     """A timm model without its classifier, from pixels to one feature vector per picture.
 
-    With pool `cls_attention` it returns its tokens (b, 1 + t, width) instead, for a trained pool.
+    With pool `cls_attention` it returns its tokens (b, 1 + t, width) instead, for a trained pool, and with `grid` its
+    cells (b, side * side, features), row after row.
     """
 
     mean: Tensor
@@ -73,6 +74,8 @@ class Backbone(nn.Module):
         """(b, size, size, 3) uint8 RGB to (b, features)."""
         # The permuted view is channels-last in memory, which is what convolutions are fastest on.
         x = (pictures.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        if self.pool == "grid":
+            return on_one_grid([patches for _, patches in (self._tapped(x) if self.out_indices else [self._last(x)])])
         if self.out_indices:
             return torch.cat([pool_tokens(self.pool, *tokens) for tokens in self._tapped(x)], dim=1)
         if self.pool == "default":
@@ -152,6 +155,8 @@ class BackboneFacts(NamedTuple):
 
     digest: str
     """Hash of its weights."""
+    shape: tuple[int, ...]
+    """Of what it makes of one picture: (features,), or (cells, features) with pool `grid`."""
     features: int
     """Length of its feature vector."""
 
@@ -172,11 +177,11 @@ def _facts(config: BackboneConfig, size: int) -> BackboneFacts:
     backbone = create_backbone(config, size)
     with torch.inference_mode():
         try:
-            backbone.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8))
+            made = backbone.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8))
         except (RuntimeError, AssertionError, IndexError) as error:
             field = f"backbone.out_indices={list(config.out_indices)}" if config.out_indices else f"view.size={size}"
             raise InputError(f"{field} does not fit {config.name}: {str(error).splitlines()[0]}") from None
-    return BackboneFacts(backbone.digest(), backbone.features)
+    return BackboneFacts(backbone.digest(), tuple(made.shape[1:]), backbone.features)
 
 
 def _create(config: BackboneConfig, arguments: dict[str, Any], **loading: Any) -> nn.Module:
@@ -195,7 +200,7 @@ def _from_hub(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
 
     offline = constants.HF_HUB_OFFLINE
     # Without this look at the network, the hub's client retries for most of a minute before it gives up.
-    constants.HF_HUB_OFFLINE = offline or not _reachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = offline or not reachable(constants.ENDPOINT)
     try:
         return _create(config, arguments, pretrained=True)
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
@@ -208,7 +213,8 @@ def _from_hub(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
 
 
 @lru_cache(maxsize=1)
-def _reachable(endpoint: str) -> bool:
+def reachable(endpoint: str) -> bool:
+    """Whether a model hub answers, as far as that can be seen within five seconds."""
     parts = urlsplit(endpoint)
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True  # only the proxy can tell

@@ -44,6 +44,18 @@ class Fuse(nn.Module):
         return vector.unsqueeze(1)
 
 
+class Cells(nn.Module):
+    """No fusion: every cell of every view is a vector, for a density head."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.width = features
+
+    def forward(self, views: Tensor) -> Tensor:
+        """(n, views, cells, d) to (n, views * cells, d)."""
+        return views.flatten(1, 2)
+
+
 class Mean(nn.Module):
     """(n, views, d) to their mean (n, d)."""
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from pasture.targets import TARGETS
 from trainables.images.views import view_groups
 from trainables.network.backbone import Backbone
-from trainables.network.fusion import Fuse
+from trainables.network.density import DensityHead
+from trainables.network.fusion import Cells, Fuse
 from trainables.network.heads import MlpHead
 from trainables.network.pooling import AttentionPool
 from trainables.network.standardizer import Standardizer
@@ -27,7 +28,8 @@ class Batch(NamedTuple):
     """Inputs of the network.
 
     Attributes:
-        views: pictures (n, views, size, size, 3) uint8, or features (n, views, d) of a frozen backbone.
+        views: pictures (n, views, size, size, 3) uint8, or features of a frozen backbone: (n, views, d), or with pool
+            `grid` (n, views, cells, d).
         semantic: features (n, s) of the second backbone, if the recipe has one.
     """
 
@@ -55,28 +57,34 @@ class BiomassNet(nn.Module):
 
     def __init__(self, recipe: Recipe, features: int, backbone: Backbone | None = None, semantic: int = 0) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.dense = backbone, recipe.dense
         self.pool = AttentionPool(backbone.width) if backbone and recipe.backbone.pool == "cls_attention" else None
         standardize = recipe.backbone.standardize
         self.standardize = Standardizer(features) if standardize and backbone is None else None
         self.standardize_semantic = Standardizer(semantic) if standardize and semantic else None
-        self.fuse = Fuse(recipe.fusion, view_groups(recipe.view), features)
+        groups = view_groups(recipe.view)
+        self.fuse = Cells(features) if recipe.dense else Fuse(recipe.fusion, groups, features)
         self.codec = TargetCodec(recipe.target)
-        self.head = MlpHead(recipe.head, self.fuse.width + semantic, self.codec.outputs)
+        width = self.fuse.width + semantic
+        self.head = (
+            DensityHead(recipe.head, recipe.view, width, self.codec)
+            if recipe.dense
+            else MlpHead(recipe.head, width, self.codec.outputs)
+        )
         self.auxiliary = nn.Linear(self.fuse.width + semantic, len(AUXILIARY)) if recipe.loss.auxiliary else None
         intervals = recipe.loss.intervals
         classes = len(TARGETS) * intervals.bins
         self.intervals = nn.Linear(self.head.hidden, classes) if intervals.weight else None
 
     def embed(self, batch: Batch) -> Tensor:
-        """(n, vectors, width): one fused vector an image, or one a group with late fusion."""
+        """(n, vectors, width): a fused vector of each image, of each group (late fusion) or of each cell (density)."""
         views = batch.views
         if self.backbone is not None:
             n, count = views.shape[:2]
             views = self.backbone(views.flatten(0, 1))
             if self.pool is not None:
                 views = self.pool(views)
-            views = views.view(n, count, -1)
+            views = views.unflatten(0, (n, count))
         semantic = batch.semantic
         with _float32(views):
             views = views.float()
@@ -92,7 +100,12 @@ class BiomassNet(nn.Module):
         (n, 5 * bins) of the interval classifiers if the network has them."""
         with _float32(fused):
             hidden = self.head.trunk(fused.float().flatten(0, 1))
-            encoded: Tensor = self.codec.expand(self.head.last(hidden)).view(*fused.shape[:2], -1)
+            raw = self.head.last(hidden)
+            if isinstance(self.head, DensityHead):
+                grams = self.head.cell_grams(self.codec, raw, len(fused)).sum(dim=(1, 2))
+                encoded = self.codec.encode_chosen(grams).unsqueeze(1)
+            else:
+                encoded = self.codec.expand(raw).view(*fused.shape[:2], -1)
             if self.intervals is None:
                 return encoded, None
             image = torch.cat(hidden, dim=1).view(*fused.shape[:2], -1).mean(dim=1)
@@ -101,6 +114,22 @@ class BiomassNet(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """(n, vectors, c) encoded predictions."""
         return self.outputs(self.embed(batch))[0]
+
+    def maps(self, batch: Batch) -> Tensor:
+        """(n, views, cells, 5) grams of each cell, of a network with a density head."""
+        assert isinstance(self.head, DensityHead)
+        fused = self.embed(batch)
+        with _float32(fused):
+            raw = self.head(fused.float().flatten(0, 1))
+            grams = self.head.cell_grams(self.codec, raw, len(fused))
+            return self.codec.complete(grams.flatten(0, 2)).view(*grams.shape[:3], -1)
+
+    def start_at(self, grams: Tensor) -> None:
+        """Let the untrained head predict the mean of the training fold's (n, 5) grams."""
+        if isinstance(self.head, DensityHead):
+            self.head.fit(self.codec, grams)
+        else:
+            self.head.start_at(self.codec.start(grams))
 
     def drop_training_heads(self) -> None:
         """Remove the parts that only the training loss needs."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.recipe.backbone import Pool
@@ -51,6 +53,18 @@ def generalised_mean(patches: Tensor) -> Tensor:
     In float32 also under autocast: half precision holds no cube of a small number.
     """
     return patches.float().clamp(min=_LEAST).pow(_EXPONENT).mean(dim=1).pow(1 / _EXPONENT)
+
+
+def on_one_grid(maps: list[Tensor]) -> Tensor:
+    """Cells (n, side^2, d) of several blocks, concatenated to (n, side^2, sum of d) on the grid of the coarsest.
+
+    Finer maps are averaged over the cells that lie in a coarse one.
+    """
+    sides = [math.isqrt(cells.shape[1]) for cells in maps]
+    squares = (c.transpose(1, 2).reshape(len(c), -1, each, each) for c, each in zip(maps, sides, strict=True))
+    return torch.cat(
+        [F.adaptive_avg_pool2d(square, min(sides)).flatten(2).transpose(1, 2) for square in squares], dim=2
+    )
 
 
 class AttentionPool(nn.Module):

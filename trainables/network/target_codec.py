@@ -6,6 +6,7 @@ to grams (n, 5).
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import torch
@@ -19,14 +20,17 @@ COLUMNS: Final = {
     "five": tuple(range(len(TARGETS))),
     "primary": (TOTAL, GDM, GREEN),
     "four": (TOTAL, GDM, GREEN, CLOVER),
+    "components": tuple(range(len(TARGETS))),
     "ratios": tuple(range(len(TARGETS))),
     "scalar": tuple(range(len(TARGETS))),
 }
 """Targets that a loss is taken on, for each kind."""
 
-_OUTPUTS: Final = {"ratios": 1 + len(COMPONENTS), "scalar": 1}
+_OUTPUTS: Final = {"components": len(COMPONENTS), "ratios": 1 + len(COMPONENTS), "scalar": 1}
 _LARGEST_LOG: Final = 8.0  # before a fit: expm1(8) is 2,980 g, far above any photograph
 _SMALLEST_SHARE: Final = 1e-3
+_SMALLEST_SCALE: Final = 1e-3  # grams, of a target that is 0 in the whole training fold
+_LEAST_G: Final = 1e-6  # a square root has no gradient at 0
 
 
 class TargetCodec(nn.Module):
@@ -69,16 +73,42 @@ class TargetCodec(nn.Module):
 
     def start(self, grams: Tensor) -> Tensor:
         """(k,) raw outputs that predict the mean of the training fold's (n, 5) grams."""
-        if self.kind == "ratios":
-            parts = grams[:, list(COMPONENTS)].mean(dim=0)
-            shares = (parts / parts.sum().clamp(min=_SMALLEST_SHARE)).clamp(min=_SMALLEST_SHARE)
-            return torch.cat([inverse_softplus(parts.sum()).view(1), shares.log()])
+        if self.kind in ("components", "ratios"):
+            scale, raw = self.start_amounts(grams)
+            return torch.cat([inverse_softplus(scale), raw[len(scale) :]])
         mean = self.encode(grams).mean(dim=0)
         return mean.mean().view(1) if self.kind == "scalar" else mean
 
+    def start_amounts(self, grams: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and (k,) raw outputs at which `amounts` is the mean of the training fold's (n, 5) grams."""
+        one = math.log(math.e - 1)  # its softplus is 1
+        parts = grams[:, list(COMPONENTS)].mean(dim=0)
+        if self.kind == "ratios":
+            shares = (parts / parts.sum().clamp(min=_SMALLEST_SHARE)).clamp(min=_SMALLEST_SHARE)
+            return parts.sum().view(1).clamp(min=_SMALLEST_SCALE), torch.cat([shares.new_tensor([one]), shares.log()])
+        mean = parts if self.kind == "components" else grams[:, self.columns].mean(dim=0)
+        return mean.clamp(min=_SMALLEST_SCALE), torch.full_like(mean, one)
+
+    def amounts(self, raw: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """(n, k) raw outputs to (n, c) grams above 0: softplus, times a scale, of each target or of what makes up all.
+
+        Args:
+            raw: outputs of a head.
+            scale: (k,), or (1,) of Total for the kind `ratios`.
+        """
+        if self.kind == "ratios":
+            grams = scale * F.softplus(raw[:, :1]) * raw[:, 1:].softmax(dim=1) @ self.balance.T
+        else:
+            grams = scale * F.softplus(raw)
+            grams = grams @ self.balance.T if self.kind == "components" else grams
+        return grams.clamp(min=_LEAST_G)
+
     def encode(self, grams: Tensor) -> Tensor:
         """(n, 5) grams to (n, c) training targets."""
-        chosen = grams[:, self.columns]
+        return self.encode_chosen(grams[:, self.columns])
+
+    def encode_chosen(self, chosen: Tensor) -> Tensor:
+        """(n, c) grams of the targets that a loss is taken on, to (n, c) training targets."""
         if self.transform == "none":
             return chosen
         if self.transform == "sqrt":
@@ -89,9 +119,7 @@ class TargetCodec(nn.Module):
         """(n, k) raw outputs to (n, c) encoded predictions, differentiable."""
         if self.kind == "scalar":
             return raw.expand(-1, len(self.columns))
-        if self.kind == "ratios":
-            return self.encode(F.softplus(raw[:, :1]) * raw[:, 1:].softmax(dim=1) @ self.balance.T)
-        return raw
+        return self.encode(self.amounts(raw)) if self.kind in ("components", "ratios") else raw
 
     def decode(self, encoded: Tensor) -> Tensor:
         """(n, c) encoded predictions to (n, 5) grams; differentiable, not yet projected onto the mass balance."""
@@ -100,6 +128,10 @@ class TargetCodec(nn.Module):
             grams = encoded.clamp(min=0).square()  # below 0 a square would grow again
         elif self.transform != "none":
             grams = torch.expm1(torch.minimum(encoded * self.std + self.mean, self.ceiling))
+        return self.complete(grams)
+
+    def complete(self, grams: Tensor) -> Tensor:
+        """(n, c) grams of the targets that a loss is taken on, to (n, 5): what is missing follows from the balance."""
         if len(self.columns) == len(TARGETS):
             return grams
         total, gdm, green = grams[:, :3].unbind(dim=1)

@@ -12,7 +12,7 @@ BANK: Final = "bank:"
 """Prefix of `backbone.name` for imported embeddings."""
 POOL_PARTS: Final = ("cls", "mean", "std", "max", "min", "gem")
 """Fixed pools; `backbone.pool` names some of them, in this order, joined by "_"."""
-WHOLE_POOLS: Final = ("default", "cls_attention")
+WHOLE_POOLS: Final = ("default", "cls_attention", "grid")
 """Pools that do not consist of parts."""
 
 
@@ -70,7 +70,8 @@ class Backbone(Section):
     """How tokens become a vector: `default` (as the model was trained); some of `cls` (the class token), `mean`, `std`
     (standard deviation), `max`, `min` and `gem` (generalised mean with exponent 3) over the patches (of a convolutional
     network: over the cells of its map), in this order and joined by "_", such as `mean_std` or `mean_max_min_gem`; or
-    `cls_attention`, the class token beside a trained attention over the patches, which goes with no out_indices."""
+    `cls_attention`, the class token beside a trained attention over the patches, which goes with no out_indices.
+    `grid` keeps the cells apart, for head.kind=density; maps of several out_indices are averaged to the coarsest."""
     standardize: bool = True
     """Standardise the features of frozen backbones: each gets mean 0 and standard deviation 1 over the views and D4
     elements of the training rows. No effect on a backbone that is trained, nor with heads that are not networks: these

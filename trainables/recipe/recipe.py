@@ -74,16 +74,25 @@ class Recipe(Section):
             raise ValueError(
                 "loss.intervals on a frozen backbone trains the hidden layers of the head; set head.hidden"
             )
+        if conflict := density_conflict(self):
+            raise ValueError(conflict)
         if self.target.kind in ("ratios", "scalar") and self.target.transform == "log1p_z":
             raise ValueError(f"target.kind={self.target.kind} goes with target.transform none or log1p")
-        if self.target.kind == "ratios" and self.head.output != "linear":
-            raise ValueError("target.kind=ratios keeps its values positive itself; head.output must be linear")
+        if self.target.kind in ("components", "ratios") and self.head.output != "linear":
+            raise ValueError(
+                f"target.kind={self.target.kind} keeps its values positive itself; head.output must be linear"
+            )
         return self
 
     @property
     def neural(self) -> bool:
         """Whether the head is a network, trained epoch by epoch."""
-        return self.head.kind in ("mlp", "mlp_per_target")
+        return self.head.kind in ("mlp", "mlp_per_target", "density")
+
+    @property
+    def dense(self) -> bool:
+        """Whether the head predicts grams for each cell of a photograph."""
+        return self.head.kind == "density"
 
     @property
     def semantic(self) -> Recipe | None:
@@ -211,6 +220,24 @@ class Recipe(Section):
         """
         content = self.model_dump(mode="json", exclude_defaults=True)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def density_conflict(recipe: Recipe) -> str | None:
+    """What a density head does not go with in a recipe, as a message; None for no conflict."""
+    pool, kind = recipe.backbone.pool, recipe.target.kind
+    if not recipe.dense:
+        return None if pool != "grid" else f"backbone.pool=grid goes with head.kind=density, not {recipe.head.kind}"
+    if recipe.backbone.bank:
+        return "head.kind=density needs cells; imported embeddings (backbone.name=bank:...) have one vector a view"
+    if pool != "grid":
+        return f"head.kind=density needs the cells of the backbone; set backbone.pool=grid instead of {pool}"
+    if recipe.fusion != Fusion():
+        return "head.kind=density adds up the cells of all views; fusion.kind and fusion.within must be mean"
+    if recipe.head.output != "linear":
+        return "head.kind=density keeps its values positive itself; head.output must be linear"
+    if kind == "scalar":
+        return "head.kind=density predicts grams of each target; target.kind=scalar has one number for all"
+    return None
 
 
 def field_names() -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pasture.dataset import Dataset
 from pasture.folds import Folds, Splitter, make_folds
+
+if TYPE_CHECKING:
+    from pasture.dataset import Dataset
 
 Strength = Literal["none", "light", "medium", "heavy"]
 TtaName = Literal["none", "flips", "d4"]
@@ -49,9 +51,10 @@ class Fusion(Section):
 class Head(Section):
     """The part of the model that predicts targets from the fused features."""
 
-    kind: Literal["mlp", "mlp_per_target", "ridge", "pls", "lightgbm", "catboost"] = "mlp"
-    """One network for all targets, one network per target, or, on a frozen backbone, a model fitted in one go: ridge
-    regression, partial least squares, or boosted trees."""
+    kind: Literal["mlp", "mlp_per_target", "density", "ridge", "pls", "lightgbm", "catboost"] = "mlp"
+    """One network for all targets, one network per target, one that predicts grams for each cell of the photograph
+    (`density`, with backbone.pool=grid), or, on a frozen backbone, a model fitted in one go: ridge regression, partial
+    least squares, or boosted trees."""
     hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = (512, 256)
     """Widths of the hidden layers; empty for a linear head."""
     hidden_share: float = Field(0.0, ge=0, le=4)
@@ -75,10 +78,10 @@ class Head(Section):
 class Target(Section):
     """The values that the head predicts."""
 
-    kind: Literal["five", "primary", "four", "ratios", "scalar"] = "five"
+    kind: Literal["five", "primary", "four", "components", "ratios", "scalar"] = "five"
     """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow; `four`: those and
-    Clover; `ratios`: Total and the proportions of Green, Dead and Clover (softmax), always in balance; `scalar`: one
-    number for all five."""
+    Clover; `components`: Green, Dead and Clover, always in balance; `ratios`: Total and the proportions of Green, Dead
+    and Clover (softmax), always in balance; `scalar`: one number for all five."""
     transform: Literal["none", "sqrt", "log1p", "log1p_z"] = "log1p"
     """Scale on which targets are predicted; `log1p_z` is log1p, then a z-score with the statistics of the training
     fold."""

@@ -77,7 +77,7 @@ class FoldLearner:
             self.net.backbone.compile()
         standardize(self.net, inputs, rows[dataset.measured[rows]])
         self.net.codec.fit(self.truth.grams)
-        self.net.head.start_at(self.net.codec.start(self.truth.grams))
+        self.net.start_at(self.truth.grams)
         self.names = trained_names(self.net, recipe)
         self.ema = MovingAverage(self.net, recipe.optimizer.ema, self.names) if recipe.optimizer.ema else None
         self.average = WeightAverage()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+import numpy as np
 from torch import Tensor, nn
 
 from pasture.errors import JobError
@@ -15,6 +17,8 @@ from trainables.network.backbone import check_backbone, create_backbone
 from trainables.network.model import TRAINING_HEADS, BiomassNet
 from trainables.network.tuning import add_lora, set_tuning
 from trainables.recipe.recipe import Recipe
+
+_ROWS: Final = 8
 
 
 class Widths(NamedTuple):
@@ -78,9 +82,11 @@ def create_net(recipe: Recipe, sizes: Widths, backbone_state: Mapping[str, Tenso
 
 
 def standardize(net: BiomassNet, inputs: Inputs, rows: Rows) -> None:
-    """Fit a network's standardisers to the features of some rows, over views and D4 elements."""
+    """Fit a network's standardisers to the features of some rows, over views, cells and D4 elements."""
     if net.standardize is not None:
-        net.standardize.fit(lambda: (inputs.element(rows, element).views for element in d4.ALL))
+        # The cells of all rows at a time would not fit the memory.
+        parts = np.array_split(rows, math.ceil(len(rows) / _ROWS)) if net.dense else [rows]
+        net.standardize.fit(lambda: (inputs.element(part, element).views for part in parts for element in d4.ALL))
     second = inputs.semantic
     if net.standardize_semantic is not None and second is not None:
         net.standardize_semantic.fit(lambda: (second.element(rows, element).views.mean(dim=1) for element in d4.ALL))

@@ -11,17 +11,16 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import pandas as pd
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal
 
 from pasture.checksum import json_with_checksum, read_json_with_checksum
 from pasture.errors import InputError
 from pasture.oof import Origin
-from pasture.parquet import write_parquet
 from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GROUP_SECONDS = 0.5
 """Shortest time between two groups of records that wait to be written."""
@@ -177,6 +176,8 @@ class Ledger:
 
     def table(self) -> pd.DataFrame:
         """One row per trial: name, status, origin, score, epochs, seconds, error and the flattened recipe."""
+        import pandas as pd  # only here: `forage status` does without
+
         rows = []
         for record in self.records.values():
             flat = Recipe.parse(record.recipe).flat() if record.recipe else {}
@@ -197,6 +198,10 @@ class Ledger:
 
     def write_table(self) -> None:
         """Write trials.parquet."""
+        import pyarrow as pa
+
+        from pasture.parquet import write_parquet
+
         write_parquet(self.run.folder, "trials.parquet", pa.Table.from_pandas(self.table(), preserve_index=False))
 
     def _read(self, name: str) -> Record:

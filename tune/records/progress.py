@@ -1,4 +1,4 @@
-"""Progress of a sweep on standard error: a live table on a terminal, otherwise one line per event."""
+"""Progress of a sweep: a live table on a terminal or in a notebook, otherwise a line an event on standard error."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from tune.records.ledger import Ledger, Record
+from tune.records.notebook import Cell
 
 _REFRESH_SECONDS = 0.25
 
@@ -28,7 +29,7 @@ class Progress:
     def __init__(self, ledger: Ledger, total: int, epochs: int, title: str) -> None:
         self.ledger, self.total, self.epochs, self.title = ledger, total, epochs, title
         self.console = Console(stderr=True, highlight=False)
-        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self.live = _live(self.console)
         self.started = time.monotonic()
         self.shown = 0.0
         self.ended_before = self._ended()
@@ -106,6 +107,12 @@ class Progress:
         if not ended:
             return "unknown"
         return _clock((time.monotonic() - self.started) / ended * (self.total - self._ended()))
+
+
+def _live(console: Console) -> Live | Cell | None:
+    if console.is_jupyter:
+        return Cell()
+    return Live(console=console, auto_refresh=False) if console.is_terminal else None
 
 
 def _clock(seconds: float) -> str:

@@ -7,6 +7,7 @@ trial running for ever. This searcher reports the states as they are: COMPLETE, 
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
@@ -31,7 +32,17 @@ Values = Callable[[Sequence[str]], Mapping[str, float]]
 """What Optuna maximises, by trial, from the names of the complete trials."""
 
 _ATTEMPTS: Final = 10
-"""How often the sampler draws until it draws labels that no trial has; in a small space there may be none left."""
+"""How often labels are drawn until no trial has them; in a small space there may be none left."""
+
+_SAMPLED: Final = 3
+"""How many of these attempts are TPE's; the others are random. TPE would often draw the same labels ten times, and the
+time that a draw takes grows with the number of trials."""
+
+HISTORY: Final = 500
+"""How many ended trials TPE learns from, so that a proposal takes no longer than it does after that many."""
+
+BEST: Final = 100
+"""How many of these are the best ones; the others are the latest."""
 
 _STATES: dict[Status, TrialState] = {
     "COMPLETE": TrialState.COMPLETE,
@@ -45,6 +56,9 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
     """Draws recipes from a space and learns from their results.
+
+    TPE learns from the best and the latest trials where there are more than `HISTORY`: it models the best tenth, at
+    most 25, and gives old trials little weight.
 
     The sampler gets a new seed for every proposal, made of (seed, number): a proposal depends on the ledger alone, so
     that a resumed search proposes what an uninterrupted one would have proposed. What was proposed before, here or in
@@ -106,6 +120,7 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         if trial is None:  # a confirmation: its recipe has a value already
             return
         state = _STATES[record.status]
+        self.ended += 1
         # Reported only now, from the ledger, where the curve is complete whichever workers and sessions trained it.
         for report in record.curve:
             trial.report(report["score"], report["epoch"])
@@ -131,17 +146,23 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
                 self.study.add_trial(self._ended_trial(record, record.score))
         records = [record for record in self.ledger.records.values() if record.origin != "confirm"]
         complete = [record for record in records if record.status == "COMPLETE"]
-        values = {r.name: r.score for r in complete} if self.values is None else self.values([r.name for r in complete])
+        known = {r.name: r.score for r in complete} if self.values is None else self.values([r.name for r in complete])
+        values = dict(known)  # what Optuna is told of every ended trial
+        for record in records:
+            if not self._runs(record) and record.status != "COMPLETE":
+                values[record.name] = None if record.status == "FAILED" else record.score
+        self.ended = len(values)
+        best = sorted(known, key=lambda name: -(known[name] or -math.inf))[:BEST]
+        latest = [record.name for record in records if record.name in values][-(HISTORY - BEST) :]
+        learned_from = {*best, *latest} if len(values) > HISTORY else values.keys()
         for record in records:
             if self._runs(record):
                 self._add_running(record)
-            elif record.status in ("PRUNED", "WAITING"):
-                self.study.add_trial(self._ended_trial(record, record.score))
-            elif record.status == "FAILED" or record.name in values:
-                self.study.add_trial(self._ended_trial(record, values.get(record.name)))
+            elif record.name in learned_from:
+                self.study.add_trial(self._ended_trial(record, values[record.name]))
 
     def _propose(self) -> Record | None:
-        if self.outdated:
+        if self.outdated or (self.search == "optuna" and self.ended > HISTORY):
             self._build_study()
         while self.ledger.proposed < self.trials:
             if self.starts:
@@ -177,7 +198,7 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
 
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         seed = mix(self.seed, number, attempt) if attempt else mix(self.seed, number)
-        if self.search == "random":
+        if self.search == "random" or attempt >= _SAMPLED:
             return optuna.samplers.RandomSampler(seed)
         return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
 

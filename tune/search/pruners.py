@@ -82,7 +82,7 @@ def rung_epochs(epochs: int, grace: int | None = None, reduction: int = 3) -> tu
     if grace is None:
         return tuple(sorted({math.ceil(epochs / reduction**2), math.ceil(epochs / reduction)} - {epochs}))
     if grace >= epochs:
-        raise InputError(f"--grace {grace}: expected fewer than the {epochs} epochs of a trial, or use --no-prune")
+        raise InputError(f"--grace {grace}: expected fewer than the {epochs} epochs of a trial, or use --pruner none")
     rungs = [grace]
     while rungs[-1] * reduction < epochs:
         rungs.append(rungs[-1] * reduction)

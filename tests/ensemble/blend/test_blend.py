@@ -53,7 +53,9 @@ def test_the_folder_holds_what_the_contract_says(blend: Blend) -> None:
         *(f"members/run-t000{i}/fold{fold}.safetensors" for i in range(3) for fold in range(3)),
     }
     content = json.loads((blend.folder / "blend.json").read_text())
-    assert set(content) == {"tta", "fingerprint", "scores", "conformal", "members", "warnings", "versions"}
+    assert set(content) == {
+        "format", "tta", "fingerprint", "scores", "conformal", "members", "warnings", "versions",
+    }  # fmt: skip
     assert set(content["scores"]) == {
         "fitted", "nested", "interval", "best_single", "uniform", "uniform_nested", "optimum", "gap", "baseline",
         "start", "method", "options", "auto", "tta", "targets",

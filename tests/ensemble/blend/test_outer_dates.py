@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-import ensemble.blend.predict
+import ensemble.prediction.predict
 from ensemble.blend.build import build
-from ensemble.blend.predict import predict
 from ensemble.members.load import load_members
+from ensemble.prediction.predict import predict
 from pasture.dataset import Dataset, read_train
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
@@ -46,7 +46,7 @@ def dataset(paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_saved_weights_predict_what_the_trial_has_written(
     dataset: VerifiedDataset, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ensemble.blend.predict, "best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(ensemble.prediction.predict, "best_device", lambda: torch.device("cpu"))
     run = RunFolder(tmp_path / "run")
     run.write_truth(dataset)
     finish(run, dataset, "t0000", number)

@@ -86,7 +86,7 @@ def test_the_given_state_comes_before_the_source(monkeypatch: pytest.MonkeyPatch
     def fail(*_: object) -> bool:
         raise AssertionError("asked the network")
 
-    monkeypatch.setattr(module, "_reachable", fail)
+    monkeypatch.setattr(module, "reachable", fail)
     backbone = create_backbone(_tiny(weights="hub"), 32, state)
     assert all(torch.equal(t, state[n]) for n, t in backbone.model.state_dict().items())
 
@@ -124,7 +124,7 @@ def test_a_malicious_pickle_is_refused_unread(tmp_path: Path, legacy: bool) -> N
 
 
 def test_an_unreachable_hub_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "_reachable", lambda endpoint: False)
+    monkeypatch.setattr(module, "reachable", lambda endpoint: False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     offline = huggingface_hub.constants.HF_HUB_OFFLINE
     start = time.monotonic()
@@ -139,18 +139,18 @@ def test_an_unreachable_hub_is_told_within_seconds(monkeypatch: pytest.MonkeyPat
 def test_reachable_looks_at_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    module._reachable.cache_clear()
+    module.reachable.cache_clear()
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
-        assert not module._reachable(endpoint)
+        assert not module.reachable(endpoint)
         server.listen()
-        module._reachable.cache_clear()
-        assert module._reachable(endpoint)
-    module._reachable.cache_clear()
+        module.reachable.cache_clear()
+        assert module.reachable(endpoint)
+    module.reachable.cache_clear()
     monkeypatch.setenv("HTTPS_PROXY", "http://nowhere")
-    assert module._reachable(endpoint)
-    module._reachable.cache_clear()
+    assert module.reachable(endpoint)
+    module.reachable.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import re
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -128,3 +130,36 @@ def test_the_time_left_counts_this_session_only(run: RunFolder, report: Report) 
     shown.started -= 7200
     end(begin(ledger), "FAILED")
     assert shown._eta() == "6:00:00"
+
+
+def test_a_notebook_shows_one_table_that_is_updated(
+    run: RunFolder, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs: list[str] = []
+
+    class Handle:
+        def update(self, html: str) -> None:
+            outputs[-1] = html
+
+    def display(html: str, display_id: bool) -> Handle:
+        assert display_id
+        outputs.append(html)
+        return Handle()
+
+    module = types.ModuleType("IPython.display")
+    vars(module).update(HTML=str, display=display)
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    monkeypatch.setattr(progress, "Console", lambda **words: Console(**words, force_jupyter=True))
+    ledger = Ledger(run)
+    with Progress(ledger, 2, 9, "night") as shown:
+        assert len(outputs) == 1
+        assert "night: 0 of 2 trials" in outputs[0]
+        first = begin(ledger, report(1, 0.25))
+        shown.watch(end(first, "COMPLETE"))
+        begin(ledger, report(1, 0.125))
+    assert len(outputs) == 1
+    assert "night: 1 of 2 trials" in outputs[0]
+    assert "best 0.2500 by t0000" in outputs[0]
+    assert "t0001" in outputs[0]
+    assert outputs[0].startswith("<pre")

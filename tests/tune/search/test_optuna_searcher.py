@@ -129,6 +129,45 @@ def test_the_study_rebuilt_from_the_ledger_equals_the_original(
     assert mine == theirs
 
 
+def test_tpe_learns_from_the_best_and_the_latest_trials_of_a_long_search(
+    run: RunFolder, make_searcher: Make, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.search.optuna_searcher.HISTORY", 8)
+    monkeypatch.setattr("tune.search.optuna_searcher.BEST", 3)
+    searcher = make_searcher(run, trials=100)
+    proposed = []
+    for i in range(30):
+        proposed.append(record := next_record(searcher))
+        status: Status = "PRUNED" if i % 3 == 2 else "COMPLETE"
+        end(searcher, record, status, [report(1, 0.01 * ((7 * i) % 31))])
+    last = next_record(searcher)
+    learned = [trial for trial in searcher.study.trials if trial.state not in (TrialState.RUNNING, TrialState.FAIL)]
+    scores = {r.name: r.score or 0.0 for r in proposed if r.status == "COMPLETE"}
+    best = sorted(scores.values())[-3:]
+    assert [trial.params for trial in learned[-5:]] == [
+        {name: record.params[name] for name in trial.params}
+        for trial, record in zip(learned[-5:], proposed[-5:], strict=True)
+    ]
+    assert set(best) <= {trial.value for trial in learned}
+    assert len(learned) <= 8
+    searcher.ledger.records.pop(last.name)
+    run.trials.delete(f"{last.name}.json")
+    assert next_record(make_searcher(run, trials=100)).params == last.params
+
+
+def test_labels_that_tpe_draws_again_and_again_are_replaced_by_random_ones(
+    run: RunFolder, make_searcher: Make, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+    searcher = make_searcher(run, trials=200)
+    sampler = searcher._sampler
+    monkeypatch.setattr(searcher, "_sampler", lambda *key: used.append(type(s := sampler(*key)).__name__) or s)
+    monkeypatch.setattr("tune.search.optuna_searcher._point", lambda _: "always the same")
+    next_record(searcher)
+    next_record(searcher)
+    assert used[-10:] == ["TPESampler"] * 3 + ["RandomSampler"] * 7
+
+
 @SEARCHES
 def test_an_extended_search_equals_one_that_was_long_from_the_start(
     search: str, run: RunFolder, drive: Callable[..., Ledger], facts: Callable[[Ledger], list[Record]]

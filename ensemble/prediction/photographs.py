@@ -49,17 +49,18 @@ def chunk_size(views: Collection[View]) -> int:
     return LARGEST_CHUNK if not each else max(1, min(LARGEST_CHUNK, CHUNK_BYTES // each))
 
 
-def chunks(dataset: Dataset, views: Collection[View]) -> Iterator[Chunk]:
+def chunks(dataset: Dataset, views: Collection[View], most: int = LARGEST_CHUNK) -> Iterator[Chunk]:
     """All photographs, each decoded once.
 
     Args:
         dataset: the photographs.
         views: every way in which they are cut; none where no picture is needed, and then none is read.
+        most: largest number of photographs in a chunk.
 
     Raises:
         InputError: on first use of a picture that cannot be read.
     """
-    paths, size = dataset.paths, chunk_size(views)
+    paths, size = dataset.paths, min(chunk_size(views), most)
 
     def load(path: Path) -> dict[View, np.ndarray]:
         if not views:

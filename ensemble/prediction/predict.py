@@ -8,8 +8,8 @@ import numpy as np
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendMember
-from ensemble.blend.photographs import chunks
-from ensemble.blend.run_models import ChunkRun, network_views
+from ensemble.prediction.photographs import chunks
+from ensemble.prediction.run_models import ChunkRun, most_photographs, network_views
 from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.projection import project
@@ -88,6 +88,6 @@ def model_predictions(
         return
     device = best_device()
     elements = d4.tta_elements(tta or blend.tta)
-    for chunk in chunks(dataset, network_views(blend)):
+    for chunk in chunks(dataset, network_views(blend), most_photographs(blend)):
         yield chunk.rows, ChunkRun(blend, dataset.ids, chunk, elements, device, watch).predictions()
         watch("predicting", chunk.rows.stop, len(dataset))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendMember
-from ensemble.blend.photographs import Chunk
+from ensemble.prediction.photographs import LARGEST_CHUNK, Chunk
 from pasture.errors import InputError, JobError
 from pasture.projection import project
 from pasture.targets import Array
@@ -36,6 +36,9 @@ from trainables.recipe.sections import Precision, View
 from trainables.training.nets import Widths
 from trainables.trial.trained_net import trained_net
 
+_CHUNK_OF_CELLS: Final = 32
+"""Photographs in a chunk: with 1,024 cells of 1,024 features for 2 views, 1 GB under all elements of D4."""
+
 
 class _Source(NamedTuple):
     """A frozen backbone and the views that it is applied to: everything that its features depend on."""
@@ -51,11 +54,35 @@ class _Source(NamedTuple):
         return cls(digest, part.view, part.backbone.out_indices, part.backbone.pool, part.optimizer.precision)
 
 
+class Model(NamedTuple):
+    """The model of one fold, and what it reads of the photographs of a chunk.
+
+    Attributes:
+        name: for messages.
+        net: the network.
+        recipe: of its member.
+        features: (elements, n, views, ...) of its frozen backbone; None where it looks at the pictures.
+        semantic: (elements, n, views, d) of its second backbone; None without one.
+    """
+
+    name: str
+    net: BiomassNet | FittedNet
+    recipe: Recipe
+    features: Tensor | None
+    semantic: Tensor | None
+
+
 def network_views(blend: Blend) -> set[View]:
     """Every way in which photographs must be cut; empty where all features were made elsewhere."""
     recipes = [member.recipe for member in blend.members if member.recipe]
     parts = [*recipes, *(recipe.semantic for recipe in recipes if recipe.semantic)]
     return {part.view for part in parts if not part.backbone.bank}
+
+
+def most_photographs(blend: Blend) -> int:
+    """How many photographs to hold at a time: fewer where cells of frozen backbones are kept."""
+    cells = any(member.recipe and member.recipe.dense and member.recipe.banked for member in blend.members)
+    return _CHUNK_OF_CELLS if cells else LARGEST_CHUNK
 
 
 class ChunkRun:
@@ -92,12 +119,18 @@ class ChunkRun:
         Raises:
             InputError, JobError: as `predict`.
         """
-        return np.stack([grams for member in self.blend.members if member.recipe for grams in self._member(member)])
+        grams = []
+        for member in self.blend.members:
+            for model in self.models(member):
+                grams.append(self._grams(model))
+                del model  # before the next is built
+        return np.stack(grams)
 
-    def _member(self, member: BlendMember) -> Iterator[Array]:
-        """(elements, n, 5) in grams for each fold."""
+    def models(self, member: BlendMember) -> Iterator[Model]:
+        """The models of a member's folds, one at a time; an external member has none."""
         recipe = member.recipe
-        assert recipe is not None
+        if recipe is None:
+            return
         second = recipe.semantic
         semantic = self._frozen_features(second, member.key, member.semantic) if second else None
         features, state = None, {}
@@ -111,11 +144,14 @@ class ChunkRun:
         for fold in range(member.folds):
             net = trained_net(recipe, sizes, self.blend.fold_weights(member, fold), state)
             name = f"{member.key}, fold {fold}"
-            yield self._grams(name, net, recipe, features, semantic)
+            yield Model(name, net, recipe, features, semantic)
             del net  # before the next is built
 
     def _frozen_features(self, part: Recipe, key: str, digest: str) -> Tensor:
-        """(elements, n, views, d) float32 on the CPU; computed by the first member that needs them."""
+        """(elements, n, views, d), with pool `grid` (elements, n, views, cells, d) float16, on the CPU.
+
+        They are computed by the first member that needs them.
+        """
         source = _Source.of(part, digest)
         if source not in self.features:
             bank = part.backbone.bank
@@ -141,7 +177,8 @@ class ChunkRun:
             features = extract(backbone, pictures.flatten(0, 1), self.device, precision)
             if bank_dtype(precision) == np.float16:
                 features = features.half().float()  # as the bank keeps them, on which heads were trained
-            return features.view(*pictures.shape[:2], -1).cpu()
+            kept = features.half() if part.dense else features  # cells take many times the memory
+            return kept.view(*pictures.shape[:2], *kept.shape[1:]).cpu()
 
         with _device_errors(name):
             backbone.to(self.device)
@@ -149,20 +186,25 @@ class ChunkRun:
                 part.view, self._photographs_at_once(part.view), lambda pictures, *_: run(pictures)
             )
 
-    def _grams(
-        self, name: str, net: BiomassNet | FittedNet, recipe: Recipe, features: Tensor | None, semantic: Tensor | None
-    ) -> Array:
+    def _grams(self, model: Model) -> Array:
         """(elements, n, 5) in grams of one model."""
-        n = len(self.chunk)
+        grams = self.run(model, model.net.grams).numpy()
+        if not np.isfinite(grams).all():
+            raise JobError(f"{model.name}: a prediction is not finite; its weights are damaged, build the blend again")
+        return project(grams)
+
+    def run(self, model: Model, call: Callable[[Batch], Tensor]) -> Tensor:
+        """(elements, n, ...) float64 on the CPU: what a call on the model's network makes of the photographs."""
+        n, features, semantic, recipe = len(self.chunk), model.features, model.semantic, model.recipe
 
         def run(views: Tensor, element: int, rows: slice) -> Tensor:
             second = semantic[element, rows].mean(dim=1).to(self.device) if semantic is not None else None
             with autocast(self.device, recipe.optimizer.precision):
-                return net.grams(Batch(views, second)).double().cpu()
+                return call(Batch(views, second)).double().cpu()
 
         def attempt(size: int) -> Tensor:
-            with _device_errors(name, last=size <= 1):
-                net.to(self.device)
+            with _device_errors(model.name, last=size <= 1):
+                model.net.to(self.device)
                 if features is None:
                     return self._over_pictures(recipe.view, size, run)
                 batches = [slice(start, min(start + size, n)) for start in range(0, n, size)]
@@ -173,10 +215,7 @@ class ChunkRun:
                 return torch.stack(each)
 
         at_once = n if features is not None else self._photographs_at_once(recipe.view)
-        grams = with_smaller_batches(at_once, attempt)[0].numpy()
-        if not np.isfinite(grams).all():
-            raise JobError(f"{name}: a prediction is not finite; its weights are damaged, build the blend again")
-        return project(grams)
+        return with_smaller_batches(at_once, attempt)[0]
 
     def _over_pictures(self, view: View, size: int, run: Callable[[Tensor, int, slice], Tensor]) -> Tensor:
         """(elements, n, ...): what `run` makes of the pictures, `size` photographs at a time.

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.blend.blend import Blend
-from ensemble.blend.predict import external_members, model_predictions
+from ensemble.prediction.predict import external_members, model_predictions
 from pasture.dataset import Dataset
 from pasture.files import Folder
 from pasture.projection import project

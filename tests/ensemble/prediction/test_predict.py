@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import ensemble.blend.photographs
-import ensemble.blend.predict
-from ensemble.blend import run_models
+import ensemble.prediction.photographs
+import ensemble.prediction.predict
 from ensemble.blend.blend import Blend
-from ensemble.blend.predict import predict
+from ensemble.prediction import run_models
+from ensemble.prediction.predict import predict
 from pasture.dataset import Dataset, read_test, read_train
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
@@ -35,7 +35,7 @@ ABOUT_HALF_PRECISION = {"rtol": 2e-3, "atol": 2e-3}
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the run was trained: mixed precision on a GPU would hide small differences."""
-    monkeypatch.setattr(ensemble.blend.predict, "best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(ensemble.prediction.predict, "best_device", lambda: torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +111,7 @@ def test_tta_is_the_blends_own_unless_told_otherwise(blend: Blend, test: Dataset
 @pytest.mark.parametrize("chunk", [1, 5, 6])
 def test_chunks_change_nothing(chunk: int, blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = predict(blend, test)
-    monkeypatch.setattr(ensemble.blend.photographs, "chunk_size", lambda _: chunk)
+    monkeypatch.setattr(ensemble.prediction.photographs, "chunk_size", lambda _: chunk)
     np.testing.assert_allclose(predict(blend, test), expected, **ABOUT_HALF_PRECISION)
 
 
@@ -119,11 +119,11 @@ def test_a_photograph_is_decoded_once_and_few_are_in_memory(
     blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len({member.recipe.view for member in blend.members}) > 1
-    monkeypatch.setattr(ensemble.blend.photographs, "chunk_size", lambda _: 2)
+    monkeypatch.setattr(ensemble.prediction.photographs, "chunk_size", lambda _: 2)
     decoded: list[Path] = []
-    read_pixels = ensemble.blend.photographs.read_pixels
+    read_pixels = ensemble.prediction.photographs.read_pixels
     monkeypatch.setattr(
-        ensemble.blend.photographs, "read_pixels", lambda path: (decoded.append(path), read_pixels(path))[1]
+        ensemble.prediction.photographs, "read_pixels", lambda path: (decoded.append(path), read_pixels(path))[1]
     )
     told: list[tuple[str, int, int]] = []
 
@@ -155,7 +155,7 @@ def test_a_frozen_backbone_runs_once_an_element_and_chunk(
         return forward(self, pictures)
 
     monkeypatch.setattr(backbone.Backbone, "forward", counted)
-    monkeypatch.setattr(ensemble.blend.photographs, "chunk_size", lambda _: 4)
+    monkeypatch.setattr(ensemble.prediction.photographs, "chunk_size", lambda _: 4)
     predict(blend, test, "d4")
     chunks, elements, folds = 2, 8, 3
     # Two members of three folds each share lite0; every fold of the tuned member has weights of its own.

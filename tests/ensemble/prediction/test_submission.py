@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.blend.submission import write_submission
+from ensemble.prediction.submission import write_submission
 from pasture.errors import JobError
 from pasture.sample_ids import join_sample_ids
 from pasture.targets import Array

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
-import ensemble.blend.photographs
-import ensemble.blend.predict
+import ensemble.prediction.photographs
+import ensemble.prediction.predict
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendMember
-from ensemble.blend.predict import model_predictions, predict
-from ensemble.blend.uncertainty import predict_in_detail, write_members, write_uncertainty
 from ensemble.estimate.conformal import Conformal, calibrate
+from ensemble.prediction.predict import model_predictions, predict
+from ensemble.prediction.uncertainty import predict_in_detail, write_members, write_uncertainty
 from pasture.dataset import Dataset, read_test
 from pasture.errors import InputError
 from pasture.targets import TARGETS, Array, from_components
@@ -25,7 +25,7 @@ from pasture.targets import TARGETS, Array, from_components
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensemble.blend.predict, "best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(ensemble.prediction.predict, "best_device", lambda: torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def test_the_detail_adds_up_to_the_prediction(blend: Blend, test: Dataset) -> No
 def test_spreads_are_those_of_members_folds_and_elements(
     blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ensemble.blend.photographs, "chunk_size", lambda _: 4)
+    monkeypatch.setattr(ensemble.prediction.photographs, "chunk_size", lambda _: 4)
     detail = predict_in_detail(blend, test, "flips")
     grams = np.concatenate([part for _, part in model_predictions(blend, test, "flips")], axis=2)
     assert grams.shape == (9, 4, 6, 5)

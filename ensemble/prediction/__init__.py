@@ -1,0 +1,1 @@
+"""What a blend does with new photographs: predictions, their uncertainty, density maps, a submission."""
