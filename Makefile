@@ -3,12 +3,13 @@
 #   make test   environment, then every check and test
 #   make dist   environment, then a wheel and an sdist in dist/
 #   make bench  environment, then the table of benchmarks (DATA=folder for real photographs)
+#   make gpu    environment, then what only a GPU can show; under 10 minutes on one
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint quick bench constraints dist clean
+.PHONY: demo test lint quick bench gpu constraints dist clean
 
 demo: $(READY)
 	$(BIN)/forage demo --out demo
@@ -29,6 +30,9 @@ lint: $(READY)
 
 bench: $(READY) .venv-autogluon/.ready
 	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
+
+gpu: $(READY)
+	$(BIN)/python -m benchmarks.gpu $(if $(DATA),--data $(DATA))
 
 constraints: $(READY)  ## pin today's versions anew
 	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 \
