@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +31,8 @@ from forage.options import (
     WarmStartOption,
 )
 from forage.run import as_folder
-from forage.words import check_output, check_output_folder, new_run, parse_given
+from forage.words import check_output, check_output_folder, parse_given
+from pasture.errors import InputError
 from trainables.recipe.sections import TtaName
 
 
@@ -60,9 +60,20 @@ def ensemble(
     data: Annotated[
         Path | None, typer.Option(metavar="DATA", help="Data folder to train them on, if it has moved since the sweep.")
     ] = None,
+    half: Annotated[
+        bool,
+        typer.Option(
+            "--half", help="Store backbones in half precision where that changes no prediction by more than .05 g."
+        ),
+    ] = False,
+    timed: Annotated[
+        bool,
+        typer.Option("--time", help="Measure how long the heaviest members take, and print it beside their scores."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
+    from forage.box import after_build, prefix_table
     from forage.pages.report import attempt
     from forage.refit_members import refit_members
     from forage.tables import blend_table
@@ -72,16 +83,20 @@ def ensemble(
         "max_backbones": max_backbones, "min_gain": min_gain, "min_weight": min_weight,
     }  # fmt: skip
     blend = api.build(runs, out, tta=tta, method=method, scale_targets=scale, refit=False, **options)
-    if as_json:
-        print_json(blend.scores)
-    else:
-        show_table(blend_table(blend.content))
     for warning in blend.warnings:
         warn(warning)
     for key, reason in blend.refused:
         warn(f"{key} left out: {reason}")
+    folders = [as_folder(run) for run in runs]
     if refit is not False:
-        blend = Blend(refit_members(blend.content, [as_folder(run) for run in runs], data, bool(refit)))
+        blend = Blend(refit_members(blend.content, folders, data, bool(refit)))
+    blend = Blend(after_build(blend.content, folders, data, half, timed))
+    if as_json:
+        print_json(blend.scores)
+    else:
+        show_table(blend_table(blend.content))
+        if timed:
+            show_table(prefix_table(blend.content))
     attempt(lambda: blend.write_report(data), say)
     say(f"blend: {out}")
 
@@ -106,8 +121,18 @@ def predict(
             metavar="MEMBER=FILE", help="Predictions of an imported member for these photographs; repeatable."
         ),
     ] = None,
+    max_members: Annotated[
+        int | None, typer.Option(min=1, help="Predict with so many of the heaviest members only.")
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(help="Predict with as many of the heaviest members as this time allows, by a measurement."),
+    ] = None,
 ) -> None:
-    """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet."""
+    """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet.
+
+    All GPUs of the machine share the photographs.
+    """
     from ensemble.blend.blend import Blend
     from ensemble.members.prediction_file import read_given
     from ensemble.prediction.density_maps import density_maps, density_members
@@ -115,6 +140,7 @@ def predict(
     from ensemble.prediction.predict import predict as run
     from ensemble.prediction.submission import write_submission
     from ensemble.prediction.uncertainty import predict_in_detail, write_members, write_uncertainty
+    from forage.box import trimmed
     from pasture.data_table import read_sample_submission
     from pasture.dataset import read_test
 
@@ -125,6 +151,10 @@ def predict(
     order = read_sample_submission(data, test.ids)
     loaded = Blend.read(blend)
     known = read_given(parse_given(given or []), test.ids)
+    everyone = {member.key for member in loaded.members}
+    loaded = trimmed(loaded, test, tta, max_members, max_seconds)
+    kept = {member.key for member in loaded.members}
+    known = {key: grams for key, grams in known.items() if key in kept or key not in everyone}
     if maps:
         density_members(loaded)  # or no member could be drawn
     with bars() as watch:
@@ -165,21 +195,18 @@ def import_(
     a submission has). Arrays are images x 5, or members x images x 5; a .npz may hold its ids and columns. Rows are
     joined by image id. Files whose rows or columns clearly belong to other images or targets are refused.
     """
-    from ensemble.members.external import import_members
-
-    run = new_run(runs, name or f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     names = [column.strip() for column in columns.split(",")] if columns else None
-    members = import_members(files, truth, run, ids, names, folds)
-    facts = [{name: member.metadata[name] for name in ("trial", "score", "missing")} for member in members]
-    for fact in facts:
-        if fact["missing"]:
-            warn(f"{fact['trial']}: its file lacks {fact['missing']} image(s) of the truth")
+    run = api.import_members(files, truth, name=name, runs=runs, ids=ids, columns=names, folds=folds)
+    members = run.trials.to_dict(orient="records")
+    for member in members:
+        if member["missing"]:
+            warn(f"{member['trial']}: its file lacks {member['missing']} image(s) of the truth")
     if as_json:
-        print_json({"run": str(run), "members": facts})
+        print_json({"run": run.path, "members": members})
         return
-    for fact in facts:
-        show(f"{fact['score']:.4f}  {fact['trial']}")
-    say(f"{run}: {len(members)} member(s); blend them with: forage ensemble {run} --out blend")
+    for member in members:
+        show(f"{member['score']:.4f}  {member['trial']}")
+    say(f"{run.path}: {len(members)} member(s); blend them with: forage ensemble {run.path} --out blend")
 
 
 def refit(
@@ -206,16 +233,32 @@ def pseudo(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Data folder to make; must not exist.")],
     weight: Annotated[float, typer.Option(help="Weight of a pseudo-label; that of a measured image is 1.")] = 0.5,
+    cross_fit: Annotated[
+        bool,
+        typer.Option("--cross-fit", help="Label for each fold with models that have not seen it: scores stay honest."),
+    ] = False,
+    rounds: Annotated[
+        int, typer.Option(help="With --cross-fit: how often labels are made; members are trained on them in between.")
+    ] = 1,
 ) -> None:
     """Make a data folder that adds the test photographs to the labelled ones, with the blend's predictions as targets.
 
-    Models train on them with a weight; they are never held out. Scores of models trained on such a folder are still too
-    high: the blend has seen the labels of all folds, and its predictions carry them into every fold. Compare such
-    models on the leaderboard or on a hidden truth.
+    Models train on them with a weight; they are never held out. With --cross-fit, the model of a fold learns from
+    labels of models that have not seen that fold either, and less where members disagree. Without it,
+    scores of models trained on the folder are too high: the blend has seen the labels of all folds, and its predictions
+    carry them into every fold. Such a folder is for a last refit.
     """
     from ensemble.blend.blend import Blend
-    from forage.pseudo import LEAK, write_pseudo
+    from forage.cross_fit import write_cross_fitted
+    from forage.pseudo import LEAK, one_teacher, write_pseudo
 
-    count = write_pseudo(Blend.read(blend), data, out, weight)
+    loaded = Blend.read(blend)
+    if cross_fit:
+        count = write_cross_fitted(loaded, data, out, weight, rounds, say)
+        say(f"{out}: the data of {data} and {count} photographs, labelled for each fold with weights up to {weight:g}")
+        return
+    if rounds != 1:
+        raise InputError("--rounds goes with --cross-fit")
+    count = write_pseudo(one_teacher(loaded, weight), data, out, weight)
     say(f"{out}: the data of {data} and {count} photographs with pseudo-labels of weight {weight:g}")
     warn(LEAK)

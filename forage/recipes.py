@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from forage.fit_command import fit
 from forage.messages import print_json
 from forage.options import JsonOption
 from forage.recipe_fields import fields_command
@@ -45,3 +46,4 @@ def show_recipe(
 
 
 recipes.command("fields", epilog="Example: `forage recipes fields loss`")(fields_command)
+recipes.command("fit", epilog="Example: `forage recipes fit dinov3_lora --gpu-memory 24`")(fit)

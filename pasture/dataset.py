@@ -31,6 +31,10 @@ _METADATA: Final = {
 }
 PSEUDO_WEIGHT: Final = "Pseudo_Weight"
 """Optional column of train.csv: how much a pseudo-label counts, a number in (0, 1]; empty in measured rows."""
+TEACHER_FOLD: Final = "Teacher_Fold"
+"""Optional column of train.csv, for cross-fitted pseudo-labels: the number of a teacher. In a pseudo-labelled row, the
+teacher that made the label; in a measured row, the one that has not seen it."""
+MOST_TEACHERS: Final = 50
 
 TRAIN_COLUMNS: Final = ("sample_id", "image_path", *_METADATA, "target_name", "target")
 TEST_COLUMNS: Final = ("sample_id", "image_path", "target_name")
@@ -44,7 +48,8 @@ class Dataset:
         root: the data folder.
         images: index `image_id`; `image_path`, relative to `root`; for labelled data also date, state, species,
             ndvi, height_cm and the five target columns in grams. Where targets are pseudo-labels, `pseudo_weight` is a
-            number in (0, 1], and the metadata may be missing; NaN or no such column where they were measured.
+            number in (0, 1], and the metadata may be missing; NaN or no such column where they were measured. Where
+            pseudo-labels are cross-fitted, `teacher_fold` is the number of a teacher: see `TEACHER_FOLD`.
         outer_dates: dates whose images are held out of everything: see `hold_out`.
     """
 
@@ -97,6 +102,28 @@ class Dataset:
     @property
     def _pseudo_weight(self) -> pd.Series:
         return self.images.get("pseudo_weight", pd.Series(np.nan, index=self.images.index))
+
+    @property
+    def teacher_folds(self) -> np.ndarray:
+        """(n,) number of the teacher that made the label of an image, or that has not seen a measured one; -1 where
+        pseudo-labels are not cross-fitted."""
+        column = self.images.get("teacher_fold", pd.Series(np.nan, index=self.images.index))
+        return np.asarray(column.fillna(-1).astype(int))
+
+    @property
+    def leaking(self) -> int:
+        """Number of pseudo-labelled images whose labels come from models that have seen the labels of all folds."""
+        return int((~self.measured & (self.teacher_folds < 0)).sum())
+
+    def for_one_model(self) -> Self:
+        """The same images for one model trained on all of them: the labels of all teachers of a photograph together
+        weigh what one of them does."""
+        teachers = int(self.teacher_folds.max(initial=-1)) + 1
+        if not teachers:
+            return self
+        shared = ~self.measured & (self.teacher_folds >= 0)
+        weights = self.images["pseudo_weight"].where(~shared, self.images["pseudo_weight"] / teachers)
+        return replace(self, images=self.images.assign(pseudo_weight=weights))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -157,13 +184,12 @@ def read_test(root: str | os.PathLike[str]) -> Dataset:
 def parse_train(root: Path, name: str, table: pd.DataFrame, findings: Findings) -> Dataset:
     """Dataset of the rows of train.csv; what is wrong with them is added to `findings`."""
     source = root / name
-    if PSEUDO_WEIGHT not in table.columns:
-        table = table.assign(**{PSEUDO_WEIGHT: ""})
+    table = table.assign(**{name: "" for name in (PSEUDO_WEIGHT, TEACHER_FOLD) if name not in table.columns})
     table = check_rows(source, table, findings)
     if table.empty:
         return Dataset(root, pd.DataFrame(columns=["image_path"]))
     table, unclear = _numbers(source, table, findings)
-    columns = _METADATA | {PSEUDO_WEIGHT: "pseudo_weight"}
+    columns = _METADATA | {PSEUDO_WEIGHT: "pseudo_weight", TEACHER_FOLD: "teacher_fold"}
     # Images with a value that could not be read are left out of the comparison: that value is reported already.
     images = one_row_per_image(source, table[~table["image_id"].isin(unclear)], [*columns], findings)
     images = images.rename(columns=columns)
@@ -225,6 +251,7 @@ def _numbers(source: Path, table: pd.DataFrame, findings: Findings) -> tuple[pd.
         ("Pre_GSHH_NDVI", -1.0, 1.0, "in [-1, 1]"),
         ("Height_Ave_cm", 0.0, np.inf, "at least 0 cm"),
         (PSEUDO_WEIGHT, np.nextafter(0.0, 1.0), 1.0, "in (0, 1]"),
+        (TEACHER_FOLD, 0, MOST_TEACHERS - 1, f"in 0 to {MOST_TEACHERS - 1}"),
     ):
         numbers = pd.to_numeric(table[column], errors="coerce").astype(float)
         given = table[column] != ""
@@ -237,6 +264,12 @@ def _numbers(source: Path, table: pd.DataFrame, findings: Findings) -> tuple[pd.
 
 def _check_measured(source: Path, dataset: Dataset, findings: Findings) -> None:
     measured = dataset.targets[dataset.measured]
+    teachers = dataset.teacher_folds
+    if (teachers >= 0).any() and (absent := np.flatnonzero(dataset.measured & (teachers < 0))).size:
+        findings.add(
+            f"{source}: image {dataset.ids[absent[0]]} has no {TEACHER_FOLD}, but others have: whether a pseudo-label "
+            "has seen it is not known; give all measured images theirs, or remove the column"
+        )
     if not len(measured):
         findings.add(f"{source}: every image is pseudo-labelled; measured ones are needed to score models on")
     elif (measured == measured[0]).all():

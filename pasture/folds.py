@@ -22,10 +22,15 @@ Folds = NDArray[np.int8]
 NEVER_HELD_OUT = -1
 OUTER = -2
 """Of an image on an outer date, which no model is trained or scored on: see `Dataset.hold_out`."""
+ONE_MODEL = -10
+"""Less k: of a pseudo-labelled image that only the model of fold k is trained on."""
 
 
 def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, strata: int = 5) -> Folds:
     """Fold in which each image is held out. Pseudo-labelled images do not affect the split and are never held out.
+
+    Where pseudo-labels are cross-fitted, the folds are those of their teachers, whatever splitter and seed say, so that
+    a model learns from labels of a teacher that has not seen what the model holds out either.
 
     Args:
         dataset: labelled images.
@@ -39,11 +44,13 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
 
     Returns:
         (n,) fold of each image; -1 for an image that is never held out (pseudo-labelled, or with `holdout`), -2 for an
-        image of an outer date.
+        image of an outer date, -10 - k for one with a pseudo-label of teacher k.
 
     Raises:
-        InputError: more folds than there are groups, naming both.
+        InputError: more folds than there are groups, naming both; not as many folds as teachers.
     """
+    if (dataset.teacher_folds >= 0).any():
+        return _teachers_folds(dataset, splitter, folds)
     # Imported here: they take long to import, and the command line imports this module at every start.
     import pandas as pd
     from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, train_test_split
@@ -80,9 +87,24 @@ def make_folds(dataset: Dataset, splitter: Splitter, folds: int, seed: int, stra
     return result
 
 
+def _teachers_folds(dataset: Dataset, splitter: Splitter, folds: int) -> Folds:
+    teachers = dataset.teacher_folds
+    count = int(teachers[dataset.measured].max()) + 1
+    if splitter == "holdout" or folds != count:
+        raise InputError(
+            f"{dataset.root}: its pseudo-labels come from {count} teachers, one for each fold; set "
+            f"validation.folds={count} and a validation.splitter with folds"
+        )
+    alone = np.where(dataset.measured, teachers, ONE_MODEL - teachers)
+    alone = np.where(~dataset.measured & (teachers < 0), NEVER_HELD_OUT, alone)
+    return np.where(dataset.outer, OUTER, alone).astype(np.int8)
+
+
 def training_rows(folds: Folds, fold: int) -> NDArray[np.int64]:
-    """Rows that the model of `fold` is trained on: all but those it holds out and those of outer dates."""
-    return np.flatnonzero((folds != fold) & (folds != OUTER))
+    """Rows that the model of `fold` is trained on: all but those it holds out, those of outer dates, and pseudo-labels
+    of other folds' teachers."""
+    others = (folds <= ONE_MODEL) & (folds != ONE_MODEL - fold)
+    return np.flatnonzero((folds != fold) & (folds != OUTER) & ~others)
 
 
 def held_out_rows(folds: Folds, fold: int) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ ASPECT: Final = (1.8, 2.2)
 """Width of a picture by its height that is not warned about; the competition's photographs are 2000 x 1000 pixels."""
 
 _TEXT: Final = ("state", "species")
-_NUMBERS: Final = ("ndvi", "height_cm", *TARGETS, "pseudo_weight")
+_NUMBERS: Final = ("ndvi", "height_cm", *TARGETS, "pseudo_weight", "teacher_fold")
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,9 @@ def identical_pictures(facts: Sequence[PictureFacts], ids: Sequence[str]) -> lis
 
 
 def _warn_identical(dataset: Dataset, facts: Sequence[PictureFacts]) -> None:
-    if pairs := identical_pictures(facts, dataset.ids):
+    # One photograph under several ids, for the label of each teacher, is no mistake.
+    path = dict(zip(dataset.ids, dataset.paths, strict=True))
+    if pairs := [(one, other) for one, other in identical_pictures(facts, dataset.ids) if path[one] != path[other]]:
         one, other = pairs[0]
         warnings.warn(
             f"{dataset.root}: {len(pairs)} picture(s) are identical to that of another id, such as {other} and {one}; "

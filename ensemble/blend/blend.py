@@ -41,6 +41,7 @@ class Blend:
         estimate: its scores by name, and how it was made.
         conformal: what intervals about its predictions are made from; None where it was judged on too few dates.
         warnings: what makes the scores too high, or absent.
+        half: digest of each backbone that is stored in half precision, to the digest of its rounded weights.
         evidence: what it was judged on, where it has just been built; else None: `Evidence.read` reads it.
     """
 
@@ -51,6 +52,7 @@ class Blend:
     estimate: dict[str, Any]
     conformal: Conformal | None
     warnings: list[str]
+    half: dict[str, str] = dataclasses.field(default_factory=dict)
     evidence: Evidence | None = None
 
     def scores(self) -> dict[str, Any]:
@@ -80,6 +82,7 @@ class Blend:
             estimate=content.scores,
             conformal=content.conformal,
             warnings=content.warnings,
+            half=content.half,
             evidence=evidence,
         )
 

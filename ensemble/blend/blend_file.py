@@ -98,6 +98,7 @@ class BlendFile:
         members: heaviest first.
         warnings: what makes the scores too high, or absent.
         versions: of forage and the libraries that wrote it.
+        half: digest of each backbone that is stored in half precision, to the digest of its rounded weights.
     """
 
     tta: TtaName
@@ -107,6 +108,7 @@ class BlendFile:
     members: tuple[BlendMember, ...]
     warnings: list[str]
     versions: dict[str, Any]
+    half: dict[_Digest, _Digest] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -16,6 +16,7 @@ from ensemble.blend.blend_file import BlendFile, BlendMember
 from ensemble.blend.copy_models import has_models, write_models
 from ensemble.estimate.conformal import calibrate
 from ensemble.estimate.evidence import Evidence
+from ensemble.estimate.prefixes import Prefix, prefixes
 from ensemble.estimate.remarks import remarks, tta_remarks
 from ensemble.estimate.scores import Estimate, evaluate
 from ensemble.estimate.target_scores import target_scores
@@ -25,6 +26,7 @@ from ensemble.members.pool import Member, Pool
 from ensemble.weighting.auto import procedure
 from ensemble.weighting.library import Library, combine, shared
 from ensemble.weighting.options import DEFAULT_METHOD, MethodChoice, Options, check_options
+from ensemble.weighting.procedure import once
 from pasture.atomic import atomic_folder
 from pasture.errors import InputError
 from pasture.files import Folder
@@ -88,19 +90,22 @@ class Decision:
     Attributes:
         estimate: the weights of all members of the pool, and the scores.
         chosen: positions in the pool of the members with a weight, heaviest first.
+        prefixes: scores of its heaviest members alone.
         how: method, options and, for `auto`, the scores of every method.
         warnings: what makes the scores too high, absent or doubtful.
     """
 
     estimate: Estimate
     chosen: list[int]
+    prefixes: list[Prefix]
     how: dict[str, Any]
     warnings: list[str]
 
 
 def decide(pool: Pool, method: MethodChoice, options: Options, scale: bool = False) -> Decision:
     """Choose members and weights, and estimate what they are worth; arguments as of `build`."""
-    estimate = evaluate(Library.of(pool), procedure(method, options, scale))
+    library, deciding = Library.of(pool), once(procedure(method, options, scale))
+    estimate = evaluate(library, deciding)
     share = estimate.weights @ WEIGHTS
     chosen = [int(i) for i in np.argsort(-share, kind="stable") if estimate.weights[i].any()]
     choice = estimate.choice
@@ -110,7 +115,8 @@ def decide(pool: Pool, method: MethodChoice, options: Options, scale: bool = Fal
         "auto": {"held_out": choice.scores, "behind": choice.behind, "error": choice.error} if choice else None,
     }
     warnings = [*pool.warnings, *estimate.notes, *remarks(pool, estimate, method, options, chosen)]
-    return Decision(estimate, chosen, how, warnings)
+    kept = prefixes(library, deciding, estimate.weights, estimate.nested)
+    return Decision(estimate, chosen, kept, how, warnings)
 
 
 def write(out: Path, tta: TtaName, pool: Pool, decision: Decision) -> Blend:
@@ -138,6 +144,7 @@ def write(out: Path, tta: TtaName, pool: Pool, decision: Decision) -> Blend:
             | decision.how
             | {
                 "tta": _tta(evidence, worth),
+                "prefixes": [asdict(prefix) for prefix in decision.prefixes],
                 "targets": target_scores(pool.truth, combine(weights, pool.predictions), unseen),
             },
             conformal=None if unseen is None else calibrate(pool.truth, unseen, day),

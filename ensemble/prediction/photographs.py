@@ -60,7 +60,7 @@ def chunks(dataset: Dataset, views: Collection[View], most: int = LARGEST_CHUNK)
     Raises:
         InputError: on first use of a picture that cannot be read.
     """
-    paths, size = dataset.paths, min(chunk_size(views), most)
+    paths, size = dataset.paths, max(1, min(chunk_size(views), most))
 
     def load(path: Path) -> dict[View, np.ndarray]:
         if not views:

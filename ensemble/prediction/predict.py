@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import numpy as np
+import torch
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendMember
-from ensemble.prediction.photographs import chunks
+from ensemble.prediction.photographs import Chunk, chunks
 from ensemble.prediction.run_models import ChunkRun, most_photographs, network_views
 from pasture.dataset import Dataset
 from pasture.errors import InputError
 from pasture.projection import project
 from pasture.targets import TARGETS, Array
-from trainables.compute.precision import best_device
+from trainables.compute.precision import all_devices
 from trainables.images import d4
 from trainables.images.image_cache import Watch, silent
 from trainables.recipe.sections import TtaName
@@ -80,14 +85,30 @@ def model_predictions(
 ) -> Iterator[tuple[slice, Array]]:
     """What every model of a blend predicts, some photographs at a time.
 
+    Several GPUs share the photographs: each runs the models on a part of its own, in a thread of its own.
+
     Yields:
         The rows, and (models, elements, rows, 5) in grams, each projected: the models of the first member's folds,
         then those of the second's; the elements of the TTA.
     """
     if all(member.external for member in blend.members):
         return
-    device = best_device()
-    elements = d4.tta_elements(tta or blend.tta)
-    for chunk in chunks(dataset, network_views(blend), most_photographs(blend)):
-        yield chunk.rows, ChunkRun(blend, dataset.ids, chunk, elements, device, watch).predictions()
-        watch("predicting", chunk.rows.stop, len(dataset))
+    elements, devices = d4.tta_elements(tta or blend.tta), all_devices()
+    free: SimpleQueue[torch.device] = SimpleQueue()
+    for device in devices:
+        free.put(device)
+
+    def run(chunk: Chunk) -> Array:
+        device = free.get()
+        try:
+            return ChunkRun(blend, dataset.ids, chunk, elements, device, watch).predictions()
+        finally:
+            free.put(device)
+
+    most = min(most_photographs(blend), math.ceil(len(dataset) / len(devices)))
+    parts = chunks(dataset, network_views(blend), most)
+    with ThreadPoolExecutor(max_workers=len(devices)) as threads:
+        while some := list(itertools.islice(parts, len(devices))):  # one chunk for each device
+            for chunk, result in [(chunk, threads.submit(run, chunk)) for chunk in some]:
+                yield chunk.rows, result.result()
+                watch("predicting", chunk.rows.stop, len(dataset))

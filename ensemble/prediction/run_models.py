@@ -112,18 +112,25 @@ class ChunkRun:
         self.passes_done = 0
         self.passes = _network_passes(blend)
 
-    @torch.inference_mode()
     def predictions(self) -> Array:
         """(models, elements, n, 5) in grams, projected onto the mass balance; models in the order of members and folds.
 
         Raises:
             InputError, JobError: as `predict`.
         """
+        return np.concatenate([self.member(member) for member in self.blend.members if member.recipe])
+
+    @torch.inference_mode()
+    def member(self, member: BlendMember) -> Array:
+        """(folds, elements, n, 5) in grams of one member with a recipe.
+
+        Raises:
+            InputError, JobError: as `predict`.
+        """
         grams = []
-        for member in self.blend.members:
-            for model in self.models(member):
-                grams.append(self._grams(model))
-                del model  # before the next is built
+        for model in self.models(member):
+            grams.append(self._grams(model))
+            del model  # before the next is built
         return np.stack(grams)
 
     def models(self, member: BlendMember) -> Iterator[Model]:
@@ -264,7 +271,7 @@ def _pretrained(blend: Blend, key: str, recipe: Recipe, digest: str) -> Backbone
         backbone = create_backbone(recipe.backbone, recipe.view.size, state).eval()
     except RuntimeError:  # other tensors, or other shapes
         backbone = None
-    if backbone is None or backbone.digest() != digest:
+    if backbone is None or backbone.digest() != blend.half.get(digest, digest):
         raise InputError(
             f"{blend.folder}: backbones/{digest}.safetensors are not the weights of {recipe.backbone.name} that "
             f"{key} was trained on; build the blend again"

@@ -18,7 +18,7 @@ import forage.pseudo
 from ensemble.blend.blend import Blend
 from ensemble.blend.build import build
 from ensemble.prediction.predict import predict
-from forage.pseudo import write_pseudo
+from forage.pseudo import one_teacher, write_pseudo
 from pasture.dataset import Dataset, read_test, read_train
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
@@ -47,7 +47,7 @@ RECIPE = Recipe.parse(
 def folder(blend: Blend, paddocks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 24 labelled photographs of `paddocks`, and its 6 others with pseudo-labels. Not to be changed."""
     out = tmp_path_factory.mktemp("pseudo") / "data"
-    assert write_pseudo(blend, paddocks, out, 0.3) == 6
+    assert write_pseudo(one_teacher(blend, 0.3), paddocks, out, 0.3) == 6
     return out
 
 
@@ -142,13 +142,13 @@ def test_what_fails_half_way_leaves_nothing(
 
     monkeypatch.setattr(forage.pseudo, "_link", fail)
     with pytest.raises(KeyboardInterrupt):
-        write_pseudo(blend, paddocks, tmp_path / "out", 0.5)
+        write_pseudo(one_teacher(blend, 0.5), paddocks, tmp_path / "out", 0.5)
     assert not any(tmp_path.iterdir())
 
 
 def test_photographs_are_not_labelled_twice(blend: Blend, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"test photograph ID\d+ is in train\.csv already"):
-        write_pseudo(blend, folder, tmp_path / "out", 0.5)
+        write_pseudo(one_teacher(blend, 0.5), folder, tmp_path / "out", 0.5)
 
 
 def test_two_pictures_of_one_name_are_refused(blend: Blend, paddocks: Path, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_two_pictures_of_one_name_are_refused(blend: Blend, paddocks: Path, tmp_
     table.replace({"image_path": {first: f"test/{taken}"}}).to_csv(data / "test.csv", index=False)
     (data / first).rename(data / "test" / taken)
     with pytest.raises(InputError, match=f"would both become train/{taken}"):
-        write_pseudo(blend, data, tmp_path / "out", 0.5)
+        write_pseudo(one_teacher(blend, 0.5), data, tmp_path / "out", 0.5)
 
 
 @pytest.mark.usefixtures("instant")
@@ -170,7 +170,7 @@ def test_pseudo_labels_of_other_photographs_are_kept(blend: Blend, folder: Path,
     others.to_csv(data / "test.csv", index=False)
     for picture in (data / "test").iterdir():
         picture.rename(picture.with_name(f"new-{picture.name}"))
-    write_pseudo(blend, data, tmp_path / "out", 1)
+    write_pseudo(one_teacher(blend, 1), data, tmp_path / "out", 1)
     weights, counts = np.unique(read_train(tmp_path / "out").images["pseudo_weight"], return_counts=True)
     np.testing.assert_array_equal(weights, [0.3, 1, np.nan])
     assert counts.tolist() == [6, 6, 24]

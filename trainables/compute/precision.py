@@ -21,6 +21,13 @@ def best_device(gpu: bool = True) -> torch.device:
     return torch.device("cpu")
 
 
+def all_devices() -> list[torch.device]:
+    """Every visible GPU; without one, the CPU."""
+    if torch.cuda.is_available() and torch.cuda.device_count() > 1:
+        return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    return [best_device()]
+
+
 def arithmetic(device: torch.device, precision: Precision = "auto") -> torch.dtype:
     """Data type of matrix products."""
     if device.type != "cuda" or precision == "float32":

@@ -29,14 +29,15 @@ def learner_on_all(
 
     Args:
         recipe: what to train.
-        context: the data and the device; pseudo-labelled images count with their weight.
+        context: the data and the device; pseudo-labelled images count with their weight, and those
+            of several teachers share it.
         epochs: number of epochs; at most the recipe's, and all of them with `schedule.choose=average`.
         scores: the trial's scores of each epoch, for `schedule.kind=plateau`: no image is held out here.
 
     Raises:
         JobError: the loss is not finite.
     """
-    inputs, dataset = make_inputs(recipe, context), context.dataset
+    inputs, dataset = make_inputs(recipe, context), context.dataset.for_one_model()
     kind = FoldLearner if recipe.neural else FittedLearner
     learner = kind(recipe, 0, widths(recipe), inputs, dataset, np.flatnonzero(~dataset.outer), context.device)
     for epoch in range(epochs):

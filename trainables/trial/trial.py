@@ -143,7 +143,7 @@ class Trial:
             "choose": self.recipe.schedule.choose,
             "curve": self.curve,
             "fingerprint": self.dataset.fingerprint,
-            "pseudo_images": int((~self.dataset.measured).sum()),
+            "pseudo_images": self.dataset.leaking,
             **backbone_digests(self.recipe, [ids[i] for i in self.held]),
             "versions": versions(),
         }

@@ -46,7 +46,7 @@ def dataset(paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_saved_weights_predict_what_the_trial_has_written(
     dataset: VerifiedDataset, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ensemble.prediction.predict, "best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(ensemble.prediction.predict, "all_devices", lambda: [torch.device("cpu")])
     run = RunFolder(tmp_path / "run")
     run.write_truth(dataset)
     finish(run, dataset, "t0000", number)

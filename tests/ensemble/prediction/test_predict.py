@@ -35,7 +35,7 @@ ABOUT_HALF_PRECISION = {"rtol": 2e-3, "atol": 2e-3}
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the run was trained: mixed precision on a GPU would hide small differences."""
-    monkeypatch.setattr(ensemble.prediction.predict, "best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(ensemble.prediction.predict, "all_devices", lambda: [torch.device("cpu")])
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from pasture.targets import TARGETS, Array, from_components
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensemble.prediction.predict, "best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(ensemble.prediction.predict, "all_devices", lambda: [torch.device("cpu")])
 
 
 @pytest.fixture(scope="session")
