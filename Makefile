@@ -1,6 +1,7 @@
 # Two commands do everything on a fresh machine with python3 (3.11 or newer) and make:
 #   make demo   environment, then the whole job on synthetic paddocks
 #   make test   environment, then every check and test
+#   make dist   environment, then a wheel and an sdist in dist/
 #   make bench  environment, then the table of benchmarks (DATA=folder for real photographs)
 #   make gpu    environment, then what only a GPU can show; under 10 minutes on one
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint quick bench gpu constraints clean
+.PHONY: demo test lint quick bench gpu constraints dist clean
 
 demo: $(READY)
 	$(BIN)/forage demo --out demo
@@ -37,8 +38,12 @@ constraints: $(READY)  ## pin today's versions anew
 	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 \
 		--upgrade --no-annotate --no-header --output-file constraints.txt
 
+dist: $(READY)  ## the wheel and the sdist, in dist/
+	rm -rf dist
+	$(BIN)/uv build --quiet --out-dir dist
+
 clean:
-	rm -rf .venv .venv-autogluon
+	rm -rf dist .venv .venv-autogluon
 
 # uv installs torch and its company in half a minute, where pip takes many. Compiled once here, or each of the many
 # processes of a test run would compile torch for itself where PYTHONDONTWRITEBYTECODE is set.

@@ -51,7 +51,7 @@ def strategies(trials: int, pruner: Pruner) -> dict[str, Make]:
 
     return {
         OURS: ours("optuna", pruner, True),
-        "forage, no pruning": ours("optuna", "none", True),
+        **{f"forage, --pruner {other}": ours("optuna", other, True) for other in get_args(Pruner) if other != pruner},
         "random after start": ours("random", "none", True),
         "random": ours("random", "none", False),
         "random + ASHA": ours("random", "asha", False),

@@ -9,7 +9,7 @@
 The command line calls the same functions. torch, Ray and pandas are imported when a function first needs them.
 """
 
-from forage.api import build, launch, load_blend, load_run, propose, resume, train
+from forage.api import build, import_members, launch, load_blend, load_run, propose, resume, train
 from forage.blend import Blend, write_submission
 from forage.run import Interrupted, Run
 
@@ -18,6 +18,7 @@ __all__ = [
     "Interrupted",
     "Run",
     "build",
+    "import_members",
     "launch",
     "load_blend",
     "load_run",

@@ -52,9 +52,9 @@ def launch(
         search: how trials are proposed: `optuna` (TPE) or `random`.
         seed: of the search.
         settings: recipe fields to set in every trial, such as {"schedule.epochs": 40}.
-        connection: address of Ray (`local`, `auto` or HOST:PORT), or a `tune.cluster.connection.ExistingRay()` where
-            this process is connected to Ray already; or a function that returns a connection, called after the
-            checks that need no Ray.
+        connection: address of Ray: `local` (the Ray that this process is connected to, else a new one for this sweep),
+            `auto` (the cluster that this machine belongs to) or HOST:PORT. Or a `tune.cluster.connection.Connection`,
+            or a function that returns one, called after the checks that need no Ray.
         **options: budget, pruning and resources, as on the command line; see `forage.api_options.SweepOptions`.
 
     Returns:
@@ -183,6 +183,43 @@ def load_run(path: str | Path) -> Run:
     return Run(as_folder(path))
 
 
+def import_members(
+    files: Sequence[str | Path],
+    truth: str | Path,
+    *,
+    name: str = "",
+    runs: str | Path = "runs",
+    ids: str | Path | None = None,
+    columns: Sequence[str] | None = None,
+    folds: str | Path | None = None,
+) -> Run:
+    """Make a run directory from out-of-fold predictions of other tools, as `forage import` does.
+
+    Args:
+        files: CSV, Parquet, .npy or .npz; each is a member, or several.
+        truth: train.csv; its pictures need not be there.
+        name: of the run; by default `imported` and the time.
+        runs: folder of the run directories.
+        ids: for arrays: a file with the image id of each row.
+        columns: for arrays: the target of each column.
+        folds: CSV or Parquet with image_id and fold, where known.
+
+    Returns:
+        The run directory; `run.trials` has the score of each member.
+
+    Raises:
+        InputError: the run exists, or a file cannot be imported, naming it.
+        JobError: the run cannot be written.
+    """
+    from ensemble.members.external import import_members as write
+    from forage.words import new_run
+
+    run = new_run(str(runs), name or _timed("imported"))
+    paths, chosen = [Path(file) for file in files], list(columns) if columns else None
+    write(paths, Path(truth), run, Path(ids) if ids else None, chosen, Path(folds) if folds else None)
+    return Run(run)
+
+
 def build(
     runs: Run | str | Path | Sequence[Run | str | Path],
     out: str | Path = "blend",
@@ -247,7 +284,7 @@ def _asked(
 ) -> tuple[RunFolder, Space, Limits]:
     """Run directory, space and limits of a sweep, as far as they can be checked without torch and Ray."""
     from forage.words import new_run
-    from search_spaces.catalogue import load_space
+    from search_spaces.catalogue import load_space, parse_space
     from search_spaces.space import Space
     from tune.records.plan import Limits
 
@@ -257,7 +294,7 @@ def _asked(
     if isinstance(space, str | Path):
         name, space = name or _timed(space), load_space(str(space))
     elif not isinstance(space, Space):
-        space = Space.parse(space)
+        space = parse_space(space)
     chosen = space.fixed(settings) if settings else space
     chosen.check_trials(trials)
     return new_run(str(runs), name or _timed("space")), chosen, limits
@@ -269,11 +306,16 @@ def _timed(name_or_file: str | Path) -> str:
 
 
 def _connection(connection: Connect) -> Connection:
-    from tune.cluster.connection import RayConnection
+    """How to reach Ray; `local` means the Ray that this process is connected to, where it is."""
+    import ray
 
-    if isinstance(connection, str):
-        return RayConnection(connection)
-    return connection() if callable(connection) else connection
+    from tune.cluster.connection import ExistingRay, RayConnection
+
+    if not isinstance(connection, str):
+        return connection() if callable(connection) else connection
+    if connection == "local" and ray.is_initialized():
+        return ExistingRay(local=sum(node["Alive"] for node in ray.nodes()) == 1)
+    return RayConnection(connection)
 
 
 def _ended(outcome: Outcome) -> Run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +31,7 @@ from forage.options import (
     WarmStartOption,
 )
 from forage.run import as_folder
-from forage.words import check_output, check_output_folder, new_run, parse_given
+from forage.words import check_output, check_output_folder, parse_given
 from pasture.errors import InputError
 from trainables.recipe.sections import TtaName
 
@@ -98,7 +97,7 @@ def ensemble(
         show_table(blend_table(blend.content))
         if timed:
             show_table(prefix_table(blend.content))
-    attempt(blend.write_report, say)
+    attempt(lambda: blend.write_report(data), say)
     say(f"blend: {out}")
 
 
@@ -196,21 +195,18 @@ def import_(
     a submission has). Arrays are images x 5, or members x images x 5; a .npz may hold its ids and columns. Rows are
     joined by image id. Files whose rows or columns clearly belong to other images or targets are refused.
     """
-    from ensemble.members.external import import_members
-
-    run = new_run(runs, name or f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     names = [column.strip() for column in columns.split(",")] if columns else None
-    members = import_members(files, truth, run, ids, names, folds)
-    facts = [{name: member.metadata[name] for name in ("trial", "score", "missing")} for member in members]
-    for fact in facts:
-        if fact["missing"]:
-            warn(f"{fact['trial']}: its file lacks {fact['missing']} image(s) of the truth")
+    run = api.import_members(files, truth, name=name, runs=runs, ids=ids, columns=names, folds=folds)
+    members = run.trials.to_dict(orient="records")
+    for member in members:
+        if member["missing"]:
+            warn(f"{member['trial']}: its file lacks {member['missing']} image(s) of the truth")
     if as_json:
-        print_json({"run": str(run), "members": facts})
+        print_json({"run": run.path, "members": members})
         return
-    for fact in facts:
-        show(f"{fact['score']:.4f}  {fact['trial']}")
-    say(f"{run}: {len(members)} member(s); blend them with: forage ensemble {run} --out blend")
+    for member in members:
+        show(f"{member['score']:.4f}  {member['trial']}")
+    say(f"{run.path}: {len(members)} member(s); blend them with: forage ensemble {run.path} --out blend")
 
 
 def refit(

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from forage import blend_commands, data_commands, page_commands, run_commands, sweep_commands, trial_commands
+from forage.config_command import config, config_file, read_defaults
 from forage.doctor import doctor
 from forage.features import features
 from forage.messages import say, show, warn
@@ -53,11 +54,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Hyperparameter search on Ray and honest ensembles for pasture biomass from photographs."""
+    if file := config_file():
+        context.default_map = read_defaults(context.command, file)
 
 
 app.command("make-data", epilog="Example: `forage make-data data/synthetic --images 48`")(data_commands.make_data)
@@ -89,6 +93,7 @@ app.command(epilog="Example: `forage pseudo blend data/csiro --out data/csiro-ps
     blend_commands.pseudo
 )
 app.command(epilog="Example: `forage doctor --json`")(doctor)
+app.command(epilog="Example: `forage config`")(config)
 app.add_typer(recipes, name="recipes")
 app.add_typer(features, name="features")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -24,6 +25,11 @@ from forage.summary import INTERRUPTED
 from forage.words import override
 from trainables.recipe.sections import TtaName
 from tune.records.plan import Limits, Objective, Pruner
+
+if TYPE_CHECKING:
+    from forage.outer_cv.compare import Table as Compared
+    from forage.outer_cv.strategies import Sweep
+    from pasture.dataset import Dataset
 
 
 def outer_cv(
@@ -57,14 +63,11 @@ def outer_cv(
     For every group of dates a sweep runs without it, its trials are blended, and the blends predict the group. The
     table shows R2 over all dates, for every strategy, and what `forage ensemble` would have quoted.
     """
-    from forage.outer_cv.dates import deal_dates
     from forage.outer_cv.strategies import sweeps
     from pasture.dataset import read_train
     from search_spaces.catalogue import load_space
 
     dataset = read_train(data)
-    groups = [deal_dates(dataset, splits, seed) for seed in range(seeds)]
-    chosen = override(load_space(space), settings, epochs)
     limits = Limits(
         trials=trials,
         pruner=pruner,
@@ -72,7 +75,20 @@ def outer_cv(
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
     )
-    kinds = sweeps(chosen, limits, against or [])
+    kinds = sweeps(override(load_space(space), settings, epochs), limits, against or [])
+    table = _measure(dataset, kinds, splits, seeds, out, tta)
+    if as_json:
+        print_json(table.to_dict())
+    else:
+        _print(table)
+
+
+def _measure(dataset: Dataset, kinds: Sequence[Sweep], splits: int, seeds: int, out: Path, tta: TtaName) -> Compared:
+    """Run the sweeps that are not finished, score their blends, and compare them."""
+    from forage.outer_cv.dates import deal_dates
+
+    groups = [deal_dates(dataset, splits, seed) for seed in range(seeds)]
+    # torch and Ray take seconds to import: only once the options are known to be right.
     from forage.outer_cv.compare import compare
     from forage.outer_cv.run_sweeps import Stopped, run_sweeps
     from forage.outer_cv.score_blends import score_sweep
@@ -82,14 +98,10 @@ def outer_cv(
     except Stopped:
         say(f"stopped; the same command goes on from {out}")
         raise typer.Exit(INTERRUPTED) from None
-    table = compare(scored, dataset)
-    if as_json:
-        print_json(table.to_dict())
-    else:
-        _print(table)
+    return compare(scored, dataset)
 
 
-def _print(table: Any) -> None:
+def _print(table: Compared) -> None:
     title = (
         f"R2 on {table.images} photographs of {table.dates} dates, each held out of whole sweeps "
         f"({table.splits} groups, {table.seeds} seed(s)); errors are standard errors over dates"

@@ -59,6 +59,15 @@ def load_space(name_or_file: str) -> Space:
     return Space.parse(_space(name_or_file, Path(), ()), f"space {name_or_file}")
 
 
+def parse_space(content: Mapping[str, Any]) -> Space:
+    """A search space from what a file would hold; names of files in it are relative to the working directory.
+
+    Raises:
+        InputError: as `load_space`.
+    """
+    return Space.parse(_whole(dict(content), Path(), (), "space"), "space")
+
+
 def _recipe(name: str, folder: Path, above: tuple[str, ...]) -> Recipe:
     source = f"recipe {name}"
     content, folder = _read("recipe", name, folder, above)
@@ -78,12 +87,15 @@ def _recipe_of(content: Mapping[str, Any], source: str, folder: Path, above: tup
 
 def _space(name: str, folder: Path, above: tuple[str, ...]) -> dict[str, Any]:
     """The content of a space, with that of the spaces which it extends, and its base as a whole recipe."""
-    source = f"space {name}"
     content, folder = _read("space", name, folder, above)
+    return _whole(content, folder, (*above, name), f"space {name}")
+
+
+def _whole(content: dict[str, Any], folder: Path, above: tuple[str, ...], source: str) -> dict[str, Any]:
     parent = content.pop("extends", None)
     if parent is not None and not isinstance(parent, str):
         raise InputError(f"{source}: extends: expected the name of a space or a file, got {parent!r}")
-    inherited = {} if parent is None else _space(parent, folder, (*above, name))
+    inherited = {} if parent is None else _space(parent, folder, above)
     base = content.get("base", {})
     fields = base if isinstance(base, Mapping) else {}
     if isinstance(base, str):

@@ -86,9 +86,16 @@ def test_the_picture_is_xml() -> None:
 
 
 def test_the_example_space_is_valid(tmp_path: Path) -> None:
-    space = load_space(example("base: frozen_mlp", tmp_path, "search:"))
+    space = load_space(example("base: frozen_mlp", tmp_path, "resources:"))
     assert [labels["backbone"] for labels, _ in space.starts()] == ["convnext", "mine"]
     assert len(space.rules) == 2
+
+
+def test_the_example_space_of_density_heads_is_valid(tmp_path: Path) -> None:
+    space = load_space(example("base: frozen_mlp", tmp_path, "{head.kind: density}"))
+    recipes = [recipe for recipe in space.variants("head", "backbone", "target") if recipe.dense]
+    assert recipes
+    assert all((r.backbone.pool, r.target.kind) == ("grid", "components") for r in recipes)
 
 
 def test_the_example_extension_is_valid(tmp_path: Path) -> None:
@@ -102,3 +109,5 @@ def test_the_example_recipes_are_valid(tmp_path: Path) -> None:
     assert load_recipe(example("base: two_stream", tmp_path)).head.dropout == 0.2
     assert load_recipe(example("base: frozen_mlp", tmp_path, "pool:")).backbone.pool == "mean_max_min_gem"
     assert load_recipe(example("base: frozen_mlp", tmp_path, "intervals:")).loss.intervals.bins == 7
+    assert load_recipe(example("base: frozen_mlp", tmp_path, "kind: density")) == load_recipe("frozen_density")
+    assert load_recipe(example("base: frozen_mlp", tmp_path, "stages:")).stages[2].blocks == 6

@@ -19,6 +19,7 @@ from trainables.images.views import Picture
 _WIDTH: Final = 560
 _TITLE: Final = 26
 _LEGEND: Final = 22
+_GAP: Final = 10
 _COLOUR: Final = 0.6
 """Share of the colour in a panel; the rest is the photograph in grey."""
 _LEAST_RANGE: Final = 0.2
@@ -72,8 +73,8 @@ def draw(photograph: Picture, grams: Array) -> Picture:
 def _panel(pixels: Picture, title: str, top: float | None) -> Picture:
     """Pixels between a title and, where there is an upper end of the scale, a legend."""
     height, width = pixels.shape[:2]
-    canvas = np.full((_TITLE + height + _LEGEND, width, 3), 255, dtype=np.uint8)
-    canvas[_TITLE : _TITLE + height] = pixels
+    canvas = np.full((_TITLE + height + _LEGEND, width + _GAP, 3), 255, dtype=np.uint8)
+    canvas[_TITLE : _TITLE + height, :width] = pixels
     bar = slice(width // 4, 3 * width // 4)
     if top is not None:
         ramp = np.linspace(0, 255, bar.stop - bar.start).astype(np.uint8)[None]

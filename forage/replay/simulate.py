@@ -37,7 +37,7 @@ class Simulated:
     Attributes:
         trials: in the order in which they ended.
         makespan: simulated seconds until the last one.
-        driver_seconds: real time that the driver's decisions took.
+        driver_seconds: CPU time that the driver's decisions took.
     """
 
     trials: list[Ended]
@@ -77,19 +77,9 @@ def simulate(
     ended: list[Ended] = []
     ahead: list[tuple[Record, int, float]] = []
     epochs: dict[str, int] = {}
-    now = spent = free = computed = 0.0
+    now = computed = 0.0
     idle, count, more = workers, 0, True
-
-    def decide(act: Callable[[], Any], at: float) -> tuple[Any, float]:
-        nonlocal spent, free
-        start = time.perf_counter()
-        result = act()
-        taken = time.perf_counter() - start
-        spent += taken
-        if driver:
-            free = max(free, at) + taken
-            return result, free
-        return result, at
+    decide = _Driver(driver)
 
     def top_up() -> None:
         """Propose one trial ahead, as Ray Tune does: it waits for a worker while the others run."""
@@ -110,7 +100,7 @@ def simulate(
             heapq.heappush(events, (begin + _trained(split, entry).seconds[0], count, record, entry))
             top_up()
         if not events:
-            return Simulated(ended, max((trial.time for trial in ended), default=0.0), spent)
+            return Simulated(ended, max((trial.time for trial in ended), default=0.0), decide.spent)
         now, order, record, entry = heapq.heappop(events)
         trained = _trained(split, entry)
         epoch = epochs[record.name] = epochs[record.name] + 1
@@ -122,6 +112,31 @@ def simulate(
             ended.append(Ended(entry, record, answered, float(trained.seconds[:epoch].sum())))
         else:
             heapq.heappush(events, (answered + trained.seconds[epoch], order, record, entry))
+
+
+class _Driver:
+    """Times decisions, by the CPU time that they take: other work on the machine does not count.
+
+    Args:
+        counted: whether that time passes on the simulated clock.
+
+    Attributes:
+        spent: seconds of all decisions.
+    """
+
+    def __init__(self, counted: bool) -> None:
+        self.counted, self.spent, self.free = counted, 0.0, 0.0
+
+    def __call__(self, act: Callable[[], Any], at: float) -> tuple[Any, float]:
+        """Decide something at a simulated time; what it is and when it is known."""
+        start = time.process_time()
+        result = act()
+        taken = time.process_time() - start
+        self.spent += taken
+        if not self.counted:
+            return result, at
+        self.free = max(self.free, at) + taken
+        return result, self.free
 
 
 def _trained(split: Split, entry: int) -> Trained:

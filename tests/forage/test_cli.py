@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from rich.table import Table
 from typer.testing import CliRunner
 
@@ -30,7 +32,7 @@ from tune.records.ledger import Ledger
 STATUS_KEYS = {"trials", "complete", "pruned", "failed", "running", "waiting", "best_score", "best_trial"}
 ENSEMBLE_KEYS = {
     "fitted", "nested", "interval", "best_single", "uniform", "uniform_nested", "optimum", "gap", "baseline",
-    "method", "options", "auto", "tta", "members", "start",
+    "method", "options", "auto", "tta", "members", "start", "targets",
 }  # fmt: skip
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]  # type: ignore[union-attr]
 
@@ -646,3 +648,21 @@ def test_completion_knows_the_commands() -> None:
     env = {"_FORAGE_COMPLETE": "complete_bash", "COMP_WORDS": "forage re", "COMP_CWORD": "1"}
     result = CliRunner().invoke(app, [], env=env, prog_name="forage")
     assert {"resume", "recipes"} <= set(result.stdout.split())
+
+
+def test_every_command_with_a_result_of_its_own_prints_json() -> None:
+    """The others write a file or a folder, which is their result."""
+    writers = {
+        "make-data", "eda", "batch", "report", "export", "watch", "predict", "refit", "pseudo", "demo",
+        "features build", "features import",
+    }  # fmt: skip
+
+    def commands(group: Any, above: str) -> Iterator[tuple[str, set[str]]]:
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from commands(command, f"{above}{name} ")
+            else:
+                yield f"{above}{name}", {word for param in command.params for word in param.opts}
+
+    without = {name for name, words in commands(typer.main.get_command(app), "") if "--json" not in words}
+    assert without <= writers

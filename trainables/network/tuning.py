@@ -16,8 +16,14 @@ def layers(backbone: Backbone) -> list[list[str]]:
     return list(group_parameters(backbone.model, matcher).values())
 
 
-def set_tuning(backbone: Backbone, config: BackboneConfig, tuning: Tuning) -> None:
+def set_tuning(backbone: Backbone, config: BackboneConfig, tuning: Tuning, blocks: int | None = None) -> None:
     """Mark which parameters are trained (`requires_grad`): adapters, or the last of the layers.
+
+    Args:
+        backbone: the network.
+        config: its section of the recipe.
+        tuning: what is trained.
+        blocks: with `last_blocks`, how many; by default those of the section.
 
     Raises:
         InputError: more blocks than there are.
@@ -28,12 +34,13 @@ def set_tuning(backbone: Backbone, config: BackboneConfig, tuning: Tuning) -> No
             parameter.requires_grad_("lora_" in name)
         return
     groups = layers(backbone)
-    if tuning == "last_blocks" and config.blocks >= len(groups):
+    last = blocks or config.blocks
+    if tuning == "last_blocks" and last >= len(groups):
+        field = f"schedule.stages: blocks={last}" if blocks else f"backbone.blocks={last}"
         raise InputError(
-            f"backbone.blocks={config.blocks}: {config.name} has {len(groups) - 1} blocks behind its stem; give fewer, "
-            "or backbone.tuning=full"
+            f"{field}: {config.name} has {len(groups) - 1} blocks behind its stem; give fewer, or tuning=full"
         )
-    tuned = {"frozen": 0, "last_blocks": config.blocks, "full": len(groups)}[tuning]
+    tuned = {"frozen": 0, "last_blocks": last, "full": len(groups)}[tuning]
     parameters = dict(backbone.model.named_parameters())
     for layer in groups[len(groups) - tuned :]:
         for name in layer:

@@ -199,10 +199,19 @@ class Stage(Section):
     """Share of all epochs; the shares of all stages sum to 1."""
     tuning: Tuning = "frozen"
     """As `backbone.tuning`."""
+    blocks: int | None = Field(None, ge=1, le=200)
+    """With `last_blocks`: how many of the last blocks are trained; backbone.blocks by default. More from stage to stage
+    is gradual unfreezing (Howard, Ruder, ULMFiT, ACL 2018)."""
     backbone_lr: float | None = Field(None, gt=0, le=1)
     """Learning rate; the optimiser section's by default."""
     head_lr: float | None = Field(None, gt=0, le=1)
     """Learning rate; the optimiser section's by default."""
+
+    @model_validator(mode="after")
+    def _blocks_of_last_blocks(self) -> Self:
+        if self.blocks is not None and self.tuning != "last_blocks":
+            raise ValueError(f"schedule.stages: blocks={self.blocks} goes with tuning=last_blocks, not {self.tuning}")
+        return self
 
 
 class Schedule(Section):

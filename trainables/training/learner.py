@@ -215,7 +215,7 @@ class FoldLearner:
         self.stage = stage
         settings = self.recipe.stages[stage]
         if self.net.backbone is not None:
-            set_tuning(self.net.backbone, self.recipe.backbone, settings.tuning)
+            set_tuning(self.net.backbone, self.recipe.backbone, settings.tuning, settings.blocks)
         self.optimizer = create_optimizer(self.recipe.optimizer, settings, self.net)
 
     def _evaluated(self) -> BiomassNet:

@@ -98,7 +98,7 @@ def trained_names(net: BiomassNet, recipe: Recipe) -> set[str]:
     if net.backbone is None:
         return names
     for stage in recipe.stages:
-        set_tuning(net.backbone, recipe.backbone, stage.tuning)
+        set_tuning(net.backbone, recipe.backbone, stage.tuning, stage.blocks)
         for prefix, module in net.backbone.named_modules(prefix="backbone"):
             trained = [name for name, p in module.named_parameters(recurse=False) if p.requires_grad]
             names |= {f"{prefix}.{name}" for name in trained}

@@ -37,13 +37,13 @@ def check_recipe(recipe: Recipe, ids: Sequence[str]) -> None:
     for part in filter(None, (recipe, recipe.semantic)):
         if name := part.backbone.bank:
             _check_bank(name, part, ids)
-    tunings = {stage.tuning for stage in recipe.stages} - {"frozen", "full"}
+    tunings = {(stage.tuning, stage.blocks) for stage in recipe.stages if stage.tuning not in ("frozen", "full")}
     if tunings:
         backbone = create_backbone(recipe.backbone, recipe.view.size)
-        if "lora" in tunings:
+        if recipe.adapted:
             add_lora(backbone, recipe.backbone)
-        for tuning in tunings:
-            set_tuning(backbone, recipe.backbone, tuning)
+        for tuning, blocks in tunings:
+            set_tuning(backbone, recipe.backbone, tuning, blocks)
 
 
 def _say_space(recipe: Recipe, images: int) -> None:
@@ -52,7 +52,7 @@ def _say_space(recipe: Recipe, images: int) -> None:
     draws, views = len(d4.ALL) + copies(recipe), view_count(recipe.view)
     space = bank_gb((images, draws, views, cells, width), bank_dtype(recipe.optimizer.precision))
     warnings.warn(
-        f"head.kind=density keeps {cells} cells of {width} features for each of {views} view(s) in {draws} variants: "
+        f"head.kind=density keeps {cells} cell(s) of {width} features for each of {views} view(s) in {draws} variants: "
         f"{space:.3g} GB in {cache_root()} of each node, and twice that while they are computed",
         stacklevel=2,
     )

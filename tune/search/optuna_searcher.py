@@ -39,10 +39,14 @@ _SAMPLED: Final = 3
 time that a draw takes grows with the number of trials."""
 
 HISTORY: Final = 500
-"""How many ended trials TPE learns from, so that a proposal takes no longer than it does after that many."""
+"""How many ended trials TPE learns from at most, so that a proposal takes no longer than it does after that many."""
 
 BEST: Final = 100
 """How many of these are the best ones; the others are the latest."""
+
+BLOCK: Final = 100
+"""Older trials are dropped when this many more have ended: to make a study anew takes several times as long as a
+proposal."""
 
 _STATES: dict[Status, TrialState] = {
     "COMPLETE": TrialState.COMPLETE,
@@ -151,10 +155,8 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         for record in records:
             if not self._runs(record) and record.status != "COMPLETE":
                 values[record.name] = None if record.status == "FAILED" else record.score
-        self.ended = len(values)
-        best = sorted(known, key=lambda name: -(known[name] or -math.inf))[:BEST]
-        latest = [record.name for record in records if record.name in values][-(HISTORY - BEST) :]
-        learned_from = {*best, *latest} if len(values) > HISTORY else values.keys()
+        self.ended, self.block = len(values), len(values) // BLOCK
+        learned_from = _learned_from([r.name for r in records if r.name in values], known)
         for record in records:
             if self._runs(record):
                 self._add_running(record)
@@ -162,7 +164,7 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
                 self.study.add_trial(self._ended_trial(record, values[record.name]))
 
     def _propose(self) -> Record | None:
-        if self.outdated or (self.search == "optuna" and self.ended > HISTORY):
+        if self.outdated or (self.search == "optuna" and self.ended > HISTORY and self.ended // BLOCK > self.block):
             self._build_study()
         while self.ledger.proposed < self.trials:
             if self.starts:
@@ -225,6 +227,19 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
             if parameter.field in params:
                 parameter.draw(recorder)
         return recorder.distributions
+
+
+def _learned_from(ended: Sequence[str], values: Mapping[str, float | None]) -> set[str]:
+    """Names of the ended trials that TPE learns from, which follow from the ledger alone.
+
+    Those that ended since the last whole block; of those before it the best and the latest, where there are more than
+    `HISTORY` in all.
+    """
+    if len(ended) <= HISTORY:
+        return set(ended)
+    older = ended[: len(ended) // BLOCK * BLOCK]
+    best = sorted((name for name in older if name in values), key=lambda name: -(values[name] or -math.inf))[:BEST]
+    return {*best, *older[-(HISTORY - BEST - BLOCK) :], *ended[len(older) :]}
 
 
 def _point(params: Mapping[str, Label]) -> str:

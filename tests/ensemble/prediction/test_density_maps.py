@@ -109,6 +109,6 @@ def test_a_picture_has_a_panel_for_each_target(tmp_path: Path, paddocks: Path, d
     maps[0][1][1, 2, CLOVER] = 4.0
     assert write_map_pictures(tmp_path / "maps", test, maps) == len(test)
     picture = cv2.imread(str(tmp_path / "maps" / f"{test.ids[0]}.png"))
-    assert picture.shape == (2 * (280 + 48), 3 * 560, 3)
+    assert picture.shape == (2 * (280 + 48), 3 * 570, 3)
     bright = draw(np.zeros((64, 128, 3), np.uint8), maps[0][1])[328 + 26 : -22, :560]  # first panel of the second row
     assert bright[70:140, 140:210].mean() > 1.3 * bright[:60].mean()  # the cell of 4 g in row 1 and column 2

@@ -93,7 +93,7 @@ def test_a_budget_ends_the_proposals(make_table: MakeTable) -> None:
 def test_a_slow_driver_keeps_workers_waiting(make_table: MakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every decision takes one simulated second: with many workers the driver is what limits."""
     ticks = iter(range(10**9))
-    monkeypatch.setattr("forage.replay.simulate.time.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr("forage.replay.simulate.time.process_time", lambda: float(next(ticks)))
     table = make_table()
     strategy = ForageSearch(table, table.splits[0], Limits(trials=20, pruner="none"), "random", 0)
     simulated = simulate(strategy, table.splits[0], 20, driver=True)

@@ -224,7 +224,7 @@ def test_digest_tells_weights_and_architectures_apart() -> None:
 
 def test_check_backbone_tells_digest_and_width() -> None:
     facts = check_backbone(_tiny(), 32)
-    assert facts == (create_backbone(_tiny(), 32).digest(), 256)
+    assert facts == (create_backbone(_tiny(), 32).digest(), (256,), 256)
 
 
 def test_a_size_that_does_not_fit_is_named() -> None:

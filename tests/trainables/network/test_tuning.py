@@ -63,6 +63,17 @@ def test_more_blocks_than_there_are(blocks: int) -> None:
     set_tuning(create_backbone(config, 32), config, "full")  # the number counts nowhere else
 
 
+def test_blocks_of_a_stage_go_before_those_of_the_backbone() -> None:
+    config = _tiny(tuning="last_blocks", blocks=4)
+    backbone = create_backbone(config, 32)
+    set_tuning(backbone, config, "last_blocks", 2)
+    assert {n for n, p in backbone.model.named_parameters() if p.requires_grad} == _trained(
+        _tiny(tuning="last_blocks", blocks=2)
+    )
+    with pytest.raises(InputError, match=rf"schedule.stages: blocks=6: {TINY} has {TINY_BLOCKS} blocks"):
+        set_tuning(backbone, config, "last_blocks", 6)
+
+
 @pytest.mark.parametrize("tuning", ["frozen", "last_blocks", "full"])
 def test_frozen_batch_norms_keep_their_statistics(tuning: str) -> None:
     config = _tiny(tuning=tuning, blocks=2)

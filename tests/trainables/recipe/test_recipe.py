@@ -34,7 +34,7 @@ FIELDS = dict(_leaves(Recipe))
 
 SPECIAL = {
     "backbone.pool": "mean_max_min_gem",
-    "schedule.stages": [{"share": 1.0, "tuning": "full", "backbone_lr": None, "head_lr": 0.1}],
+    "schedule.stages": [{"share": 1.0, "tuning": "full", "blocks": None, "backbone_lr": None, "head_lr": 0.1}],
 }
 """Fields whose other values cannot be guessed from their type."""
 

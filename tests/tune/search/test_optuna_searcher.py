@@ -134,9 +134,10 @@ def test_tpe_learns_from_the_best_and_the_latest_trials_of_a_long_search(
 ) -> None:
     monkeypatch.setattr("tune.search.optuna_searcher.HISTORY", 8)
     monkeypatch.setattr("tune.search.optuna_searcher.BEST", 3)
+    monkeypatch.setattr("tune.search.optuna_searcher.BLOCK", 2)
     searcher = make_searcher(run, trials=100)
     proposed = []
-    for i in range(30):
+    for i in range(31):
         proposed.append(record := next_record(searcher))
         status: Status = "PRUNED" if i % 3 == 2 else "COMPLETE"
         end(searcher, record, status, [report(1, 0.01 * ((7 * i) % 31))])
@@ -144,9 +145,9 @@ def test_tpe_learns_from_the_best_and_the_latest_trials_of_a_long_search(
     learned = [trial for trial in searcher.study.trials if trial.state not in (TrialState.RUNNING, TrialState.FAIL)]
     scores = {r.name: r.score or 0.0 for r in proposed if r.status == "COMPLETE"}
     best = sorted(scores.values())[-3:]
-    assert [trial.params for trial in learned[-5:]] == [
+    assert [trial.params for trial in learned[-4:]] == [
         {name: record.params[name] for name in trial.params}
-        for trial, record in zip(learned[-5:], proposed[-5:], strict=True)
+        for trial, record in zip(learned[-4:], proposed[-4:], strict=True)
     ]
     assert set(best) <= {trial.value for trial in learned}
     assert len(learned) <= 8
