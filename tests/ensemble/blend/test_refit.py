@@ -30,8 +30,8 @@ from trainables.trial.refit import train_on_all
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    for module in (ensemble.prediction.predict, ensemble.blend.refit):
-        monkeypatch.setattr(module, "best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(ensemble.prediction.predict, "all_devices", lambda: [torch.device("cpu")])
+    monkeypatch.setattr(ensemble.blend.refit, "best_device", lambda: torch.device("cpu"))
     monkeypatch.setenv("FORAGE_CACHE", str(tmp_path_factory.getbasetemp() / "refit-cache"))
 
 
