@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import ensemble.blend.refit
-import ensemble.prediction.predict
+import ensemble.prediction.prefix
 import trainables.trial.refit
 from ensemble.blend.blend import Blend
 from ensemble.blend.refit import refit, refit_in_place
@@ -30,7 +30,7 @@ from trainables.trial.refit import train_on_all
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    for module in (ensemble.prediction.predict, ensemble.blend.refit):
+    for module in (ensemble.prediction.prefix, ensemble.blend.refit):
         monkeypatch.setattr(module, "best_device", lambda: torch.device("cpu"))
     monkeypatch.setenv("FORAGE_CACHE", str(tmp_path_factory.getbasetemp() / "refit-cache"))
 
