@@ -8,6 +8,7 @@ Needs Chrome or Chromium on the machine.
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -46,7 +47,9 @@ def main(demo: Path) -> None:
             small.quantize(64).save(HERE / f"{name}-page.png", optimize=True)
     console = Console(record=True, width=110, file=io.StringIO())
     console.print(blend_table(blend))
-    console.save_svg(str(HERE / "ensemble.svg"), title="forage ensemble demo/run --out demo/blend")
+    drawn = console.export_svg(title="forage ensemble demo/run --out demo/blend")
+    # Without rich's fonts, which a browser would fetch.
+    (HERE / "ensemble.svg").write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL))
 
 
 def screenshot(browser: str, page: Path) -> bytes:

@@ -97,11 +97,19 @@ class Blend:
         with bars() as watch:
             return _table(test.ids, predict(self.content, test, tta, known, watch))
 
-    def write_report(self) -> str:
-        """Write report.html into the folder of a blend that has just been built, and return its location."""
+    def write_report(self, data: str | Path | None = None) -> str:
+        """Write report.html into the folder of a blend and return its location.
+
+        Args:
+            data: data folder, for photographs, states and species; that of the runs where None.
+
+        Raises:
+            InputError: the blend folder has no evidence.npz, or a damaged one.
+            JobError: the page cannot be written.
+        """
         from forage.pages.report import write_blend_report
 
-        return write_blend_report(self.content)
+        return write_blend_report(self.content, data=str(data or ""))
 
     def __repr__(self) -> str:
         return f"forage.load_blend({str(self.folder)!r})"

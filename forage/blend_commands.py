@@ -97,7 +97,7 @@ def ensemble(
         show_table(blend_table(blend.content))
         if timed:
             show_table(prefix_table(blend.content))
-    attempt(blend.write_report, say)
+    attempt(lambda: blend.write_report(data), say)
     say(f"blend: {out}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,6 @@ from trainables.recipe.sections import TtaName
 
 SEARCH, PRUNING, BUDGET, RESOURCES = "Search", "Pruning", "Budget", "Ray and resources"
 """Groups of options on help pages."""
-
-ExportTarget = Literal["optuna", "csv", "parquet"]
-"""What `forage export` can write."""
 
 
 def set_cache_limit(limit: float | None) -> float | None:

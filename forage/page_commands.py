@@ -10,8 +10,14 @@ import typer
 from forage.bars import bars
 from forage.messages import say
 from forage.options import DataArgument, RecipeOption
+from forage.pages.formats import FigureFormat
 from forage.words import check_output, existing_run
 from pasture.errors import InputError
+
+FiguresOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Also write every figure as a file; needs kaleido and a browser.")
+]
+FormatOption = Annotated[FigureFormat, typer.Option(help="Format of the files of --figures.")]
 
 
 def report(
@@ -26,9 +32,8 @@ def report(
             help="Data folder, for the photographs, states and species of a blend.  [default: that of its runs]",
         ),
     ] = None,
-    figures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write every figure as SVG; needs kaleido and a browser.")
-    ] = None,
+    figures: FiguresOption = None,
+    figure_format: FormatOption = "svg",
 ) -> None:
     """Write the page of a run, also while its sweep runs, or of a blend: one HTML file that needs no internet."""
     from ensemble.blend.blend import Blend
@@ -49,7 +54,7 @@ def report(
         folder, page = run.folder, run_page(run, str(data or ""))
     say(f"report: {write_page(page, folder, out)}")
     if figures:
-        written = write_figures(page, figures)
+        written = write_figures(page, figures, figure_format)
         say(f"{figures}: {len(written)} figures")
 
 
@@ -57,9 +62,8 @@ def eda(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Page to write.")] = Path("eda.html"),
     recipe: RecipeOption = "frozen_mlp",
-    figures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write every figure as SVG; needs kaleido and a browser.")
-    ] = None,
+    figures: FiguresOption = None,
+    figure_format: FormatOption = "svg",
 ) -> None:
     """Write a page about a data folder: targets, balance, correlations, photographs, near-duplicates, folds.
 
@@ -76,7 +80,7 @@ def eda(
         page = data_page(data, loaded, watch)
     say(f"page: {write_page(page, Folder.at(data), out)}")
     if figures:
-        say(f"{figures}: {len(write_figures(page, figures))} figures")
+        say(f"{figures}: {len(write_figures(page, figures, figure_format))} figures")
 
 
 def batch(

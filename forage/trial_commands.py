@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.table import Table
 
 from forage.messages import messages, print_json, say, show, show_table, warn
-from forage.options import ExportTarget, JsonOption, RunArgument
+from forage.options import JsonOption, RunArgument
+from forage.pages.formats import SUFFIXES, TableFormat
 from forage.words import check_output, existing_run
 from pasture.errors import InputError
 
@@ -72,13 +73,12 @@ def trials(
 
 def export(
     run: RunArgument,
-    to: Annotated[ExportTarget, typer.Option(help="`optuna`: an SQLite storage for optuna-dashboard; or a table.")],
+    to: Annotated[TableFormat, typer.Option(help="`optuna`: an SQLite storage for optuna-dashboard; or a table.")],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File to write; must not exist.  [default: RUN.db, .csv, ..]")
     ] = None,
 ) -> None:
     """Write the trials of a run for other tools."""
-    from forage.results.export import SUFFIXES
     from forage.results.export import export as write
 
     folder = existing_run(run)

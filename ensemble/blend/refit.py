@@ -11,6 +11,7 @@ import torch
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendFile, BlendMember
+from ensemble.estimate.evidence import NAME as EVIDENCE
 from pasture.atomic import atomic_folder
 from pasture.dataset import read_train
 from pasture.errors import InputError
@@ -100,7 +101,9 @@ def _write(
             folder.write(f"members/{member.key}/fold0.safetensors", pack(weights, {}))
             assert member.recipe is not None
             folder.write(f"members/{member.key}/recipe.yaml", member.recipe.to_yaml().encode())
-        shutil.copyfile(blend.folder / "oof.parquet", partial / "oof.parquet")
+        for name in ("oof.parquet", EVIDENCE):
+            if (blend.folder / name).exists():
+                shutil.copyfile(blend.folder / name, partial / name)
         content = dataclasses.replace(
             BlendFile.read(blend.folder),
             fingerprint=dataset.fingerprint,

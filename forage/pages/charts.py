@@ -16,6 +16,9 @@ BEST: Final = "#d9822b"
 DIM: Final = "#9a9a9a"
 WAITS: Final = "#5b8db8"
 BAD: Final = "#c25450"
+RUNS: Final = "#a05fb5"
+SCALE: Final = ((0.0, DIM), (0.5, WAITS), (1.0, BEST))
+"""From low to high scores."""
 BASELINE_LINE: Final = {"color": BAD, "dash": "dash", "width": 1.5}
 """Colours that can be seen on white and on black."""
 

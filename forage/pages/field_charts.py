@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from forage.pages.charts import BEST, GOOD, ScoreAxis, by_value, framed, label
+from forage.pages.charts import BEST, GOOD, SCALE, ScoreAxis, by_value, framed, label
 from forage.pages.trial_charts import SCORE, colors, dots, scores
 from tune.records.ledger import Record
 
@@ -90,7 +90,7 @@ def parallel_coordinates(records: Sequence[Record], names: Sequence[str], logari
     varied = set(searched(records))
     fields = [name for name in names if name in varied][:MOST_FIELDS]
     dimensions = [_dimension(records, name, name in logarithmic) for name in fields]
-    line = {"color": shown, "colorscale": "Viridis", "cmin": min(shown), "cmax": max(shown), "showscale": True}
+    line = {"color": shown, "colorscale": SCALE, "cmin": min(shown), "cmax": max(shown), "showscale": True}
     figure = go.Figure(
         go.Parcoords(line=line, dimensions=[*dimensions, {"label": "R²", "values": shown}], labelangle=-20)
     )

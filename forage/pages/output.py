@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
+from forage.pages.formats import FigureFormat
 from forage.pages.page import Page
 from pasture.atomic import atomic_file
 from pasture.errors import InputError, JobError
 from pasture.files import Folder
 
 NAME: Final = "report.html"
-Format = Literal["svg", "png", "pdf"]
 
 
 def write_page(page: Page, folder: Folder, out: Path | None = None) -> str:
@@ -29,7 +29,7 @@ def write_page(page: Page, folder: Folder, out: Path | None = None) -> str:
     return str(out)
 
 
-def write_figures(page: Page, folder: Path, form: Format = "svg") -> list[Path]:
+def write_figures(page: Page, folder: Path, form: FigureFormat = "svg") -> list[Path]:
     """Write every figure of a page as a picture of 1000 pixels' width, and return the files.
 
     Plotly's own exporter draws them: the library kaleido, with Chrome or Chromium on this machine. Neither uses the

@@ -48,7 +48,7 @@ const near = new IntersectionObserver((entries) => {
 }, { rootMargin: "800px" });
 plots.forEach((p) => near.observe(p));
 // The others follow when the browser is idle, so that all are there before they are scrolled to.
-const idle = window.requestIdleCallback ?? ((next) => setTimeout(next, 50));
+const idle = (next) => window.requestIdleCallback ? requestIdleCallback(next, { timeout: 300 }) : setTimeout(next, 50);
 function rest() {
   const plot = plots.find((p) => !p.dataset.drawn);
   if (plot) { draw(plot); idle(rest); }

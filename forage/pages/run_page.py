@@ -95,12 +95,13 @@ def _scores(page: Page, ledger: Ledger, scored: Sequence[Record], baseline: floa
     caption = f"A pruned trial is shown at the score at which it was stopped.{waits}{outside} Click for the recipe."
     page.figure("Score of every trial", caption, trial_charts.score_by_trial(scored, baseline))
     caption = "Out-of-fold score after every epoch."
+    running = [r for r in ledger.with_status("RUNNING") if r.curve]
     if rungs:
         cut = len(ledger.with_status("PRUNED"))
         caption += (
             f" Dotted lines: epochs {', '.join(map(str, rungs))}, at which the pruner compares trials; {cut} cut."
         )
-    page.figure("Learning curves", caption, trial_charts.learning_curves(scored, best, baseline, rungs))
+    page.figure("Learning curves", caption, trial_charts.learning_curves([*scored, *running], best, baseline, rungs))
 
 
 def _fields(page: Page, scored: Sequence[Record], baseline: float, space: Space) -> None:
@@ -110,12 +111,13 @@ def _fields(page: Page, scored: Sequence[Record], baseline: float, space: Space)
     logarithmic = [p.field for p in space.parameters if p.kind == "log_uniform"]
     found = importances(scored, space.parameters)
     if found:
+        complete = sum(r.status == "COMPLETE" for r in scored)
         first = found["fANOVA"]
         names.sort(key=lambda name: -first.get(name, -1.0))
         caption = (
             "How much of the variation of the scores a field explains among complete trials (fANOVA, F. Hutter et al. "
             "2014), and how much it separates the best trials from the rest (PED-ANOVA, S. Watanabe et al. 2023). Only "
-            "fields that all complete trials have."
+            f"fields that all complete trials have. From {complete} trials: below 30 it is a hint at most."
         )
         page.figure("Importance of the searched fields", caption, field_charts.importances(found))
     shown = min(len(names), field_charts.MOST_FIELDS)
@@ -124,14 +126,14 @@ def _fields(page: Page, scored: Sequence[Record], baseline: float, space: Space)
         "Score against each searched field",
         caption,
         field_charts.slices(scored, names, baseline, logarithmic),
-        min_width=560,
+        min_width=720,
     )
-    complete = [r for r in scored if r.status == "COMPLETE"]
-    if field_charts.searched(complete):
+    whole = [r for r in scored if r.status == "COMPLETE"]
+    if field_charts.searched(whole):
         page.figure(
             "Parallel coordinates",
             "One line for each complete trial, coloured by its score. Drag along an axis to select a range of values.",
-            field_charts.parallel_coordinates(complete, names, logarithmic),
+            field_charts.parallel_coordinates(whole, names, logarithmic),
             min_width=110 * min(len(names) + 1, 9),
         )
 

@@ -13,6 +13,7 @@ from forage.pages.charts import (
     BEST,
     DIM,
     GOOD,
+    RUNS,
     WAITS,
     ScoreAxis,
     bars,
@@ -110,7 +111,7 @@ def seconds_by(records: Sequence[Record], group: str) -> go.Figure:
         (u for u in _UNITS if u[1] <= max(totals.values(), default=0.0)), key=lambda u: u[1], default=_UNITS[0]
     )
     figure = go.Figure()
-    for status, color in (("COMPLETE", GOOD), ("PRUNED", DIM), ("WAITING", WAITS), ("FAILED", BAD), ("RUNNING", BEST)):
+    for status, color in (("COMPLETE", GOOD), ("PRUNED", DIM), ("WAITING", WAITS), ("FAILED", BAD), ("RUNNING", RUNS)):
         time = [totals.get((name, status), 0.0) / size for name in names]
         if any(time):
             figure.add_bar(y=names, x=time, orientation="h", name=status.lower(), marker_color=color)
@@ -140,9 +141,10 @@ def saved_by_pruning(records: Sequence[Record]) -> float:
 
 
 def colors(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """Statuses that have a score, and their colours; WAITING only if a trial waits."""
-    waiting = [("WAITING", WAITS)] if any(r.status == "WAITING" for r in records) else []
-    return [("PRUNED", DIM), *waiting, ("COMPLETE", GOOD)]
+    """Statuses that have a score, and their colours; WAITING and RUNNING only if a trial waits or runs."""
+    present = {r.status for r in records}
+    others = [(status, color) for status, color in (("WAITING", WAITS), ("RUNNING", RUNS)) if status in present]
+    return [("PRUNED", DIM), *others, ("COMPLETE", GOOD)]
 
 
 def dots(records: Sequence[Record], color: str, axis: ScoreAxis) -> dict[str, Any]:

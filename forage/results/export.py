@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import optuna
 
-from forage.options import ExportTarget
+from forage.pages.formats import TableFormat
 from forage.pages.study import frozen_trial, quiet
 from pasture.atomic import atomic_file
 from pasture.errors import JobError
@@ -16,10 +15,8 @@ from search_spaces.space import Space
 from tune.records.ledger import Ledger
 from tune.records.plan import Plan
 
-SUFFIXES: Final[dict[ExportTarget, str]] = {"optuna": ".db", "csv": ".csv", "parquet": ".parquet"}
 
-
-def export(run: RunFolder, target: ExportTarget, out: Path) -> int:
+def export(run: RunFolder, target: TableFormat, out: Path) -> int:
     """Write the trials of a run, and return how many they are.
 
     `optuna` writes an SQLite storage with one study, named after the run: every trial with its state, its fields, the

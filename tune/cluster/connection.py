@@ -14,7 +14,7 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pasture.errors import InputError, JobError
+from pasture.errors import ForageError, InputError, JobError
 from trainables.recipe.versions import check_machine, forage_version
 from tune.cluster.code_shipping import shipped
 
@@ -112,7 +112,9 @@ class RayConnection:
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except ForageError:
+            raise
+        except Exception as error:  # Ray raises a plain Exception where its processes take too long to start
             reason = " ".join(str(error).split())[:200]
             if self.local:
                 raise JobError(f"Ray does not start on this machine: {reason}") from None

@@ -51,6 +51,7 @@ def test_every_member_is_one_model_of_all_images(
     said: list[str] = []
     made = refit(blend, paddocks, tmp_path / "refit", said.append)
     assert len(said) == 3
+    assert (tmp_path / "refit" / "evidence.npz").read_bytes() == (blend.folder / "evidence.npz").read_bytes()
     expected = [(e, list(m.curve[:e]), 24) for m in blend.members for e in range(m.epoch + 1)]
     assert seen == expected
     assert [(m.key, m.weight, m.folds) for m in made.members] == [(m.key, m.weight, 1) for m in blend.members]

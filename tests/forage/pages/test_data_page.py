@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from forage.pages.batch_picture import batch_picture
+from forage.pages.data_folder import LARGE, SMALL, thumbnails
 from forage.pages.photo_facts import near_duplicates, photo_facts
 from pasture.dataset import read_train
 from trainables.images.views import load_views
@@ -75,6 +76,19 @@ def test_near_duplicates_are_found_and_others_are_not(paddocks: Path, tmp_path: 
     black = photo_facts([_filled(tmp_path, 0)], lambda *_: None)[0]
     assert black is not None
     assert (black.width, black.height, black.brightness, black.sharpness) == (64, 32, 0.0, 0.0)
+
+
+def test_photographs_of_a_whole_competition_fit_into_a_page(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 2000, 3), dtype=np.uint8)  # no picture takes more space
+    Image.fromarray(noise).save(tmp_path / "noise.jpg")
+    small, large, absent = [
+        thumbnails([tmp_path / name], width)[0]
+        for name, width in (("noise.jpg", SMALL), ("noise.jpg", LARGE), ("x", SMALL))
+    ]
+    assert absent is None
+    assert small is not None
+    assert large is not None
+    assert 357 * len(small) + 16 * len(large) < 9e6, "with plotly, 15 MB"
 
 
 def _filled(folder: Path, value: int) -> Path:

@@ -18,6 +18,7 @@ from ensemble.estimate.evidence import Evidence
 from forage.pages import blend_charts, field_charts, groups, trial_charts
 from forage.pages.charts import ScoreAxis, bars, by_value
 from forage.pages.report import attempt, write_blend_report, write_run_report
+from forage.pages.run_page import run_page
 from forage.pages.study import importances
 from pasture.errors import InputError
 from pasture.metric import baseline_r2
@@ -276,6 +277,16 @@ def test_what_pruning_has_saved() -> None:
     record = Record(0, {}, {"schedule": {"epochs": 10}}, "PRUNED", curve)
     assert trial_charts.saved_by_pruning([record]) == pytest.approx(7 * 1.5), "the first epoch may include features"
     assert trial_charts.saved_by_pruning([Record(0, {}, {"schedule": {"epochs": 10}}, "COMPLETE", curve)]) == 0
+
+
+def test_a_running_trial_has_a_curve_and_no_dot_yet(swept: RunFolder) -> None:
+    ledger = Ledger(swept)
+    record = ledger.records["t0002"]
+    record.status = "RUNNING"
+    ledger.write(record)
+    figures = run_page(swept).figures
+    assert "running" in [trace.name for trace in figures["learning-curves"].data]
+    assert "running" not in [trace.name for trace in figures["score-of-every-trial"].data]
 
 
 def test_importance_finds_the_field_that_matters(swept: RunFolder) -> None:

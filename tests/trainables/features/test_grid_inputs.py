@@ -108,7 +108,9 @@ def test_the_space_is_said_before_anything_is_computed(
     recipe: Recipe, changes: dict[str, Any], variants: int, size: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("FORAGE_CACHE", str(tmp_path / "cache"))
-    said = rf"4 cell\(s\) of 64 features for each of 2 view\(s\) in {variants} variants: {size} GB in .*cache of each node"
+    said = (
+        rf"4 cell\(s\) of 64 features for each of 2 view\(s\) in {variants} variants: {size} GB in .*cache of each node"
+    )
     with pytest.warns(UserWarning, match=said):
         check_recipe(recipe.with_overrides(changes), [str(i) for i in range(1600)])
     assert not (tmp_path / "cache").exists()

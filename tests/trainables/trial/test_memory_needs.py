@@ -108,5 +108,5 @@ def test_an_unknown_backbone() -> None:
 
 
 def test_a_density_head_on_a_frozen_backbone_reads_cells() -> None:
-    found = needs(backbone__tuning="frozen", head__kind="density", view__size=64)
+    found = needs(backbone__tuning="frozen", head__kind="density", backbone__pool="grid", view__size=64)
     assert found.photograph > needs(backbone__tuning="frozen", view__size=64).photograph

@@ -15,7 +15,9 @@ def node(cpu: float, gpu: float = 0, alive: bool = True) -> dict[str, Any]:
     return {"Alive": alive, "Resources": {"CPU": cpu, "memory": 1e9} | ({"GPU": gpu} if gpu else {})}
 
 
-@pytest.mark.parametrize("error", [ConnectionError("no\nanswer"), ValueError("bad"), RuntimeError("no")])
+@pytest.mark.parametrize(
+    "error", [ConnectionError("no\nanswer"), ValueError("bad"), RuntimeError("no"), Exception("timed out")]
+)
 @pytest.mark.parametrize(
     ("address", "kind", "message"),
     [
