@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import ensemble.blend.refit
-import ensemble.prediction.predict
+import ensemble.prediction.prefix
 import trainables.trial.refit
 from ensemble.blend.blend import Blend
 from ensemble.blend.refit import refit, refit_in_place
@@ -32,6 +32,7 @@ from trainables.trial.refit import train_on_all
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setattr(ensemble.prediction.predict, "all_devices", lambda: [torch.device("cpu")])
     monkeypatch.setattr(ensemble.blend.refit, "best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(ensemble.prediction.prefix, "best_device", lambda: torch.device("cpu"))
     monkeypatch.setenv("FORAGE_CACHE", str(tmp_path_factory.getbasetemp() / "refit-cache"))
 
 
