@@ -20,7 +20,7 @@ from rich.console import Console
 
 from ensemble.blend.blend import Blend
 from forage.pages.report import write_blend_report, write_run_report
-from forage.tables import blend_table
+from forage.terminal.tables import blend_table
 from pasture.run_folder import RunFolder
 
 HERE = Path(__file__).parent

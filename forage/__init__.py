@@ -9,9 +9,9 @@
 The command line calls the same functions. torch, Ray and pandas are imported when a function first needs them.
 """
 
-from forage.api import build, import_members, launch, load_blend, load_run, propose, resume, train
-from forage.blend import Blend, write_submission
-from forage.run import Interrupted, Run
+from forage.python_api.blend import Blend, write_submission
+from forage.python_api.functions import build, import_members, launch, load_blend, load_run, propose, resume, train
+from forage.python_api.run import Interrupted, Run
 
 __all__ = [
     "Blend",

@@ -10,16 +10,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from forage import blend_commands, data_commands, page_commands, run_commands, sweep_commands, trial_commands
-from forage.config_command import config, config_file, read_defaults
-from forage.doctor import doctor
-from forage.features import features
-from forage.messages import say, show, warn
-from forage.outer_cv_command import outer_cv
-from forage.plan_command import plan
-from forage.recipes import recipes
-from forage.replay_commands import tabulate
-from forage.summary import INTERRUPTED
+from forage.commands import blend as blend_commands
+from forage.commands import data as data_commands
+from forage.commands import page as page_commands
+from forage.commands import run as run_commands
+from forage.commands import sweep as sweep_commands
+from forage.commands import trial as trial_commands
+from forage.commands.features import features
+from forage.environment.config import config, config_file, read_defaults
+from forage.environment.doctor import doctor
+from forage.outer_cv.command import outer_cv
+from forage.recipes.list_and_show import recipes
+from forage.replay.command import tabulate
+from forage.replay.plan import plan
+from forage.terminal.messages import INTERRUPTED, say, show, warn
 from pasture.errors import ForageError
 
 

@@ -18,7 +18,20 @@ SUBPACKAGES = {
     "trainables": ["trial", "fitted", "training", "features", "network", "images", "compute", "recipe"],
     "ensemble": ["prediction", "blend", "estimate", "weighting", "members"],
     "tune": ["", "cluster", "search", "records"],
-    "forage": ["", "replay", "outer_cv", "results", "pages"],
+    "forage": [
+        "",
+        "commands",
+        "environment",
+        "recipes",
+        "replay",
+        "outer_cv",
+        "python_api",
+        "blending",
+        "results",
+        "pages",
+        "figures",
+        "terminal",
+    ],
 }
 """From top to bottom: a sub-package imports itself and those below it. "" stands for modules beside them."""
 
@@ -99,7 +112,7 @@ def test_every_subpackage_is_known_and_described() -> None:
             assert described, f"{package}/{name}/__init__.py says what belongs there"
 
 
-@pytest.mark.parametrize("package", ["trainables", "ensemble", "tune"])
+@pytest.mark.parametrize("package", ["trainables", "ensemble", "tune", "forage"])
 def test_no_folder_is_crowded(package: str) -> None:
     for folder in (ROOT / package, *(p for p in (ROOT / package).iterdir() if p.is_dir())):
         names = [p.name for p in folder.glob("*.py") if p.name != "__init__.py"]

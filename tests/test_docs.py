@@ -13,8 +13,8 @@ import pytest
 import typer
 
 import forage
-from forage.api_options import ResumeOptions, Selection, SweepOptions
 from forage.cli import app
+from forage.python_api.options import ResumeOptions, Selection, SweepOptions
 from search_spaces.catalogue import load_recipe, load_space
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendMember
 from ensemble.estimate.evidence import Evidence
 from ensemble.estimate.tta_scores import ELEMENTS
-from forage.pages import blend_charts, groups
+from forage.figures import blend_charts, groups
 from forage.pages.data_folder import LARGE, SMALL, DataFolder, thumbnails
 from forage.pages.page import Page
 from pasture.files import Folder

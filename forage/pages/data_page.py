@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from forage.pages import data_charts
+from forage.figures import data_charts
 from forage.pages.data_folder import LARGE, thumbnails
 from forage.pages.page import Page
 from forage.pages.photo_facts import PhotoFacts, near_duplicates, photo_facts

@@ -10,11 +10,11 @@ from typing import Any, Final
 import pandas as pd
 import yaml
 
-from forage.pages import field_charts, groups, trial_charts
-from forage.pages.charts import ScoreAxis
+from forage.figures import field_charts, groups, trial_charts
+from forage.figures.charts import ScoreAxis
+from forage.figures.study import importances
 from forage.pages.data_folder import DataFolder
 from forage.pages.page import Page
-from forage.pages.study import importances
 from pasture.errors import InputError
 from pasture.metric import baseline_r2
 from pasture.oof import OofTable

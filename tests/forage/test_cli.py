@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from ensemble.blend.blend import Blend
 from forage.cli import app
-from forage.messages import show_table
-from forage.words import parse_settings
+from forage.terminal.messages import show_table
+from forage.terminal.words import parse_settings
 from pasture.dataset import read_train
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder

@@ -15,11 +15,11 @@ import pytest
 from ensemble.blend.blend import Blend
 from ensemble.blend.build import build
 from ensemble.estimate.evidence import Evidence
-from forage.pages import blend_charts, field_charts, groups, trial_charts
-from forage.pages.charts import ScoreAxis, bars, by_value
+from forage.figures import blend_charts, field_charts, groups, trial_charts
+from forage.figures.charts import ScoreAxis, bars, by_value
+from forage.figures.study import importances
 from forage.pages.report import attempt, write_blend_report, write_run_report
 from forage.pages.run_page import run_page
-from forage.pages.study import importances
 from pasture.errors import InputError
 from pasture.metric import baseline_r2
 from pasture.run_folder import RunFolder

@@ -10,8 +10,8 @@ import optuna
 import pandas as pd
 import pytest
 
-from forage.messages import show_table
 from forage.results.watch import Watched
+from forage.terminal.messages import show_table
 from pasture.run_folder import RunFolder
 from tune.records.ledger import Ledger
 

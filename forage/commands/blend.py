@@ -1,0 +1,264 @@
+"""Commands of a blend: members from other tools, building it, predicting, what can be made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ensemble.weighting.options import DEFAULT_METHOD
+from forage.python_api import functions as api
+from forage.python_api.blend import Blend
+from forage.python_api.options import Selection
+from forage.python_api.run import as_folder
+from forage.terminal.bars import bars
+from forage.terminal.messages import print_json, say, show, show_table, warn
+from forage.terminal.options import (
+    BagsOption,
+    BlendArgument,
+    DataArgument,
+    JsonOption,
+    MaxBackbonesOption,
+    MaxMembersOption,
+    MethodOption,
+    MinGainOption,
+    MinWeightOption,
+    NameOption,
+    RunsOption,
+    ScaleOption,
+    StepsOption,
+    TtaOption,
+    WarmStartOption,
+)
+from forage.terminal.words import check_output, check_output_folder, parse_given
+from pasture.errors import InputError
+from trainables.recipe.sections import TtaName
+
+
+def ensemble(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run directories.")],
+    out: Annotated[Path, typer.Option(metavar="BLEND", help="Blend folder to write; must not exist.")],
+    tta: TtaOption = "d4",
+    method: MethodOption = DEFAULT_METHOD,
+    max_members: MaxMembersOption = None,
+    max_backbones: MaxBackbonesOption = None,
+    min_weight: MinWeightOption = 0.0,
+    min_gain: MinGainOption = None,
+    bags: BagsOption = 0,
+    warm_start: WarmStartOption = 0,
+    steps: StepsOption = 200,
+    scale: ScaleOption = False,
+    refit: Annotated[
+        bool | None,
+        typer.Option(
+            "--refit/--no-refit",
+            help="Whether members are trained again on all photographs, one model in place of those of the folds. "
+            "By default those on frozen backbones are.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Data folder to train them on, if it has moved since the sweep.")
+    ] = None,
+    half: Annotated[
+        bool,
+        typer.Option(
+            "--half", help="Store backbones in half precision where that changes no prediction by more than .05 g."
+        ),
+    ] = False,
+    timed: Annotated[
+        bool,
+        typer.Option("--time", help="Measure how long the heaviest members take, and print it beside their scores."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
+    from forage.blending.box import after_build, prefix_table
+    from forage.blending.refit_members import refit_members
+    from forage.pages.report import attempt
+    from forage.terminal.tables import blend_table
+
+    options: Selection = {
+        "steps": steps, "warm_start": warm_start, "bags": bags, "max_members": max_members,
+        "max_backbones": max_backbones, "min_gain": min_gain, "min_weight": min_weight,
+    }  # fmt: skip
+    blend = api.build(runs, out, tta=tta, method=method, scale_targets=scale, refit=False, **options)
+    for warning in blend.warnings:
+        warn(warning)
+    for key, reason in blend.refused:
+        warn(f"{key} left out: {reason}")
+    folders = [as_folder(run) for run in runs]
+    if refit is not False:
+        blend = Blend(refit_members(blend.content, folders, data, bool(refit)))
+    blend = Blend(after_build(blend.content, folders, data, half, timed))
+    if as_json:
+        print_json(blend.scores)
+    else:
+        show_table(blend_table(blend.content))
+        if timed:
+            show_table(prefix_table(blend.content))
+    attempt(lambda: blend.write_report(data), say)
+    say(f"blend: {out}")
+
+
+def predict(
+    blend: BlendArgument,
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Submission to write.")],
+    tta: Annotated[TtaName | None, typer.Option(help="Test-time augmentation; the blend's own by default.")] = None,
+    members: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write each member's predictions.")] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write spreads and 90 % intervals for every target."),
+    ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also draw grams per cell over each photograph; needs a density head."),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MEMBER=FILE", help="Predictions of an imported member for these photographs; repeatable."
+        ),
+    ] = None,
+    max_members: Annotated[
+        int | None, typer.Option(min=1, help="Predict with so many of the heaviest members only.")
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(help="Predict with as many of the heaviest members as this time allows, by a measurement."),
+    ] = None,
+) -> None:
+    """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet.
+
+    All GPUs of the machine share the photographs.
+    """
+    from ensemble.blend.blend import Blend
+    from ensemble.members.prediction_file import read_given
+    from ensemble.prediction.density_maps import density_maps, density_members
+    from ensemble.prediction.map_pictures import write_map_pictures
+    from ensemble.prediction.predict import predict as run
+    from ensemble.prediction.submission import write_submission
+    from ensemble.prediction.uncertainty import predict_in_detail, write_members, write_uncertainty
+    from forage.blending.box import trimmed
+    from pasture.data_table import read_sample_submission
+    from pasture.dataset import read_test
+
+    for file, option in ((out, "--out"), (members, "--members"), (uncertainty, "--uncertainty")):
+        check_output(file, option)
+    check_output_folder(maps, "--maps")
+    test = read_test(data)
+    order = read_sample_submission(data, test.ids)
+    loaded = Blend.read(blend)
+    known = read_given(parse_given(given or []), test.ids)
+    everyone = {member.key for member in loaded.members}
+    loaded = trimmed(loaded, test, tta, max_members, max_seconds)
+    kept = {member.key for member in loaded.members}
+    known = {key: grams for key, grams in known.items() if key in kept or key not in everyone}
+    if maps:
+        density_members(loaded)  # or no member could be drawn
+    with bars() as watch:
+        if members or uncertainty:
+            detail = predict_in_detail(loaded, test, tta, known, watch)
+            predictions = detail.predictions
+        else:
+            predictions = run(loaded, test, tta, known, watch)
+    if members:
+        write_members(members, loaded, test.ids, detail)
+    if uncertainty:
+        write_uncertainty(uncertainty, loaded, test.ids, detail)
+        if loaded.conformal is None:
+            warn("no intervals: the blend was judged on fewer than 9 dates")
+    write_submission(out, order, test.ids, predictions)
+    if maps:
+        with bars() as watch:
+            count = write_map_pictures(maps, test, density_maps(loaded, test, tta, watch))
+        say(f"{maps}: {count} pictures")
+    say(f"{out}: {len(order)} rows for {len(test)} photographs")
+
+
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="OOF predictions: CSV, Parquet, .npy, .npz.")],
+    truth: Annotated[Path, typer.Option(metavar="CSV", help="train.csv; its pictures need not be there.")],
+    name: NameOption = "",
+    runs: RunsOption = "runs",
+    ids: Annotated[Path | None, typer.Option(metavar="FILE", help="For arrays: the image id of each row.")] = None,
+    columns: Annotated[str, typer.Option(metavar="A,B,..", help="For arrays: the target of each column.")] = "",
+    folds: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV or Parquet with image_id and fold, where known.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a run directory from out-of-fold predictions of other tools, one file for each member.
+
+    `forage ensemble` blends it. CSV and Parquet have image_id and the five target columns (or sample_id and target, as
+    a submission has). Arrays are images x 5, or members x images x 5; a .npz may hold its ids and columns. Rows are
+    joined by image id. Files whose rows or columns clearly belong to other images or targets are refused.
+    """
+    names = [column.strip() for column in columns.split(",")] if columns else None
+    run = api.import_members(files, truth, name=name, runs=runs, ids=ids, columns=names, folds=folds)
+    members = run.trials.to_dict(orient="records")
+    for member in members:
+        if member["missing"]:
+            warn(f"{member['trial']}: its file lacks {member['missing']} image(s) of the truth")
+    if as_json:
+        print_json({"run": run.path, "members": members})
+        return
+    for member in members:
+        show(f"{member['score']:.4f}  {member['trial']}")
+    say(f"{run.path}: {len(members)} member(s); blend them with: forage ensemble {run.path} --out blend")
+
+
+def refit(
+    blend: BlendArgument,
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="BLEND", help="Blend folder to write; must not exist.")],
+) -> None:
+    """Train each member of a blend again on all photographs: one model instead of one for each fold.
+
+    Prediction is then as many times faster as there were folds, and every model has seen every photograph. But no
+    photograph is left to score the models on, and the mean over folds is lost. See docs/ensemble.md.
+    """
+    from ensemble.blend.blend import Blend
+    from ensemble.blend.refit import refit as run
+
+    made = run(Blend.read(blend), data, out, say)
+    for warning in made.warnings:
+        warn(warning)
+    say(f"blend: {out}")
+
+
+def pseudo(
+    blend: BlendArgument,
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Data folder to make; must not exist.")],
+    weight: Annotated[float, typer.Option(help="Weight of a pseudo-label; that of a measured image is 1.")] = 0.5,
+    cross_fit: Annotated[
+        bool,
+        typer.Option("--cross-fit", help="Label for each fold with models that have not seen it: scores stay honest."),
+    ] = False,
+    rounds: Annotated[
+        int, typer.Option(help="With --cross-fit: how often labels are made; members are trained on them in between.")
+    ] = 1,
+) -> None:
+    """Make a data folder that adds the test photographs to the labelled ones, with the blend's predictions as targets.
+
+    Models train on them with a weight; they are never held out. With --cross-fit, the model of a fold learns from
+    labels of models that have not seen that fold either, and less where members disagree. Without it,
+    scores of models trained on the folder are too high: the blend has seen the labels of all folds, and its predictions
+    carry them into every fold. Such a folder is for a last refit.
+    """
+    from ensemble.blend.blend import Blend
+    from forage.blending.cross_fit import write_cross_fitted
+    from forage.blending.pseudo import LEAK, one_teacher, write_pseudo
+
+    loaded = Blend.read(blend)
+    if cross_fit:
+        count = write_cross_fitted(loaded, data, out, weight, rounds, say)
+        say(f"{out}: the data of {data} and {count} photographs, labelled for each fold with weights up to {weight:g}")
+        return
+    if rounds != 1:
+        raise InputError("--rounds goes with --cross-fit")
+    count = write_pseudo(one_teacher(loaded, weight), data, out, weight)
+    say(f"{out}: the data of {data} and {count} photographs with pseudo-labels of weight {weight:g}")
+    warn(LEAK)

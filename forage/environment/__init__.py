@@ -1,0 +1,1 @@
+"""This machine and its settings: `forage doctor`, `forage config` and forage.toml."""

@@ -1,0 +1,1 @@
+"""What commands share: arguments and options, messages, tables, progress bars, checks of words and files."""
