@@ -13,6 +13,18 @@ from forage.python_api.blend import Blend
 from forage.python_api.options import Selection
 from forage.python_api.run import as_folder
 from forage.terminal.bars import bars
+from forage.terminal.blend_options import (
+    GivenOption,
+    HalfOption,
+    HeaviestOption,
+    MapsOption,
+    MembersFileOption,
+    RefitDataOption,
+    RefitOption,
+    SecondsOption,
+    TimeOption,
+    UncertaintyOption,
+)
 from forage.terminal.messages import print_json, say, show, show_table, warn
 from forage.terminal.options import (
     BagsOption,
@@ -49,31 +61,14 @@ def ensemble(
     warm_start: WarmStartOption = 0,
     steps: StepsOption = 200,
     scale: ScaleOption = False,
-    refit: Annotated[
-        bool | None,
-        typer.Option(
-            "--refit/--no-refit",
-            help="Whether members are trained again on all photographs, one model in place of those of the folds. "
-            "By default those on frozen backbones are.",
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="Data folder to train them on, if it has moved since the sweep.")
-    ] = None,
-    half: Annotated[
-        bool,
-        typer.Option(
-            "--half", help="Store backbones in half precision where that changes no prediction by more than .05 g."
-        ),
-    ] = False,
-    timed: Annotated[
-        bool,
-        typer.Option("--time", help="Measure how long the heaviest members take, and print it beside their scores."),
-    ] = False,
+    refit: RefitOption = None,
+    data: RefitDataOption = None,
+    half: HalfOption = False,
+    timed: TimeOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
-    from forage.blending.box import after_build, prefix_table
+    from forage.blending.limits import after_build, prefix_table
     from forage.blending.refit_members import refit_members
     from forage.pages.report import attempt
     from forage.terminal.tables import blend_table
@@ -106,28 +101,12 @@ def predict(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Submission to write.")],
     tta: Annotated[TtaName | None, typer.Option(help="Test-time augmentation; the blend's own by default.")] = None,
-    members: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write each member's predictions.")] = None,
-    uncertainty: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Also write spreads and 90 % intervals for every target."),
-    ] = None,
-    maps: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Also draw grams per cell over each photograph; needs a density head."),
-    ] = None,
-    given: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MEMBER=FILE", help="Predictions of an imported member for these photographs; repeatable."
-        ),
-    ] = None,
-    max_members: Annotated[
-        int | None, typer.Option(min=1, help="Predict with so many of the heaviest members only.")
-    ] = None,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(help="Predict with as many of the heaviest members as this time allows, by a measurement."),
-    ] = None,
+    members: MembersFileOption = None,
+    uncertainty: UncertaintyOption = None,
+    maps: MapsOption = None,
+    given: GivenOption = None,
+    max_members: HeaviestOption = None,
+    max_seconds: SecondsOption = None,
 ) -> None:
     """Predict the test photographs of a data folder; needs neither the run, nor Ray, nor the internet.
 
@@ -140,7 +119,7 @@ def predict(
     from ensemble.prediction.predict import predict as run
     from ensemble.prediction.submission import write_submission
     from ensemble.prediction.uncertainty import predict_in_detail, write_members, write_uncertainty
-    from forage.blending.box import trimmed
+    from forage.blending.limits import trimmed
     from pasture.data_table import read_sample_submission
     from pasture.dataset import read_test
 

@@ -81,15 +81,7 @@ def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
         return FeatureBank(elements, elements[:, :0])
     facts = check_backbone(recipe.backbone, recipe.view.size)
     precision = recipe.optimizer.precision
-    key = {
-        "dataset": dataset.content,
-        "view": recipe.view.model_dump(mode="json"),
-        "backbone": recipe.backbone.name,
-        "weights": facts.digest,
-        "out_indices": list(recipe.backbone.out_indices),
-        "pool": recipe.backbone.pool,
-        "precision": precision,
-    }
+    key = _key(recipe, dataset.content, facts.digest)
     dtype = bank_dtype(precision)
 
     @cache
@@ -131,6 +123,19 @@ def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
         return torch.from_numpy(np.stack([augment(pipeline, pictures, mix(row, copy)) for copy in range(count)]))
 
     return FeatureBank(elements, built(count, augmented, draw=recipe.augment.strength, copies=count))
+
+
+def _key(recipe: Recipe, photographs: str, weights: str) -> dict[str, object]:
+    """Everything that the features depend on but the photographs' augmentation."""
+    return {
+        "dataset": photographs,
+        "view": recipe.view.model_dump(mode="json"),
+        "backbone": recipe.backbone.name,
+        "weights": weights,
+        "out_indices": list(recipe.backbone.out_indices),
+        "pool": recipe.backbone.pool,
+        "precision": recipe.optimizer.precision,
+    }
 
 
 def bank_dtype(precision: Precision) -> type[np.floating]:

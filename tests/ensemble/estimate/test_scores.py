@@ -159,7 +159,7 @@ def test_the_blend_is_compared_with_the_start_portfolio(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize(("start", "level"), [(slice(0, 3), False), (slice(3, 12), True)])
-def test_a_search_that_does_not_show_is_named(start: slice, level: bool, make_pool: MakePool) -> None:
+def test_a_search_that_is_not_shown_to_pay_is_named(start: slice, level: bool, make_pool: MakePool) -> None:
     """Three poor start recipes and nine good searched ones; then the other way round."""
     rng = np.random.default_rng(0)
     truth, dates = paddocks(rng, dates=12, images=4)

@@ -1,4 +1,4 @@
-"""Blends that fit their box: fewer members, less time, backbones in half precision, several devices."""
+"""Blends within limits: fewer members, less time, backbones in half precision, several devices."""
 
 from __future__ import annotations
 

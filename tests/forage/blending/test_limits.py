@@ -13,7 +13,7 @@ import pytest
 
 from ensemble.blend.blend import Blend
 from ensemble.prediction.prefix import Seconds
-from forage.blending.box import after_build, prefix_table
+from forage.blending.limits import after_build, prefix_table
 from forage.terminal.messages import show_table
 from pasture.errors import InputError
 
@@ -26,7 +26,7 @@ def test_predict_within_limits(
     assert (said.status, out.exists()) == (0, True)
     assert "2 of 3 members" in said.err
     seconds = Seconds(np.array([1.0, 2.0, 3.0]), np.zeros(3))
-    monkeypatch.setattr("forage.blending.box.measure", lambda *_: seconds)
+    monkeypatch.setattr("forage.blending.limits.measure", lambda *_: seconds)
     said = shell("predict", blend.folder, paddocks, "--out", out, "--max-seconds", 2.5)
     assert "2 of 3 members" in said.err
     assert "about 2.0 s instead of 3.0 s" in said.err
@@ -39,7 +39,7 @@ def test_seconds_of_every_prefix_are_added_to_the_blend(
 ) -> None:
     copy = Blend.read(Path(shutil.copytree(blend.folder, tmp_path / "copy")))
     seconds = Seconds(np.array([1.0, 2.0, 3.0]), np.array([0.1, 0.2, 0.3]))
-    monkeypatch.setattr("forage.blending.box.measure", lambda *_: seconds)
+    monkeypatch.setattr("forage.blending.limits.measure", lambda *_: seconds)
     timed = after_build(copy, [], paddocks, half=False, timed=True)
     written = json.loads((copy.folder / "blend.json").read_text())["scores"]["prefixes"]
     assert written == timed.estimate["prefixes"] == Blend.read(copy.folder).estimate["prefixes"]
