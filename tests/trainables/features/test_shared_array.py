@@ -23,16 +23,21 @@ SHAPE = (100, 3)  # seven blocks of at most 16 rows
 # Computes rows equal to their number, slowly, and writes a line "<process> <first row>" to LOG for each block.
 WORKER = """
 import os, sys, time
+from pathlib import Path
 import numpy as np
 from pasture.files import Folder
 from trainables.features.shared_array import shared_array
-log, shared = sys.argv[1], sys.argv[2]
+log, shared, ready, workers = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 def compute(rows):
     time.sleep(0.2)
     with open(log, "a") as stream:
         stream.write(f"{os.getpid()} {rows.start}\\n")
     return np.repeat(np.arange(rows.start, rows.stop)[:, None], 3, axis=1)
 folder = Folder.at(shared) if shared else None
+ready.mkdir(exist_ok=True)
+(ready / str(os.getpid())).touch()
+while len(list(ready.iterdir())) < workers:  # a process that starts later than another finds no work left
+    time.sleep(0.02)
 array = shared_array("things", {"dataset": "d"}, (100, 3), np.float16, compute, folder)
 assert (array == np.arange(100)[:, None]).all()
 """
@@ -53,10 +58,12 @@ def _never(rows: range) -> np.ndarray:
     raise AssertionError("computed again")
 
 
-def _start(tmp_path: Path, shared: str = "", cache: str = "cache") -> subprocess.Popen[bytes]:
+def _start(tmp_path: Path, shared: str = "", cache: str = "cache", workers: int = 1) -> subprocess.Popen[bytes]:
+    """A process that needs the array; it begins when as many such processes as `workers` are there."""
     here = str(Path(trainables.__file__).parent.parent)
     environment = os.environ | {"FORAGE_CACHE": str(tmp_path / cache)}
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path / "log"), shared], cwd=here, env=environment)
+    words = [str(tmp_path / "log"), shared, str(tmp_path / "ready"), str(workers)]
+    return subprocess.Popen([sys.executable, "-c", WORKER, *words], cwd=here, env=environment)
 
 
 def _log(tmp_path: Path) -> list[tuple[str, int]]:
@@ -78,7 +85,8 @@ def test_it_is_computed_once_and_leaves_no_blocks(root: Path) -> None:
 @pytest.mark.parametrize("nodes", [False, True], ids=["one node", "two nodes"])
 def test_processes_share_the_work(tmp_path: Path, nodes: bool) -> None:
     shared = str(tmp_path / "run/features") if nodes else ""
-    workers = [_start(tmp_path, shared), _start(tmp_path, shared, "other cache" if nodes else "cache")]
+    caches = ["cache", "other cache" if nodes else "cache"]
+    workers = [_start(tmp_path, shared, cache, workers=2) for cache in caches]
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
     log = _log(tmp_path)
     assert {row for _, row in log} == set(range(0, 100, 16)), "a block was never computed"
