@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from forage.results.watch import Watched
 from forage.terminal.messages import show_table
@@ -81,6 +82,33 @@ def test_tables(shell: Any, swept: RunFolder, tmp_path: Path, to: str, read: Any
     table = read(tmp_path / "file")
     assert list(table["trial"]) == [f"t000{i}" for i in range(5)]
     assert list(table["status"]) == ["COMPLETE"] * 3 + ["PRUNED", "FAILED"]
+
+
+def test_event_files_afterwards(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
+    said = shell("export", swept, "--to", "tensorboard", "--out", tmp_path / "events")
+    assert (said.status, said.err) == (
+        0, f"{tmp_path}/events: 5 trials; open it with: tensorboard --logdir {tmp_path}/events\n"
+    )  # fmt: skip
+    events = EventAccumulator(f"{tmp_path}/events/t0001")
+    events.Reload()
+    assert [(point.step, round(point.value, 4)) for point in events.Scalars("val/score")] == [(1, 0.4), (2, 0.5)]
+    assert [round(point.value, 4) for point in events.Scalars("val/r2_total")] == [0.3, 0.4]
+    before = {path: path.read_bytes() for path in (tmp_path / "events").rglob("*") if path.is_file()}
+    assert shell("export", swept, "--to", "tensorboard", "--out", tmp_path / "events").status == 0
+    assert {path: path.read_bytes() for path in before} == before, "a second export adds nothing"
+    assert shell("export", swept, "--to", "tensorboard").status == 0
+    assert len(list(Path(swept.trackers.path).glob("tensorboard/t000*"))) == 5
+
+
+def test_an_export_that_cannot_be_written(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = shell("export", swept, "--to", "tensorboard", "--out", tmp_path / "file")
+    assert (said.status, said.err) == (2, f"forage: --out {tmp_path}/file: is a file; expected a folder\n")
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events" / "t0000").touch()
+    said = shell("export", swept, "--to", "tensorboard", "--out", tmp_path / "events")
+    assert (said.status, said.err.count("\n")) == (1, 1)
+    assert said.err.startswith("forage: --to tensorboard: ")
 
 
 def test_watching_a_sweep(swept: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from forage.results.export import export_to_tracker
 from pasture.run_folder import RunFolder
 from tune.records.ledger import Ledger
 from tune.trackers.live import LiveTrackers
@@ -32,6 +33,11 @@ def test_the_store_has_one_run_a_trial(
     history = client.get_metric_history(runs["t0001"].info.run_id, "val/r2_total")
     curve = Ledger(golden).records["t0001"].curve
     assert [(point.step, point.value) for point in history] == [(e["epoch"], e["r2_Dry_Total_g"]) for e in curve]
+    # An export into the same store finds everything there.
+    assert export_to_tracker(golden, "mlflow", None) == (f"sqlite:///{golden}/trackers/mlflow.db", 4)
+    again = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_id for run in again} == {run.info.run_id for run in runs.values()}
+    assert client.get_metric_history(runs["t0001"].info.run_id, "val/r2_total") == history
 
 
 def test_a_server_that_is_down_is_said_once(golden: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
