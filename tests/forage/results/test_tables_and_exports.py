@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
+import optuna_dashboard
 import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -74,6 +80,46 @@ def test_the_optuna_storage_has_states_and_intermediate_values(shell: Any, swept
     assert study.trials[1].params["optimizer.head_lr"] == 0.005
     again = shell("export", swept, "--to", "optuna", "--out", file)
     assert (again.status, "exists already" in again.err) == (2, True)
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Callable[[str], Callable[[str], Any]]]:
+    """`dashboard(storage)(path)`: JSON from optuna-dashboard, started on loopback."""
+    servers: list[WSGIServer] = []
+
+    def start(storage: str) -> Callable[[str], Any]:
+        server = make_server("127.0.0.1", 0, optuna_dashboard.wsgi(storage), handler_class=SilentHandler)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+
+        def get(path: str) -> Any:
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{path}", timeout=30) as answer:
+                return json.loads(answer.read())
+
+        return get
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+class SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """No line for each request."""
+
+
+def test_optuna_dashboard_opens_the_storage(
+    shell: Any, swept: RunFolder, tmp_path: Path, dashboard: Callable[[str], Callable[[str], Any]]
+) -> None:
+    assert shell("export", swept, "--to", "optuna", "--out", tmp_path / "study.db").status == 0
+    get = dashboard(f"sqlite:///{tmp_path}/study.db")
+    (study,) = get("/api/studies")["study_summaries"]
+    assert study["study_name"] == "run"
+    trials = get(f"/api/studies/{study['study_id']}?after=0")["trials"]
+    assert Counter(trial["state"] for trial in trials) == {"Complete": 3, "Pruned": 1, "Fail": 1}
+    pruned = next(trial for trial in trials if trial["state"] == "Pruned")
+    assert [(value["step"], value["value"]) for value in pruned["intermediate_values"]] == [(1, -20.0)]
 
 
 @pytest.mark.parametrize(("to", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
