@@ -41,6 +41,7 @@ def desk(swept: RunFolder, paddocks: Path, blend: Blend, tmp_path: Path, monkeyp
     (folder / "data/csiro").symlink_to(paddocks)
     shutil.copytree(swept.folder.path, folder / "runs/first")
     shutil.copytree(blend.folder, folder / "blend")
+    monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.chdir(folder)
     return folder
 
