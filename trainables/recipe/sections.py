@@ -186,6 +186,10 @@ class Optimizer(Section):
     """The learning rate of a backbone's layer is this to the power of its distance from the last."""
     grad_accum_steps: int = Field(1, ge=1, le=256)
     """Number of batches whose gradients are accumulated for one step."""
+    fit_memory: bool = False
+    """On a GPU, calculate from parameters and pixels (as `forage recipes fit`) how many images of a batch to compute at a
+    time and whether to use gradient checkpointing; a step still learns from `schedule.batch_size` images, but batch norms
+    that are trained see those of a part. No effect on other devices and with a frozen backbone."""
     clip_grad: float = Field(0.0, ge=0, le=1000)
     """Largest norm of the gradient; 0 for no clipping."""
     ema: float = Field(0.0, ge=0, lt=1)

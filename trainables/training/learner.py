@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -87,6 +87,11 @@ class FoldLearner:
         self.micro_batch = math.ceil(recipe.schedule.batch_size / ranks.size)
         self.predict_batch = _PREDICT_BATCH
         self._enter(0)
+
+    def limit(self, images: int) -> Self:
+        """Keep at most so many images in memory at a time in training; returns itself."""
+        self.micro_batch = min(self.micro_batch, images)
+        return self
 
     def train_epoch(self, epoch: int, scores: list[float]) -> float:
         """Make one pass over the training rows and return the mean loss.
