@@ -125,8 +125,13 @@ class Intervals(Section):
 class Loss(Section):
     """The training loss."""
 
-    kind: Literal["smooth_l1", "huber", "mse"] = "smooth_l1"
-    """Loss of one predicted value."""
+    kind: Literal["smooth_l1", "huber", "mse", "gaussian_nll", "r2"] = "smooth_l1"
+    """Loss of one predicted value; `gaussian_nll`: the negative log-likelihood of a normal distribution, whose spread the
+    head predicts too, for every photograph and target; `r2`: squared error in grams over the variance of the training
+    fold, weighted as in the competition: 1 - R2 of the metric, whatever the scale of the targets."""
+    epsilon: float = Field(0.0, ge=0, le=1000)
+    """Errors up to this, in units of the transformed target, cost nothing; of larger ones the rest counts
+    (epsilon-insensitive, Vapnik 1995). Goes with smooth_l1, huber and mse."""
     beta: float = Field(1.0, gt=0, le=1000)
     """Where smooth_l1 (its beta) and huber (its delta) turn from quadratic to linear, in units of the transformed
     target."""
@@ -144,6 +149,11 @@ class Loss(Section):
     training fold."""
     auxiliary: float = Field(0.0, ge=0, le=100)
     """Weight of predicting NDVI and height (standardised, squared error) from the fused features."""
+    state: float = Field(0.0, ge=0, le=100)
+    """Weight of telling the State (cross-entropy) from the head's last hidden layer, in training only. Photographs with
+    pseudo-labels have none and do not count."""
+    species: float = Field(0.0, ge=0, le=100)
+    """The same for the species and their groups, of which a photograph may have several (binary cross-entropy)."""
     intervals: Intervals = Intervals()
     lds: LabelSmoothing = LabelSmoothing()
 
