@@ -38,8 +38,8 @@ class Detail:
         member_sd: (n, 5) standard deviation of the members about their mean, each counting as much as it weighs.
         fold_sd: (n, 5) that of a member's folds about their mean, the root mean square over members.
         tta_sd: (n, 5) that of the elements of the test-time augmentation about their mean, for the blend as a whole.
-        predicted_sd: (n, 5) what members with `loss.kind=gaussian_nll` predict for their own errors: the root mean square
-            over elements, folds and these members by weight; None where no member does.
+        predicted_sd: (n, 5) what members with `loss.kind=gaussian_nll` predict for their own errors: the root mean
+            square over elements, folds and these members by weight; None where no member does.
     """
 
     predictions: Array
@@ -82,8 +82,9 @@ def predict_in_detail(
     mean = np.einsum("mt,mnt->nt", importance, members)
     member_variance = np.einsum("mt,mnt->nt", importance, (members - mean) ** 2)
     predictions = project(np.einsum("mt,mnt->nt", shares, members))
-    spreads = [np.sqrt(variance) for variance in (member_variance, fold_variance, tta_variance)]
-    return Detail(predictions, members, *spreads, _predicted_sd(blend, dataset, tta, importance, watch))
+    predicted_sd = _predicted_sd(blend, dataset, tta, importance, watch)
+    spreads = np.sqrt(member_variance), np.sqrt(fold_variance), np.sqrt(tta_variance)
+    return Detail(predictions, members, *spreads, predicted_sd)
 
 
 def _predicted_sd(blend: Blend, dataset: Dataset, tta: TtaName | None, importance: Array, watch: Watch) -> Array | None:
@@ -136,8 +137,8 @@ def write_members(out: Path, blend: Blend, image_ids: list[str], detail: Detail)
 
 
 def write_uncertainty(out: Path, blend: Blend, image_ids: list[str], detail: Detail) -> None:
-    """Write sample_id, target, member_sd, fold_sd, tta_sd, where members predict it predicted_sd, and where the blend has
-    intervals low and high.
+    """Write sample_id, target, member_sd, fold_sd, tta_sd; predicted_sd where members predict it; low and high where the
+    blend has intervals.
 
     Raises:
         JobError: the file cannot be written.

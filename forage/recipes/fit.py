@@ -54,7 +54,8 @@ def fits(recipe: Recipe, gpu_memory: float) -> dict[str, Any]:
     Returns:
         `settings`, one for each way to train: what it needs in GB and the largest number of photographs at a time;
         `extraction`, the same for the features of a frozen backbone; `fits`, whether a whole batch fits as the recipe
-        is, or in parts where it has `optimizer.fit_memory`; `set`, the fields to change if it does not (None if nothing fits); `remarks`, the same in words.
+        is, or in parts where it has `optimizer.fit_memory`; `set`, the fields to change if it does not (None if nothing
+        fits); `remarks`, the same in words.
     """
     from trainables.trial.memory_fit import best_way, ways
     from trainables.trial.memory_needs import extraction_needs
@@ -81,7 +82,7 @@ def fits(recipe: Recipe, gpu_memory: float) -> dict[str, Any]:
             "parameters": found.parameters,
             "largest_batch": found.largest_batch(gpu_memory * _GB),
         }
-    if found_ways and not best_way(found_ways) or extraction and not extraction["largest_batch"]:
+    if (found_ways and not best_way(found_ways)) or (extraction and not extraction["largest_batch"]):
         chosen = None
     else:
         chosen = _changes(recipe, best_way(found_ways))

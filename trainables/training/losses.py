@@ -30,7 +30,8 @@ class Truth(NamedTuple):
         metadata: (n, 2) standardised NDVI and height, NaN if missing; None if the recipe does not predict them.
         intervals: (n, 5, bins) probabilities of the intervals; None for a recipe without interval classifiers.
         states: (n, states) 1 for the State of the photograph, NaN if unknown; None if the recipe does not predict it.
-        species: (n, tags) 1 for each of its species and groups, NaN if unknown; None if the recipe does not predict them.
+        species: (n, tags) 1 for each of its species and their groups, NaN if unknown; None if the recipe does not
+            predict them.
     """
 
     grams: Tensor
