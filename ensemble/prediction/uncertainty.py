@@ -137,8 +137,8 @@ def write_members(out: Path, blend: Blend, image_ids: list[str], detail: Detail)
 
 
 def write_uncertainty(out: Path, blend: Blend, image_ids: list[str], detail: Detail) -> None:
-    """Write sample_id, target, member_sd, fold_sd, tta_sd; predicted_sd where members predict it; low and high where the
-    blend has intervals.
+    """Write sample_id, target, member_sd, fold_sd, tta_sd; predicted_sd where members predict it; low and high where
+    the blend has intervals.
 
     Raises:
         JobError: the file cannot be written.
