@@ -18,8 +18,8 @@ from forage.python_api.options import ResumeOptions, Selection, SweepOptions
 from search_spaces.catalogue import load_recipe, load_space
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXAMPLES = re.findall(r"(?m)(?:^ {4}.*\n|^\n)+", (ROOT / "docs/spaces.md").read_text())
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = re.findall(r"(?m)(?:^ {4}.*\n|^\n)+", (ROOT / "docs/reference/spaces.md").read_text())
 
 API = {"forage": forage, "run": forage.Run, "blend": forage.Blend}
 OPTIONS = {name for kind in (SweepOptions, ResumeOptions, Selection) for name in kind.__annotations__}
@@ -33,14 +33,14 @@ def commands(page: Path) -> list[list[str]]:
 
 
 def example(beginning: str, folder: Path, containing: str = "") -> str:
-    """Location of a file with the first example of docs/spaces.md that begins so and contains that."""
+    """Location of a file with the first example of docs/reference/spaces.md that begins so and contains that."""
     block = next(block for block in EXAMPLES if block.lstrip().startswith(beginning) and containing in block)
     file = folder / "example.yaml"
     file.write_text(re.sub(r"(?m)^ {4}", "", block))
     return str(file)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_parse(page: Path) -> None:
     group = typer.main.get_command(app)
     context = group.make_context("forage", ["recipes"], resilient_parsing=True)
@@ -55,14 +55,14 @@ def test_commands_parse(page: Path) -> None:
 
 def test_the_readme_and_the_usage_show_commands() -> None:
     assert len(commands(ROOT / "README.md")) >= 7
-    shown = {words[0] for words in commands(ROOT / "docs/usage.md")}
+    shown = {words[0] for words in commands(ROOT / "docs/how-to/sweep.md")}
     every = {command.name or command.callback.__name__.rstrip("_") for command in app.registered_commands}  # type: ignore[union-attr]
     assert every - shown <= {"demo", "outer-cv", "tabulate", "replay", "plan"}
     assert len((ROOT / "README.md").read_text().splitlines()) < 120
 
 
 def test_python_snippets_use_names_that_exist() -> None:
-    snippets = re.findall(r"(?ms)^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text())
+    snippets = re.findall(r"(?ms)^```python\n(.*?)^```", (ROOT / "docs/how-to/python.md").read_text())
     assert len(snippets) >= 4
     for snippet in snippets:
         tree = ast.parse(snippet)
@@ -75,14 +75,14 @@ def test_python_snippets_use_names_that_exist() -> None:
                 assert {word.arg for word in node.keywords} <= known, ast.unparse(node)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_exist(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert link.startswith("http") or (page.parent / link).exists(), link
 
 
 def test_the_picture_is_xml() -> None:
-    assert ElementTree.parse(ROOT / "docs/overview.svg").getroot().tag.endswith("svg")
+    assert ElementTree.parse(ROOT / "docs/images/overview.svg").getroot().tag.endswith("svg")
 
 
 def test_the_example_space_is_valid(tmp_path: Path) -> None:
