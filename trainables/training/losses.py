@@ -13,8 +13,7 @@ from pasture.targets import CLOVER, COMPONENTS, DEAD, GDM, GREEN, TOTAL, WEIGHTS
 from trainables.network.model import Outputs
 from trainables.network.target_codec import TargetCodec
 from trainables.recipe import sections
-from trainables.training.classes import species_loss, states_loss
-from trainables.training.intervals import intervals_loss
+from trainables.training.classifiers import intervals_loss, species_loss, states_loss
 
 _TOTAL_WEIGHT: Final = 3.0
 _LEAST_G: Final = 1e-3  # keeps a proportion away from 0, whose logarithm has no gradient

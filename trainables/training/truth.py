@@ -9,8 +9,7 @@ from pasture.targets import TOTAL
 from trainables.features.inputs import Rows
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.seeds import mix
-from trainables.training.classes import species, states
-from trainables.training.intervals import interval_edges, intervals_of
+from trainables.training.classifiers import interval_edges, intervals_of, species, states
 from trainables.training.lds import image_weights
 from trainables.training.losses import Truth
 from trainables.training.metadata import auxiliary_targets, standardise

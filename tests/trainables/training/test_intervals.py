@@ -19,7 +19,7 @@ from trainables.images import d4
 from trainables.network.backbone import create_backbone
 from trainables.network.model import Batch, BiomassNet
 from trainables.recipe.recipe import Recipe
-from trainables.training.intervals import interval_edges, intervals_loss, intervals_of
+from trainables.training.classifiers import interval_edges, intervals_loss, intervals_of
 from trainables.training.learner import FoldLearner
 from trainables.training.losses import Truth
 from trainables.training.nets import widths

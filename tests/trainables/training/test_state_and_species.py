@@ -11,7 +11,7 @@ import torch
 
 from trainables.network.model import Batch, BiomassNet
 from trainables.recipe.recipe import Recipe
-from trainables.training.classes import species, species_loss, states, states_loss
+from trainables.training.classifiers import species, species_loss, states, states_loss
 from trainables.training.losses import Truth, head_losses
 
 IMAGES = pd.DataFrame({"state": ["Vic", "NSW", None, "Vic"], "species": ["Ryegrass_Clover", "Lucerne", None, "Fescue"]})

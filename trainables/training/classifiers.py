@@ -1,7 +1,6 @@
-"""State and species as classes that a network learns to tell, as auxiliary losses in training only.
+"""Classifiers beside the regression, as auxiliary losses in training only: intervals of the targets, State and species.
 
-The classes are those of the training rows. Photographs with pseudo-labels have no State and no species: theirs are NaN,
-and so is a mixture with one of them.
+Photographs with pseudo-labels have no State and no species: theirs are NaN, and so is a mixture with one of them.
 """
 
 from __future__ import annotations
@@ -13,6 +12,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainables.training.metadata import species_tags
+
+
+def interval_edges(grams: Tensor, bins: int) -> Tensor:
+    """(5, bins - 1) edges between intervals of equal frequency: quantiles of the training fold's (n, 5) grams.
+
+    Where many weights are equal, edges coincide, and the intervals between them stay empty.
+    """
+    shares = torch.arange(1, bins, dtype=torch.float64, device=grams.device) / bins
+    return torch.quantile(grams.double(), shares, dim=0).T
+
+
+def intervals_of(grams: Tensor, edges: Tensor) -> Tensor:
+    """(n, 5, bins): 1 for the interval in which each of (n, 5) weights lies, else 0.
+
+    A weight equal to an edge lies in the interval below it.
+    """
+    numbers = (grams.double().unsqueeze(2) > edges).sum(dim=2)
+    return F.one_hot(numbers, edges.shape[1] + 1).float()
+
+
+def intervals_loss(logits: Tensor, truth: Tensor, image_weights: Tensor) -> Tensor:
+    """Cross-entropy, mean over targets and images.
+
+    Args:
+        logits: (n, 5 * bins) of the classifiers, target after target.
+        truth: (n, 5, bins) probabilities: from `intervals_of`, or a mixture of two images.
+        image_weights: (n,) weight of each image.
+    """
+    errors = -(truth * logits.view_as(truth).log_softmax(dim=2)).sum(dim=2)
+    return (errors.mean(dim=1) * image_weights).mean()
 
 
 def states(images: pd.DataFrame) -> Tensor:
