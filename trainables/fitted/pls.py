@@ -48,7 +48,7 @@ class Pls(nn.Module):
             weights: above 0, mean 1.
             seed: unused: the fit draws nothing.
         """
-        from sklearn.cross_decomposition import PLSRegression  # takes a second; a worker of other heads does not need it
+        from sklearn.cross_decomposition import PLSRegression  # slow; workers of other heads do not need it
 
         mean, centre = np.average(encoded, axis=0, weights=weights), np.average(features, axis=0, weights=weights)
         root = np.sqrt(weights)[:, None]

@@ -41,7 +41,7 @@ class Ridge(nn.Module):
 
     def fit(self, features: Array, axes: Array | None, grams: Array, weights: Array, seed: int) -> None:
         """Fit to features (n, d), or their components along axes (d, c), and grams (n, k), weighted by row (n,)."""
-        from sklearn.linear_model import RidgeCV  # takes a second; a worker of other heads does not need it
+        from sklearn.linear_model import RidgeCV  # slow; workers of other heads do not need it
 
         design = features if axes is None else features @ axes
         both = np.concatenate([grams, np.log1p(grams)], axis=1)
