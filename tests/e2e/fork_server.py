@@ -19,7 +19,12 @@ from pathlib import Path
 from unittest import mock
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["forage.cli", "forage.python_api.functions", "forage.pages.report", "albumentations"])
+_CONTEXT.set_forkserver_preload(
+    [
+        *("forage.cli", "forage.python_api.functions", "forage.pages.report", "optuna.importance", "albumentations"),
+        *(f"ray.air.integrations.{tracker}" for tracker in ("comet", "mlflow", "wandb")),  # Tune imports them all
+    ]
+)
 
 
 def start_server(env: Mapping[str, str]) -> None:
