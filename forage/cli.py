@@ -17,7 +17,7 @@ from forage.commands import run as run_commands
 from forage.commands import sweep as sweep_commands
 from forage.commands import trial as trial_commands
 from forage.commands.features import features
-from forage.environment.config import config, config_file, read_defaults
+from forage.environment.config import config, read_all_defaults
 from forage.environment.doctor import doctor
 from forage.outer_cv.command import outer_cv
 from forage.recipes.list_and_show import recipes
@@ -64,8 +64,7 @@ def _options(
     ] = False,
 ) -> None:
     """Hyperparameter search on Ray and honest ensembles for pasture biomass from photographs."""
-    if file := config_file():
-        context.default_map = read_defaults(context.command, file)
+    context.default_map = read_all_defaults(context.command)
 
 
 app.command("make-data", epilog="Example: `forage make-data data/synthetic --images 48`")(data_commands.make_data)
