@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,7 @@ def write_run(run: RunFolder, data: Path, trials: int) -> RunFolder:
     ).write(run)  # fmt: skip
     ledger, draw = Ledger(run), np.random.default_rng(0)
     for number in range(trials):
-        params = {
+        params: dict[str, Any] = {
             "optimizer.head_lr": float(10 ** draw.uniform(-4, -1)),
             "head.dropout": float(draw.uniform(0, 0.5)),
             "loss.consistency": float(draw.uniform(0, 1)),
