@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NOTEBOOK = json.loads((EXAMPLES / "first_sweep.ipynb").read_text())
+NOTEBOOKS = [*sorted(EXAMPLES.glob("*.ipynb")), EXAMPLES.parent / "forage" / "bundling" / "inference.ipynb"]
 
 DRIVER = """
 import json, os, pathlib, runpy, sys
@@ -31,11 +31,13 @@ assert ray.is_initialized()
 """
 
 
-def test_the_notebook_is_well_formed() -> None:
-    assert (NOTEBOOK["nbformat"], NOTEBOOK["nbformat_minor"]) == (4, 5)
-    ids = [cell["id"] for cell in NOTEBOOK["cells"]]
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_well_formed(path: Path) -> None:
+    notebook = json.loads(path.read_text())
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    ids = [cell["id"] for cell in notebook["cells"]]
     assert len(set(ids)) == len(ids)
-    for cell in NOTEBOOK["cells"]:
+    for cell in notebook["cells"]:
         expected = {"cell_type", "id", "metadata", "source"}
         expected |= {"execution_count", "outputs"} if cell["cell_type"] == "code" else set()
         assert set(cell) == expected
