@@ -28,6 +28,7 @@ HOST: Final = frozenset(
         "pydantic",
         "pyyaml",
         "rich",
+        "safetensors",
         "scikit-learn",
         "scipy",
         "torch",

@@ -1,4 +1,4 @@
-"""The examples: scripts and notebook run one after the other, in one process that is connected to one Ray."""
+"""The examples: scripts and notebooks run one after the other, in one process that is connected to one Ray."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
 for script in ("sweep", "resume", "own_model"):
     sys.argv = [script]
     runpy.run_path(str(examples / f"{script}.py"), run_name="__main__")
-names = {}
-for cell in json.loads((examples / "first_sweep.ipynb").read_text())["cells"]:
-    if cell["cell_type"] == "code":
-        exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+os.environ |= {"FILES": "none", "DATA": "data-notebook", "OUT": "offline"}
+for notebook in ("first_sweep", "offline_training"):
+    names = {}
+    for cell in json.loads((examples / f"{notebook}.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
 assert ray.is_initialized()
 """
 
@@ -45,7 +47,7 @@ def test_a_notebook_is_well_formed(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_scripts_and_notebook(program: Callable[..., Any], tmp_path: Path) -> None:
+def test_scripts_and_notebooks(program: Callable[..., Any], tmp_path: Path) -> None:
     process = program(sys.executable, "-c", DRIVER, EXAMPLES, tmp_path)
     assert process.wait(400) == 0, process.err[-3000:]
     assert "complete: 2 -> 3" in process.out
@@ -53,7 +55,7 @@ def test_scripts_and_notebook(program: Callable[..., Any], tmp_path: Path) -> No
     runs = {path.name for path in (tmp_path / "runs").iterdir()}
     assert runs == {"sweep", "own", "notebook"}
     asked = pd.read_csv(tmp_path / "data" / "sample_submission.csv")
-    for name in ("submission.csv", "submission-notebook.csv"):
+    for name in ("submission.csv", "submission-notebook.csv", "offline/submission.csv"):
         written = pd.read_csv(tmp_path / name)
         assert len(written) == len(asked)
         assert written["target"].ge(0).all()

@@ -61,7 +61,7 @@ def own_wheel() -> str:
 
 def test_a_bundle_holds_blend_wheels_embeddings_and_notebook(registry: Path, shell: Any, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
-    said = shell("bundle", GOLDEN / "blend", "--out", out, "--python-version", "3.12")
+    said = shell("bundle", GOLDEN / "blend", "--out", out, "--python-version", "3.12", "--with", "safetensors")
     assert (said.status, said.out) == (0, ""), said.err
     assert sorted(path.name for path in out.iterdir()) == ["blend", "cache", "inference.ipynb", "wheels"]
     names = {path.name for path in (out / "wheels").iterdir()}
@@ -78,7 +78,7 @@ def test_a_bundle_holds_blend_wheels_embeddings_and_notebook(registry: Path, she
 
 def test_a_zip_file_and_what_the_host_has(registry: Path, tmp_path: Path) -> None:
     shutil.rmtree(registry)  # nothing is to be downloaded
-    made = forage.load_blend(GOLDEN / "blend").bundle(tmp_path / "new" / "b.zip", without=["timm", "Safetensors"])
+    made = forage.load_blend(GOLDEN / "blend").bundle(tmp_path / "new" / "b.zip", without=["Timm"])
     assert made.wheels == [own_wheel()]
     with zipfile.ZipFile(made.path) as archive:
         assert {"blend/blend.json", "inference.ipynb", f"wheels/{own_wheel()}"} <= set(archive.namelist())
@@ -115,9 +115,9 @@ def test_forage_that_was_never_installed_is_refused(
 
 def test_requirements_are_followed_as_far_as_the_host_lacks_them() -> None:
     blend = Blend.read(GOLDEN / "blend")
-    assert dict(lacking(blend, HOST)) == {name: version(name) for name in ("safetensors", "timm")}
+    assert dict(lacking(blend, HOST)) == {"timm": version("timm")}
     more = {name for name, _ in lacking(blend, HOST - {"scikit-learn"})}
-    assert more >= {"safetensors", "timm", "scikit-learn", "joblib", "threadpoolctl"}
+    assert more >= {"timm", "scikit-learn", "joblib", "threadpoolctl"}
     assert not more & {"scipy", "numpy", *TRAINING}
 
 
