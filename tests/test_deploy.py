@@ -145,7 +145,7 @@ name=$(basename "$0")
 echo "$name $* token=${RAY_AUTH_MODE:-}:${#RAY_AUTH_TOKEN}" >>"$CALLS"
 case "$name $1" in
   "scontrol show") printf 'node1\\nnode2\\nnode3\\n' ;;
-  "srun "*) while [[ $1 == --* ]]; do shift; done; [ "$1" = hostname ] && echo "10.0.0.1 fe80::1" || "$@" ;;
+  "srun "*) while [[ $1 == --* ]]; do shift; done; [ "$1" = hostname ] && echo "10.0.0.1 fe80::1" || exec "$@" ;;
   "ray start") exec sleep 60 ;;
   "forage status") [ -e "$3/sweep.yaml" ] || [ -e "$2/sweep.yaml" ] ;;
   "forage sweep" | "forage resume")
