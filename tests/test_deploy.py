@@ -149,6 +149,7 @@ case "$name $1" in
   "ray start") exec sleep 60 ;;
   "forage status") [ -e "$3/sweep.yaml" ] || [ -e "$2/sweep.yaml" ] ;;
   "forage sweep" | "forage resume")
+    until [ "$(grep -c '^ray start' "$CALLS")" -ge 2 ]; do sleep 0.02; done
     [ -z "${FOREVER:-}" ] && exit 0
     trap 'echo "forage stopped" >>"$CALLS"; exit 130' TERM
     echo "forage waits" >>"$CALLS"
