@@ -108,3 +108,17 @@ class Selection(TypedDict, total=False):
     max_backbones: int | None
     min_gain: float | None
     min_weight: float
+
+
+class PredictionFiles(TypedDict, total=False):
+    """What `Blend.predict` writes beside its result; None for nothing.
+
+    Attributes:
+        members: a CSV file with the prediction of each member.
+        uncertainty: a CSV file with spreads and 90 % intervals for every target.
+        maps: a folder of pictures with grams per cell; needs a member with a density head.
+    """
+
+    members: str | Path | None
+    uncertainty: str | Path | None
+    maps: str | Path | None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+from typing import TYPE_CHECKING
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import queries the network for a newer version
-
-import albumentations as A
 import cv2
 import numpy as np
 
 from trainables.images.views import Picture
 from trainables.recipe.sections import Strength
+
+if TYPE_CHECKING:
+    import albumentations as A
 
 
 def build(strength: Strength) -> A.Compose | None:
@@ -23,6 +24,9 @@ def build(strength: Strength) -> A.Compose | None:
     """
     if strength == "none":
         return None
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import queries the network
+    import albumentations as A  # only for training: prediction runs without it
+
     if strength == "light":
         steps = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
     else:
