@@ -180,8 +180,8 @@ def _on_common_images(results: Sequence[Result]) -> list[Result]:
     common: list[Result] = []
     for result, position in zip(results, positions, strict=True):
         rows = [position[image] for image in ids]
-        arrays = {"dates": result.dates[rows], "truth": result.truth[rows], "predictions": result.predictions[:, rows]}
-        part = replace(result, image_ids=ids, **arrays)
+        dates, truth, predictions = result.dates[rows], result.truth[rows], result.predictions[:, rows]
+        part = replace(result, image_ids=ids, dates=dates, truth=truth, predictions=predictions)
         if common and not np.allclose(common[0].truth, part.truth, atol=0.01):
             raise InputError(f"{first.name} and {part.name} have other targets for the same images; use the same data")
         common.append(part)
