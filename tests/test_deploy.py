@@ -34,13 +34,14 @@ def commands(path: Path) -> list[list[str]]:
     return [[word for word in shlex.split(words.replace("...", "runs/night")) if word != "#"] for words in found]
 
 
-def test_every_way_to_deploy_is_there_and_in_the_readme() -> None:
-    names = {path.name for path in FILES} - {"README.md"}
+def test_every_way_to_deploy_is_there_and_in_the_docs() -> None:
+    names = {path.name for path in FILES}
     assert {"ray-cluster.yaml", "kuberay-rayjob.yaml", "submit.sh", "kaggle.ipynb"} <= names
-    assert all(f"[{name}]({name})" in (DEPLOY / "README.md").read_text() for name in names)
+    page = (DEPLOY.parent / "docs/how-to/cluster.md").read_text()
+    assert all(f"[{name}](../../deploy/{name})" in page for name in names)
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.name != "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_commands_of_forage_parse(path: Path) -> None:
     assert commands(path)
     group = typer.main.get_command(app)

@@ -196,7 +196,7 @@ def refit(
     """Train each member of a blend again on all photographs: one model instead of one for each fold.
 
     Prediction is then as many times faster as there were folds, and every model has seen every photograph. But no
-    photograph is left to score the models on, and the mean over folds is lost. See docs/ensemble.md.
+    photograph is left to score the models on, and the mean over folds is lost. See docs/explanation/blends.md.
     """
     from ensemble.blend.blend import Blend
     from ensemble.blend.refit import refit as run
