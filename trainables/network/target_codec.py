@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pasture.targets import BALANCE, CLOVER, COMPONENTS, GDM, GREEN, TARGETS, TOTAL
+from pasture.targets import BALANCE, CLOVER, COMPONENTS, GDM, GREEN, TARGETS, TOTAL, WEIGHTS
 from trainables.recipe.sections import Target
 
 COLUMNS: Final = {
@@ -30,6 +30,7 @@ _OUTPUTS: Final = {"components": len(COMPONENTS), "ratios": 1 + len(COMPONENTS),
 _LARGEST_LOG: Final = 8.0  # before a fit: expm1(8) is 2,980 g, far above any photograph
 _SMALLEST_SHARE: Final = 1e-3
 _SMALLEST_SCALE: Final = 1e-3  # grams, of a target that is 0 in the whole training fold
+_SMALLEST_VARIANCE: Final = 1e-6  # square grams
 _LEAST_G: Final = 1e-6  # a square root has no gradient at 0
 
 
@@ -44,6 +45,7 @@ class TargetCodec(nn.Module):
     mean: Tensor
     std: Tensor
     ceiling: Tensor
+    variance: Tensor
     balance: Tensor
 
     def __init__(self, config: Target) -> None:
@@ -54,6 +56,7 @@ class TargetCodec(nn.Module):
         self.register_buffer("mean", torch.zeros(len(self.columns)))
         self.register_buffer("std", torch.ones(len(self.columns)))
         self.register_buffer("ceiling", torch.full((len(self.columns),), _LARGEST_LOG))
+        self.register_buffer("variance", torch.ones(()), persistent=False)
         self.register_buffer("balance", torch.tensor(BALANCE, dtype=torch.float32), persistent=False)
 
     @property
@@ -62,7 +65,11 @@ class TargetCodec(nn.Module):
         return _OUTPUTS.get(self.kind, len(self.columns))
 
     def fit(self, grams: Tensor) -> None:
-        """Fit the statistics to the training fold's (n, 5) grams."""
+        """Fit the statistics to the training fold's (n, 5) grams: those above, and `variance`, the metric's denominator
+        for each image, which only the training needs."""
+        weights = torch.tensor(WEIGHTS).to(grams)
+        mean = (grams @ weights).mean() / weights.sum()
+        self.variance.copy_(((grams - mean).square() @ weights).mean().clamp(min=_SMALLEST_VARIANCE))
         if not self.transform.startswith("log1p"):
             return
         logs = torch.log1p(grams[:, self.columns])
@@ -129,6 +136,26 @@ class TargetCodec(nn.Module):
         elif self.transform != "none":
             grams = torch.expm1(torch.minimum(encoded * self.std + self.mean, self.ceiling))
         return self.complete(grams)
+
+    def spread(self, encoded: Tensor, log_variance: Tensor) -> Tensor:
+        """(n, 5) standard deviations in grams, by the delta method.
+
+        Targets that follow from the mass balance take the errors of those that they follow from as independent.
+
+        Args:
+            encoded: (n, c) encoded predictions.
+            log_variance: (n, c) logarithms of their variances.
+        """
+        slope = torch.ones_like(encoded)
+        if self.transform == "sqrt":
+            slope = 2 * encoded.clamp(min=0)
+        elif self.transform != "none":
+            slope = torch.exp(torch.minimum(encoded * self.std + self.mean, self.ceiling)) * self.std
+        variance = slope.square() * log_variance.exp()
+        if len(self.columns) == len(TARGETS):
+            return variance.sqrt()
+        follows = self.complete(torch.eye(len(self.columns)).to(encoded))  # (c, 5): what one gram of each changes
+        return (variance @ follows.square()).sqrt()
 
     def complete(self, grams: Tensor) -> Tensor:
         """(n, c) grams of the targets that a loss is taken on, to (n, 5): what is missing follows from the balance."""

@@ -125,8 +125,13 @@ class Intervals(Section):
 class Loss(Section):
     """The training loss."""
 
-    kind: Literal["smooth_l1", "huber", "mse"] = "smooth_l1"
-    """Loss of one predicted value."""
+    kind: Literal["smooth_l1", "huber", "mse", "gaussian_nll", "r2"] = "smooth_l1"
+    """Loss of one predicted value; `gaussian_nll`: the negative log-likelihood of a normal distribution, whose spread
+    the head predicts too, for every photograph and target; `r2`: squared error in grams over the variance of the
+    training fold, weighted as in the competition: 1 - R2 of the metric, whatever the scale of the targets."""
+    epsilon: float = Field(0.0, ge=0, le=1000)
+    """Errors up to this, in units of the transformed target, cost nothing; of larger ones the rest counts
+    (epsilon-insensitive, Vapnik 1995). Goes with smooth_l1, huber and mse."""
     beta: float = Field(1.0, gt=0, le=1000)
     """Where smooth_l1 (its beta) and huber (its delta) turn from quadratic to linear, in units of the transformed
     target."""
@@ -144,6 +149,11 @@ class Loss(Section):
     training fold."""
     auxiliary: float = Field(0.0, ge=0, le=100)
     """Weight of predicting NDVI and height (standardised, squared error) from the fused features."""
+    state: float = Field(0.0, ge=0, le=100)
+    """Weight of telling the State (cross-entropy) from the head's last hidden layer, in training only. Photographs with
+    pseudo-labels have none and do not count."""
+    species: float = Field(0.0, ge=0, le=100)
+    """The same for the species and their groups, of which a photograph may have several (binary cross-entropy)."""
     intervals: Intervals = Intervals()
     lds: LabelSmoothing = LabelSmoothing()
 
@@ -186,6 +196,10 @@ class Optimizer(Section):
     """The learning rate of a backbone's layer is this to the power of its distance from the last."""
     grad_accum_steps: int = Field(1, ge=1, le=256)
     """Number of batches whose gradients are accumulated for one step."""
+    fit_memory: bool = False
+    """On a GPU, calculate from parameters and pixels (as `forage recipes fit`) how many images of a batch to compute at
+    a time and whether to use gradient checkpointing; a step still learns from `schedule.batch_size` images, but batch
+    norms that are trained see those of a part. No effect on other devices and with a frozen backbone."""
     clip_grad: float = Field(0.0, ge=0, le=1000)
     """Largest norm of the gradient; 0 for no clipping."""
     ema: float = Field(0.0, ge=0, lt=1)
