@@ -72,9 +72,9 @@ class Recipe(Section):
             raise ValueError(conflict)
         if conflict := density_conflict(self):
             raise ValueError(conflict)
-        if self.target.kind in ("ratios", "scalar") and self.target.transform == "log1p_z":
-            raise ValueError(f"target.kind={self.target.kind} goes with target.transform none or log1p")
-        if self.target.kind in ("components", "ratios") and self.head.output != "linear":
+        if self.target.kind in ("ratios", "dead_ratio", "scalar") and self.target.transform in ("z", "log1p_z"):
+            raise ValueError(f"target.kind={self.target.kind} goes with target.transform none, sqrt or log1p")
+        if self.target.kind in ("components", "ratios", "dead_ratio") and self.head.output != "linear":
             raise ValueError(
                 f"target.kind={self.target.kind} keeps its values positive itself; head.output must be linear"
             )

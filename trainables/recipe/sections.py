@@ -78,13 +78,15 @@ class Head(Section):
 class Target(Section):
     """The values that the head predicts."""
 
-    kind: Literal["five", "primary", "four", "components", "ratios", "scalar"] = "five"
-    """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow; `four`: those and
-    Clover; `components`: Green, Dead and Clover, always in balance; `ratios`: Total and the proportions of Green, Dead
-    and Clover (softmax), always in balance; `scalar`: one number for all five."""
-    transform: Literal["none", "sqrt", "log1p", "log1p_z"] = "log1p"
-    """Scale on which targets are predicted; `log1p_z` is log1p, then a z-score with the statistics of the training
-    fold."""
+    kind: Literal["five", "primary", "clover", "four", "components", "ratios", "dead_ratio", "scalar"] = "five"
+    """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow; `clover`: Total, GDM and
+    Clover, from which Dead and Green follow; `four`: Total, GDM, Green and Clover; `components`: Green, Dead and
+    Clover, always in balance; `ratios`: Total and the proportions of Green, Dead and Clover (softmax), always in
+    balance; `dead_ratio`: Total, the share of Dead in it and the share of Clover in the rest, always in balance;
+    `scalar`: one number for all five."""
+    transform: Literal["none", "z", "sqrt", "log1p", "log1p_z"] = "log1p"
+    """Scale on which targets are predicted; `z` is a z-score with the statistics of the training fold, `log1p_z` is
+    log1p, then a z-score."""
 
 
 class LabelSmoothing(Section):

@@ -34,6 +34,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "epsilon": {"loss.epsilon": 0.2},
     "classes": {"loss.state": 0.1, "loss.species": 0.1},
     "components": {"target": {"kind": "components", "transform": "sqrt"}},
+    "clover": {"target": {"kind": "clover", "transform": "z"}},
+    "dead_ratio": {"target": {"kind": "dead_ratio", "transform": "sqrt"}},
     "late": {"fusion.kind": "late"},
     "film": {"fusion.within": "film"},
     "corners": {"view.kind": "corners"},
