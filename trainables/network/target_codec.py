@@ -42,8 +42,8 @@ class TargetCodec(nn.Module):
     """Encodes (n, 5) grams as training targets (n, c), and turns raw outputs into those and into grams.
 
     Its statistics are buffers, fitted to the training fold only and saved with the weights: those of the z-score of
-    `z` and `log1p_z`, and for both log transforms the largest logarithm of each target, at which predictions are clipped. A
-    head that extrapolates logarithms linearly would otherwise predict any number of grams.
+    `z` and `log1p_z`, and for both log transforms the largest logarithm of each target, at which predictions are
+    clipped. A head that extrapolates logarithms linearly would otherwise predict any number of grams.
     """
 
     mean: Tensor

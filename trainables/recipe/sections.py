@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pasture.folds import Folds, Splitter, make_folds
+from pasture.folds import Folds, Splitter, Stratify, make_folds
 
 if TYPE_CHECKING:
     from pasture.dataset import Dataset
@@ -272,12 +272,24 @@ class Validation(Section):
     """Which images are held out together."""
 
     splitter: Splitter = "stratified_group"
-    """Hold out by date with similar distributions of Total, by date, by image (scores are too high), or one random
-    fifth (a single fold)."""
+    """Hold out by date with folds that are alike in what `stratify` says, by date, by image (scores are too high), or
+    one random fifth (a single fold)."""
+    stratify: Stratify = "total"
+    """With `stratified_group`: what the folds have in similar shares: fifths of Dry_Total_g, the States, or the
+    patterns of zeros (which of Green, Dead and Clover are 0). Dates stay together in any case."""
     folds: int = Field(5, ge=2, le=50)
     """Number of folds; `holdout` always has one."""
     seed: int = Field(42, ge=0, le=2**31)
     """Seed of the split; the same for all trials of a sweep, so that their folds agree."""
+
+    @model_validator(mode="after")
+    def _only_stratified(self) -> Self:
+        if self.stratify != "total" and self.splitter != "stratified_group":
+            raise ValueError(
+                f"validation.stratify={self.stratify} goes with validation.splitter=stratified_group, not "
+                f"{self.splitter}"
+            )
+        return self
 
     def assign(self, dataset: Dataset) -> Folds:
         """(n,) fold in which each image is held out; see `pasture.folds.make_folds`.
@@ -285,7 +297,7 @@ class Validation(Section):
         Raises:
             InputError: more folds than the data have groups.
         """
-        return make_folds(dataset, self.splitter, self.folds, self.seed)
+        return make_folds(dataset, self.splitter, self.folds, self.seed, self.stratify)
 
 
 class Inference(Section):
