@@ -62,6 +62,10 @@ class Recipe(Section):
             raise ValueError("view.tiles goes with view.kind whole or halves; corners are crops already")
         if self.backbone.bank and not self.banked:
             raise ValueError("backbone.name=bank:... has no network to train; schedule.stages must all be frozen")
+        if self.backbone.bank and min(self.augment.crop, self.augment.shrink) < 1:
+            raise ValueError(
+                "augment.crop and augment.shrink change pictures; backbone.name=bank:... has none, set them to 1"
+            )
         if not self.neural and not self.banked:
             raise ValueError(f"head.kind={self.head.kind} needs backbone.tuning=frozen and a fixed backbone.pool")
         if not self.neural and self.fusion.kind not in ("mean", "concat"):

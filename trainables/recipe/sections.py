@@ -174,9 +174,15 @@ class Augment(Section):
 
     strength: Strength = "light"
     """`light`: flips; `medium`: D4, colour jitter, coarse dropout; `heavy`: those stronger, affine and blur."""
+    crop: float = Field(1.0, ge=0.1, le=1)
+    """Random resized crop: each training picture is cut to a random share of its area, from this to 1, and enlarged to
+    its size. The targets stay those of the whole photograph. 1 for none."""
+    shrink: float = Field(1.0, ge=0.1, le=1)
+    """Scale and pad: each training picture is scaled to a random share of its side, from this to 1, and padded with
+    black. 1 for none."""
     replicas: int = Field(4, ge=1, le=64)
-    """For a frozen backbone with `medium` or `heavy`: how many augmented copies of each photograph are kept as
-    features beside its D4 elements."""
+    """For a frozen backbone with `medium`, `heavy`, `crop` or `shrink`: how many augmented copies of each photograph
+    are kept as features beside its D4 elements."""
     mixup: Mixup = Mixup()
 
 

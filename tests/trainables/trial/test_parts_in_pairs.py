@@ -36,6 +36,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "components": {"target": {"kind": "components", "transform": "sqrt"}},
     "clover": {"target": {"kind": "clover", "transform": "z"}},
     "dead_ratio": {"target": {"kind": "dead_ratio", "transform": "sqrt"}},
+    "crops": {"augment": {"crop": 0.5, "shrink": 0.5}},
     "late": {"fusion.kind": "late"},
     "film": {"fusion.within": "film"},
     "corners": {"view.kind": "corners"},
