@@ -101,6 +101,36 @@ def _strata(dataset: Dataset, rows: NDArray[np.int64], stratify: Stratify, folds
     return np.asarray(np.nan_to_num(bins))
 
 
+def repeated_folds(
+    dataset: Dataset, splitter: Splitter, folds: int, seed: int, repeats: int, stratify: Stratify = "total"
+) -> Folds:
+    """Several splits of the same images, each shuffled with another seed.
+
+    Args:
+        dataset, splitter, folds: as of `make_folds`.
+        seed: of the first split; the others have the next numbers.
+        repeats: number of splits.
+        stratify: as of `make_folds`.
+
+    Returns:
+        (repeats, n) fold of each image in each split.
+
+    Raises:
+        InputError: as of `make_folds`; or pseudo-labels are cross-fitted, which fixes the folds.
+    """
+    if repeats > 1 and (dataset.teacher_folds >= 0).any():
+        raise InputError(
+            f"{dataset.root}: its pseudo-labels come from the teachers of fixed folds; set validation.repeats=1"
+        )
+    return np.stack([make_folds(dataset, splitter, folds, seed + repeat, stratify) for repeat in range(repeats)])
+
+
+def of_model(splits: Folds, model: int) -> tuple[Folds, int]:
+    """The split (n,) that a model belongs to, and the fold that it holds out; models are numbered split by split."""
+    repeat, fold = divmod(model, int(splits[0].max()) + 1)
+    return splits[repeat], fold
+
+
 def _teachers_folds(dataset: Dataset, splitter: Splitter, folds: int) -> Folds:
     teachers = dataset.teacher_folds
     count = int(teachers[dataset.measured].max()) + 1

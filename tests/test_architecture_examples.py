@@ -1,4 +1,4 @@
-"""The examples of docs/explanation/architecture.md: each change applies to the code, and its check passes afterwards."""
+"""The examples of docs/explanation/architecture.md: each change applies to the code, and its check passes."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from forage.pages.formats import SUFFIXES, TableFormat
+from forage.pages.formats import SUFFIXES, ExportFormat
 from forage.terminal.messages import messages, print_json, say, show, show_table, warn
 from forage.terminal.options import JsonOption, RunArgument
-from forage.terminal.words import check_output, existing_run
+from forage.terminal.words import check_output, check_output_folder, existing_run
 from pasture.errors import InputError
 
 
@@ -73,15 +73,33 @@ def trials(
 
 def export(
     run: RunArgument,
-    to: Annotated[TableFormat, typer.Option(help="`optuna`: an SQLite storage for optuna-dashboard; or a table.")],
+    to: Annotated[
+        ExportFormat,
+        typer.Option(
+            help="`optuna`: an SQLite storage for optuna-dashboard; `csv`, `parquet`: a table; `mlflow`, "
+            "`tensorboard`: as `forage sweep --track`."
+        ),
+    ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File to write; must not exist.  [default: RUN.db, .csv, ..]")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="File to write; must not exist. For `mlflow` and `tensorboard` a folder.  [default: RUN.db, .csv, ..; "
+            "for `mlflow` $MLFLOW_TRACKING_URI; else RUN/trackers]",
+        ),
     ] = None,
 ) -> None:
     """Write the trials of a run for other tools."""
     from forage.results.export import export as write
+    from forage.results.export import export_to_tracker
 
     folder = existing_run(run)
+    if to == "mlflow" or to == "tensorboard":
+        check_output_folder(out, "--out")
+        place, count = export_to_tracker(folder, to, out)
+        show_with = "mlflow ui --backend-store-uri" if to == "mlflow" else "tensorboard --logdir"
+        say(f"{place}: {count} trials; open it with: {show_with} {place}")
+        return
     file = out or Path(folder.name + SUFFIXES[to])
     check_output(file, "--out")
     if file.exists():

@@ -6,5 +6,7 @@ from typing import Final, Literal
 
 FigureFormat = Literal["svg", "png", "pdf"]
 TableFormat = Literal["optuna", "csv", "parquet"]
+TrackerFormat = Literal["mlflow", "tensorboard"]
+ExportFormat = Literal["optuna", "csv", "parquet", "mlflow", "tensorboard"]
 SUFFIXES: Final[dict[TableFormat, str]] = {"optuna": ".db", "csv": ".csv", "parquet": ".parquet"}
 """Of the file that `forage export` writes by default."""

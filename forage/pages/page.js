@@ -1,6 +1,7 @@
 // Draws the figures when they come near the screen, in the colours of the reader's theme; shows photographs and recipes.
 "use strict";
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const narrow = matchMedia("(max-width: 640px)");
 const read = (id) => { const e = document.getElementById(`data-${id}`); return e ? JSON.parse(e.textContent) : null; };
 let printing = false;
 
@@ -17,9 +18,8 @@ function themed(layout) {
 
 function draw(plot) {
   const figure = read(plot.dataset.figure);
-  const narrow = plot.clientWidth < 600;
   const layout = themed(figure.layout);
-  if (narrow) layout.margin = { ...layout.margin, l: Math.min(layout.margin.l ?? 60, 45), r: 10 };
+  if (narrow.matches && plot.clientWidth < 600) layout.margin = { ...layout.margin, l: Math.min(layout.margin.l ?? 60, 45), r: 10 };
   // Plotly's button that sends a chart to its cloud is left out: a page opens no connection.
   const settings = { displaylogo: false, responsive: true, plotlyServerURL: "",
     displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
@@ -54,7 +54,7 @@ function rest() {
   if (plot) { draw(plot); idle(rest); }
 }
 addEventListener("load", () => idle(rest));
-dark.addEventListener("change", redraw);
+for (const change of [dark, narrow]) change.addEventListener("change", redraw);
 addEventListener("beforeprint", () => { printing = true; plots.forEach(draw); });
 addEventListener("afterprint", () => { printing = false; redraw(); });
 

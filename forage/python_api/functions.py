@@ -89,7 +89,7 @@ def propose(
     Everything is checked that `launch` checks before it starts Ray, and nothing is written.
 
     Args:
-        data, space, trials, name, runs, search, seed, settings, **options: as of `launch`.
+        data, space, trials, name, runs, search, seed, settings, options: as of `launch`.
 
     Returns:
         A record for each trial: `name`, `origin`, the drawn `params` and the whole `recipe`.

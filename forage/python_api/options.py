@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from forage.python_api.run import Run
-    from tune.records.plan import Objective, Pruner
+    from tune.records.plan import Objective, Pruner, TrackerName
 
 
 class Resources(TypedDict, total=False):
@@ -42,6 +43,7 @@ class SweepOptions(Resources, total=False):
         max_failures: how often a trial's worker may die before the trial has failed.
         keep: keep the weights of this many complete trials; None for all.
         confirm: train the best so many recipes again with other seeds and folds.
+        track: show every trial live in `tensorboard`, `wandb`, `mlflow` or `csv`, or several of them.
     """
 
     objective: Objective
@@ -57,6 +59,7 @@ class SweepOptions(Resources, total=False):
     max_failures: int
     keep: int | None
     confirm: int
+    track: Sequence[TrackerName]
 
 
 class ResumeOptions(TypedDict, total=False):
@@ -64,6 +67,7 @@ class ResumeOptions(TypedDict, total=False):
 
     Attributes:
         data: the data folder, if it has moved.
+        track: the trackers from now on; empty for none.
     """
 
     trials: int | None
@@ -74,6 +78,7 @@ class ResumeOptions(TypedDict, total=False):
     max_failures: int | None
     keep: int | None
     confirm: int | None
+    track: Sequence[TrackerName] | None
     cpus_per_trial: float | None
     gpus_per_trial: float | None
     gpus_per_fold: int | None

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
 from pasture.targets import Array
@@ -42,6 +41,8 @@ class Ridge(nn.Module):
 
     def fit(self, features: Array, axes: Array | None, grams: Array, weights: Array, seed: int) -> None:
         """Fit to features (n, d), or their components along axes (d, c), and grams (n, k), weighted by row (n,)."""
+        from sklearn.linear_model import RidgeCV  # slow; workers of other heads do not need it
+
         design = features if axes is None else features @ axes
         both = np.concatenate([grams, np.log1p(grams)], axis=1)
         fitted = RidgeCV(ALPHAS, alpha_per_target=True).fit(design, both, sample_weight=weights)

@@ -120,8 +120,8 @@ class Recipe(Section):
 
     @property
     def folds(self) -> int:
-        """Number of folds that are trained."""
-        return 1 if self.validation.splitter == "holdout" else self.validation.folds
+        """Number of folds that are trained, those of all repeats."""
+        return 1 if self.validation.splitter == "holdout" else self.validation.folds * self.validation.repeats
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pasture.folds import Folds, Splitter, Stratify, make_folds
+from pasture.folds import Folds, Splitter, Stratify, make_folds, repeated_folds
 
 if TYPE_CHECKING:
     from pasture.dataset import Dataset
@@ -287,6 +287,23 @@ class Validation(Section):
     """Number of folds; `holdout` always has one."""
     seed: int = Field(42, ge=0, le=2**31)
     """Seed of the split; the same for all trials of a sweep, so that their folds agree."""
+    repeats: int = Field(1, ge=1, le=20)
+    """Repeated cross-validation: number of splits, shuffled with `seed`, `seed` + 1, ..., each with `folds` models;
+    the OOF prediction of an image is the mean over the repeats, and a finished trial predicts with all models."""
+
+    @model_validator(mode="after")
+    def _repeatable(self) -> Self:
+        if self.repeats > 1 and self.splitter == "holdout":
+            raise ValueError("validation.repeats needs a splitter with folds; holdout has one")
+        return self
+
+    def splits(self, dataset: Dataset) -> Folds:
+        """(repeats, n) fold in which each image is held out in each repeat; see `pasture.folds.repeated_folds`.
+
+        Raises:
+            InputError: more folds than the data have groups; cross-fitted pseudo-labels with several repeats.
+        """
+        return repeated_folds(dataset, self.splitter, self.folds, self.seed, self.repeats, self.stratify)
 
     @model_validator(mode="after")
     def _only_stratified(self) -> Self:
@@ -298,7 +315,7 @@ class Validation(Section):
         return self
 
     def assign(self, dataset: Dataset) -> Folds:
-        """(n,) fold in which each image is held out; see `pasture.folds.make_folds`.
+        """(n,) fold in which each image is held out in the first repeat; see `pasture.folds.make_folds`.
 
         Raises:
             InputError: more folds than the data have groups.
