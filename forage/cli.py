@@ -70,6 +70,7 @@ def _options(
 
 app.command("make-data", epilog="Example: `forage make-data data/synthetic --images 48`")(data_commands.make_data)
 app.command(epilog="Example: `forage check data/csiro`")(data_commands.check)
+app.command(epilog="Example: `forage exclude data/csiro ids.txt --out data/fewer`")(data_commands.exclude)
 app.command(epilog="Example: `forage eda data/csiro --out eda.html`")(page_commands.eda)
 app.command(epilog="Example: `forage batch data/csiro --recipe two_stream`")(page_commands.batch)
 app.command(epilog="Example: `forage sweep data/csiro --trials 24 --set schedule.epochs=40`")(sweep_commands.sweep)
