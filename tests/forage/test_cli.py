@@ -664,8 +664,8 @@ def test_completion_knows_the_commands() -> None:
 def test_every_command_with_a_result_of_its_own_prints_json() -> None:
     """The others write a file or a folder, which is their result."""
     writers = {
-        "make-data", "exclude", "eda", "batch", "report", "export", "watch", "predict", "refit", "pseudo", "bundle", "demo",
-        "features build", "features import",
+        "make-data", "exclude", "eda", "batch", "report", "export", "watch", "predict", "refit", "pseudo", "bundle",
+        "demo", "features build", "features import",
     }  # fmt: skip
 
     def commands(group: Any, above: str) -> Iterator[tuple[str, set[str]]]:
