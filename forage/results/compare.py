@@ -82,6 +82,8 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """What the numbers say, in one plain sentence."""
+        if self.difference == 0:
+            return f"{self.first} and {self.second} have the same score, {self.first_score:.4f}."
         ahead, behind = (self.first, self.second) if self.difference >= 0 else (self.second, self.first)
         lead = f"{ahead} is ahead of {behind} by {abs(self.difference):.4f}"
         if self.interval is None or self.p is None or self.p_holm is None:
