@@ -16,7 +16,7 @@ from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import NAME
 from ensemble.estimate.evidence import Evidence
 from ensemble.weighting.nested import standard_error
-from forage.pages.formats import Against
+from forage.terminal.choices import Against
 from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.metric import total_ss, weighted_r2
