@@ -30,7 +30,8 @@ class SweepOptions(Resources, total=False):
     """The options of a sweep, beside the arguments of `forage.launch`.
 
     Attributes:
-        objective: `score`, or `blend` for what a trial adds to the blend of the trials before it.
+        objective: `score`, or `blend` for what a trial adds to the blend of the trials before it, or `score-per-second`
+            to prefer cheap recipes among those that TPE proposes.
         start: whether the space's start recipes run first.
         warm_start: an earlier run whose best recipes run first and from which the search learns.
         pruner: `asha`, `paired` or `none`.

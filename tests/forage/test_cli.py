@@ -67,6 +67,17 @@ def test_make_data_then_check(shell: Any, tmp_path: Path, monkeypatch: pytest.Mo
     assert "8 labelled photographs" in said.out
 
 
+def test_exclude(shell: Any, data_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text(f"{read_train(data_folder).ids[0]}\n")
+    said = shell("exclude", data_folder, tmp_path / "ids.txt", "--out", tmp_path / "fewer")
+    assert (said.status, said.out) == (0, "")
+    assert "23 labelled photographs, 1 of" in said.err
+    assert len(read_train(tmp_path / "fewer")) == 23
+    again = shell("exclude", data_folder, tmp_path / "ids.txt", "--out", tmp_path / "fewer")
+    assert again.status == 2
+    assert again.err.count("\n") == 1
+
+
 def test_make_data_like_the_real_ones(shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pasture.synthetic.folder
 
@@ -653,8 +664,8 @@ def test_completion_knows_the_commands() -> None:
 def test_every_command_with_a_result_of_its_own_prints_json() -> None:
     """The others write a file or a folder, which is their result."""
     writers = {
-        "make-data", "eda", "batch", "report", "export", "watch", "predict", "refit", "pseudo", "bundle", "demo",
-        "features build", "features import",
+        "make-data", "exclude", "eda", "batch", "report", "export", "watch", "predict", "refit", "pseudo", "bundle",
+        "demo", "features build", "features import",
     }  # fmt: skip
 
     def commands(group: Any, above: str) -> Iterator[tuple[str, set[str]]]:

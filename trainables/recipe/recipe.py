@@ -62,6 +62,10 @@ class Recipe(Section):
             raise ValueError("view.tiles goes with view.kind whole or halves; corners are crops already")
         if self.backbone.bank and not self.banked:
             raise ValueError("backbone.name=bank:... has no network to train; schedule.stages must all be frozen")
+        if self.backbone.bank and min(self.augment.crop, self.augment.shrink) < 1:
+            raise ValueError(
+                "augment.crop and augment.shrink change pictures; backbone.name=bank:... has none, set them to 1"
+            )
         if not self.neural and not self.banked:
             raise ValueError(f"head.kind={self.head.kind} needs backbone.tuning=frozen and a fixed backbone.pool")
         if not self.neural and self.fusion.kind not in ("mean", "concat"):
@@ -72,9 +76,9 @@ class Recipe(Section):
             raise ValueError(conflict)
         if conflict := density_conflict(self):
             raise ValueError(conflict)
-        if self.target.kind in ("ratios", "scalar") and self.target.transform == "log1p_z":
-            raise ValueError(f"target.kind={self.target.kind} goes with target.transform none or log1p")
-        if self.target.kind in ("components", "ratios") and self.head.output != "linear":
+        if self.target.kind in ("ratios", "dead_ratio", "scalar") and self.target.transform in ("z", "log1p_z"):
+            raise ValueError(f"target.kind={self.target.kind} goes with target.transform none, sqrt or log1p")
+        if self.target.kind in ("components", "ratios", "dead_ratio") and self.head.output != "linear":
             raise ValueError(
                 f"target.kind={self.target.kind} keeps its values positive itself; head.output must be linear"
             )

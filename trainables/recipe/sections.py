@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pasture.folds import Folds, Splitter, make_folds, repeated_folds
+from pasture.folds import Folds, Splitter, Stratify, make_folds, repeated_folds
 
 if TYPE_CHECKING:
     from pasture.dataset import Dataset
@@ -73,18 +73,23 @@ class Head(Section):
     components: int = Field(0, ge=0, le=1024)
     """For ridge, lightgbm and catboost: principal components kept of the features, 0 for all features. For pls: its
     number of components, 0 for 12."""
+    penalty: float = Field(0.0, ge=0, le=10)
+    """For ridge: its penalty divided by the number of standardised features, or of `components`; 0 for one penalty per
+    target that leave-one-out chooses in each fold."""
 
 
 class Target(Section):
     """The values that the head predicts."""
 
-    kind: Literal["five", "primary", "four", "components", "ratios", "scalar"] = "five"
-    """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow; `four`: those and
-    Clover; `components`: Green, Dead and Clover, always in balance; `ratios`: Total and the proportions of Green, Dead
-    and Clover (softmax), always in balance; `scalar`: one number for all five."""
-    transform: Literal["none", "sqrt", "log1p", "log1p_z"] = "log1p"
-    """Scale on which targets are predicted; `log1p_z` is log1p, then a z-score with the statistics of the training
-    fold."""
+    kind: Literal["five", "primary", "clover", "four", "components", "ratios", "dead_ratio", "scalar"] = "five"
+    """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow; `clover`: Total, GDM and
+    Clover, from which Dead and Green follow; `four`: Total, GDM, Green and Clover; `components`: Green, Dead and
+    Clover, always in balance; `ratios`: Total and the proportions of Green, Dead and Clover (softmax), always in
+    balance; `dead_ratio`: Total, the share of Dead in it and the share of Clover in the rest, always in balance;
+    `scalar`: one number for all five."""
+    transform: Literal["none", "z", "sqrt", "log1p", "log1p_z"] = "log1p"
+    """Scale on which targets are predicted; `z` is a z-score with the statistics of the training fold, `log1p_z` is
+    log1p, then a z-score."""
 
 
 class LabelSmoothing(Section):
@@ -172,9 +177,15 @@ class Augment(Section):
 
     strength: Strength = "light"
     """`light`: flips; `medium`: D4, colour jitter, coarse dropout; `heavy`: those stronger, affine and blur."""
+    crop: float = Field(1.0, ge=0.1, le=1)
+    """Random resized crop: each training picture is cut to a random share of its area, from this to 1, and enlarged to
+    its size. The targets stay those of the whole photograph. 1 for none."""
+    shrink: float = Field(1.0, ge=0.1, le=1)
+    """Scale and pad: each training picture is scaled to a random share of its side, from this to 1, and padded with
+    black. 1 for none."""
     replicas: int = Field(4, ge=1, le=64)
-    """For a frozen backbone with `medium` or `heavy`: how many augmented copies of each photograph are kept as
-    features beside its D4 elements."""
+    """For a frozen backbone with `medium`, `heavy`, `crop` or `shrink`: how many augmented copies of each photograph
+    are kept as features beside its D4 elements."""
     mixup: Mixup = Mixup()
 
 
@@ -270,8 +281,11 @@ class Validation(Section):
     """Which images are held out together."""
 
     splitter: Splitter = "stratified_group"
-    """Hold out by date with similar distributions of Total, by date, by image (scores are too high), or one random
-    fifth (a single fold)."""
+    """Hold out by date with folds that are alike in what `stratify` says, by date, by image (scores are too high), or
+    one random fifth (a single fold)."""
+    stratify: Stratify = "total"
+    """With `stratified_group`: what the folds have in similar shares: fifths of Dry_Total_g, the States, or the
+    patterns of zeros (which of Green, Dead and Clover are 0). Dates stay together in any case."""
     folds: int = Field(5, ge=2, le=50)
     """Number of folds; `holdout` always has one."""
     seed: int = Field(42, ge=0, le=2**31)
@@ -292,7 +306,16 @@ class Validation(Section):
         Raises:
             InputError: more folds than the data have groups; cross-fitted pseudo-labels with several repeats.
         """
-        return repeated_folds(dataset, self.splitter, self.folds, self.seed, self.repeats)
+        return repeated_folds(dataset, self.splitter, self.folds, self.seed, self.repeats, self.stratify)
+
+    @model_validator(mode="after")
+    def _only_stratified(self) -> Self:
+        if self.stratify != "total" and self.splitter != "stratified_group":
+            raise ValueError(
+                f"validation.stratify={self.stratify} goes with validation.splitter=stratified_group, not "
+                f"{self.splitter}"
+            )
+        return self
 
     def assign(self, dataset: Dataset) -> Folds:
         """(n,) fold in which each image is held out in the first repeat; see `pasture.folds.make_folds`.
@@ -300,7 +323,7 @@ class Validation(Section):
         Raises:
             InputError: more folds than the data have groups.
         """
-        return make_folds(dataset, self.splitter, self.folds, self.seed)
+        return make_folds(dataset, self.splitter, self.folds, self.seed, self.stratify)
 
 
 class Inference(Section):

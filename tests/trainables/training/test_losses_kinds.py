@@ -111,6 +111,12 @@ def test_the_gradient_of_the_spread_reaches_the_head(changes: dict[str, Any], fr
         ({"loss.kind": "gaussian_nll", "target.kind": "scalar"}, "target.kind=scalar has one number for all"),
         ({"loss.state": 0.1, "head.kind": "pls"}, "loss.state trains a network; head.kind=pls goes with its weight 0"),
         ({"loss.species": 0.1, "head.hidden": []}, "loss.species on a frozen backbone trains the hidden layers"),
+        (
+            {"validation": {"stratify": "state", "splitter": "group"}},
+            "validation.stratify=state goes with .*, not group",
+        ),
+        ({"augment.crop": 0.5, "backbone.name": "bank:mine"}, "augment.crop and augment.shrink change pictures"),
+        ({"augment.shrink": 0.0}, "greater than or equal to 0.1"),
         ({"loss.epsilon": -1}, "greater than or equal to 0"),
         ({"loss.state": 101}, "less than or equal to 100"),
     ],
