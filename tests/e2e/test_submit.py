@@ -68,11 +68,14 @@ def test_a_sweep_runs_as_a_job_with_the_code_and_the_versions_of_the_checkout(
     env = {**os.environ, **TOKEN, "PATH": path, "RAY_API_SERVER_ADDRESS": head, "DATA": str(data)}
     sweep = ["--space", space_file, "--trials", "1", "--epochs", "1", "--gpus-per-trial", "0"]
     command = ["bash", ROOT / "deploy" / "submit.sh", "night", *sweep]
-    sent = subprocess.run(command, env=env | {"RUNS": str(tmp_path)}, capture_output=True, text=True)
-    assert sent.returncode == 0, sent.stdout + sent.stderr
-    with pytest.raises(urllib.error.HTTPError, match="403|401"):
-        job(head, "night", "0" * 64)
     deadline = time.monotonic() + 400
+    while (
+        sent := subprocess.run(command, env=env | {"RUNS": str(tmp_path)}, capture_output=True, text=True)
+    ).returncode:
+        assert "No available agent" in sent.stderr, sent.stderr  # the head has just started
+        assert time.monotonic() < deadline, sent.stderr
+    with pytest.raises(urllib.error.HTTPError, match=r"403|401"):
+        job(head, "night", "0" * 64)
     while (state := job(head, "night", TOKEN["RAY_AUTH_TOKEN"]))["status"] != "SUCCEEDED":
         assert state["status"] in ("PENDING", "RUNNING"), state
         assert time.monotonic() < deadline, state
