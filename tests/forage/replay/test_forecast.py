@@ -17,7 +17,7 @@ from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from tests.forage.conftest import Shell
 from tests.forage.replay.conftest import make_table
-from tune.search.pruners import rung_epochs
+from tune.pruning.pruners import rung_epochs
 
 __all__ = ["make_table"]
 
