@@ -99,7 +99,7 @@ def _balance(page: Page, data: Dataset) -> None:
 def _correlations(page: Page, data: Dataset, photographs: list[PhotoFacts | None]) -> None:
     table = data.images[list(TARGETS)].astype(float)
     table["NDVI"], table["height"] = data.images["ndvi"].astype(float), data.images["height_cm"].astype(float)
-    table["day of year"] = data.images["date"].dt.dayofyear.astype(float)
+    table["day of year"] = data.images["date"].dt.day_of_year.astype(float)
     table["brightness"] = [np.nan if p is None else p.brightness for p in photographs]
     table["sharpness"] = [np.nan if p is None else p.sharpness for p in photographs]
     caption = "Spearman's rank correlation over photographs. NDVI and height are known for labelled photographs only."

@@ -1,6 +1,7 @@
 // Draws the figures when they come near the screen, in the colours of the reader's theme; shows photographs and recipes.
 "use strict";
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const narrow = matchMedia("(max-width: 640px)");
 const read = (id) => { const e = document.getElementById(`data-${id}`); return e ? JSON.parse(e.textContent) : null; };
 let printing = false;
 
@@ -17,15 +18,15 @@ function themed(layout) {
 
 function draw(plot) {
   const figure = read(plot.dataset.figure);
-  const narrow = plot.clientWidth < 600;
   const layout = themed(figure.layout);
-  if (narrow) layout.margin = { ...layout.margin, l: Math.min(layout.margin.l ?? 60, 45), r: 10 };
+  if (narrow.matches && plot.clientWidth < 600) layout.margin = { ...layout.margin, l: Math.min(layout.margin.l ?? 60, 45), r: 10 };
   // Plotly's button that sends a chart to its cloud is left out: a page opens no connection.
   const settings = { displaylogo: false, responsive: true, plotlyServerURL: "",
     displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"],
     toImageButtonOptions: { format: "svg", filename: plot.dataset.name } };
   Plotly.react(plot, figure.data, layout, settings);
+  if (!plot.dataset.drawn) performance.mark(plot.dataset.name);
   if (plot.dataset.drawn) return;
   plot.dataset.drawn = "yes";
   plot.on("plotly_click", (event) => { const at = event.points[0].customdata; if (typeof at === "string") show(at, true); });
@@ -33,10 +34,11 @@ function draw(plot) {
   plot.on("plotly_unhover", () => picture(null));
 }
 
-const pictures = read("pictures") ?? {};
+let pictures = null;
 function picture(key) {
   const box = document.getElementById("photo");
   if (!box) return;
+  pictures ??= read("pictures");  // megabytes, so not before the first is wanted
   box.hidden = !(typeof key === "string" && Object.hasOwn(pictures, key));
   if (!box.hidden) box.firstElementChild.src = pictures[key];
 }
@@ -45,7 +47,7 @@ const plots = [...document.querySelectorAll(".plot")];
 const redraw = () => plots.filter((p) => p.dataset.drawn).forEach(draw);
 const near = new IntersectionObserver((entries) => {
   for (const entry of entries.filter((e) => e.isIntersecting)) { near.unobserve(entry.target); draw(entry.target); }
-}, { rootMargin: "800px" });
+}, { rootMargin: "200px" });
 plots.forEach((p) => near.observe(p));
 // The others follow when the browser is idle, so that all are there before they are scrolled to.
 const idle = (next) => window.requestIdleCallback ? requestIdleCallback(next, { timeout: 300 }) : setTimeout(next, 50);
@@ -54,7 +56,7 @@ function rest() {
   if (plot) { draw(plot); idle(rest); }
 }
 addEventListener("load", () => idle(rest));
-dark.addEventListener("change", redraw);
+for (const change of [dark, narrow]) change.addEventListener("change", redraw);
 addEventListener("beforeprint", () => { printing = true; plots.forEach(draw); });
 addEventListener("afterprint", () => { printing = false; redraw(); });
 

@@ -6,8 +6,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from sklearn.linear_model import Ridge as FixedRidge
-from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
 from pasture.targets import Array
@@ -51,6 +49,10 @@ class Ridge(nn.Module):
 
     def fit(self, features: Array, axes: Array | None, grams: Array, weights: Array, seed: int) -> None:
         """Fit to features (n, d), or their components along axes (d, c), and grams (n, k), weighted by row (n,)."""
+        # Imported here because it is slow and workers of other heads do not need it.
+        from sklearn.linear_model import Ridge as FixedRidge
+        from sklearn.linear_model import RidgeCV
+
         design = features if axes is None else features @ axes
         both = np.concatenate([grams, np.log1p(grams)], axis=1)
         if self.penalty:

@@ -21,6 +21,7 @@ from trainables.fitted.learner import FittedLearner
 from trainables.recipe.recipe import Recipe
 from trainables.training.learner import FoldLearner
 from trainables.training.nets import widths
+from trainables.trial.memory_fit import fitted
 
 Weights = dict[str, Tensor]
 
@@ -122,11 +123,12 @@ class SequentialFolds:
         numbers = range(recipe.folds) if folds is None else folds
         inputs = make_inputs(recipe, context)
         sizes = widths(recipe)
+        trained, at_a_time = fitted(recipe, device)
 
         def learner(fold: int) -> FoldLearner | FittedLearner:
             rows = training_rows(*of_model(splits, fold))
             if recipe.neural:
-                return FoldLearner(recipe, fold, sizes, inputs, dataset, rows, device, ranks)
+                return FoldLearner(trained, fold, sizes, inputs, dataset, rows, device, ranks).limit(at_a_time)
             return FittedLearner(recipe, fold, sizes, inputs, dataset, rows, device)
 
         self.learners = {fold: learner(fold) for fold in numbers}

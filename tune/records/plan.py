@@ -13,6 +13,7 @@ from pasture.run_folder import RunFolder
 Search = Literal["optuna", "random"]
 Pruner = Literal["asha", "paired", "none"]
 Objective = Literal["score", "blend", "score-per-second"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "csv"]
 
 RESOURCES = ("cpus_per_trial", "gpus_per_trial", "gpus_per_fold")
 """Fields that say what a trial asks Ray for."""
@@ -26,6 +27,7 @@ CHANGEABLE = (
     "keep",
     "confirm",
     "data",
+    "track",
     *RESOURCES,
 )
 """Fields that `resume` may change. The others decide which trials run and for how long, so a resumed sweep keeps them;
@@ -83,6 +85,8 @@ class Limits(BaseModel):
     """Sampling dates held out of everything, for an outer cross-validation."""
     start: bool = True
     """Whether the space's start recipes run first."""
+    track: tuple[TrackerName, ...] = ()
+    """Trackers that show every trial while the sweep runs."""
 
     def __init__(self, **values: Any) -> None:
         try:
