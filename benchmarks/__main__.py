@@ -17,6 +17,7 @@ SCRIPTS = (
     "prediction",
     "harness",
     "image_cache",
+    "pages",
     "growth",
 )
 

@@ -81,6 +81,7 @@ class Browser:
         tab = self.tabs[session] = Tab(self, session, target)
         for domain in ("Page", "Runtime", "Network", "Log"):
             tab.call(f"{domain}.enable")
+        tab.call("Performance.enable", timeDomain="threadTicks")
         tab.screen(width, height)
         tab.theme(dark)
         tab.call("Page.navigate", url=page.absolute().as_uri())
@@ -190,6 +191,11 @@ class Tab:
                 raise TimeoutError(f"not within {seconds:g} s: {script}")
             time.sleep(0.02)
         return found
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the page's thread since it was opened."""
+        metrics = self.call("Performance.getMetrics")["metrics"]
+        return float(next(m["value"] for m in metrics if m["name"] == "TaskDuration"))
 
     def click(self, script: str) -> None:
         """Press and release the mouse at a point.

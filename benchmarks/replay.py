@@ -31,7 +31,7 @@ from forage.replay.forage_search import ForageSearch
 from forage.replay.simulate import Simulated, Strategy, simulate
 from forage.replay.table import Split, Table
 from pasture.targets import Array
-from tune.records.plan import Limits, Pruner, Search
+from tune.records.plan import Limits, Objective, Pruner, Search
 
 BUDGETS: Final = (4, 8, 16, 32, 64)
 WORKERS: Final = (1, 8, 64, 512, 4096)
@@ -51,8 +51,8 @@ def strategies(trials: int, pruner: Pruner) -> dict[str, Make]:
         pruner: of `forage`.
     """
 
-    def ours(search: Search, pruner: Pruner, start: bool) -> Make:
-        limits = Limits(trials=trials, pruner=pruner, start=start)
+    def ours(search: Search, pruner: Pruner, start: bool, objective: Objective = "score") -> Make:
+        limits = Limits(trials=trials, pruner=pruner, start=start, objective=objective)
         return lambda table, split, seed: ForageSearch(table, split, limits, search, seed)
 
     def bohb(table: Table, split: Split, seed: int) -> Strategy:
@@ -61,6 +61,7 @@ def strategies(trials: int, pruner: Pruner) -> dict[str, Make]:
     return {
         OURS: ours("optuna", pruner, True),
         **{f"forage, --pruner {other}": ours("optuna", other, True) for other in get_args(Pruner) if other != pruner},
+        "forage, score-per-second": ours("optuna", pruner, True, "score-per-second"),
         "random after start": ours("random", "none", True),
         "random": ours("random", "none", False),
         "random + ASHA": ours("random", "asha", False),

@@ -26,6 +26,7 @@ SUBPACKAGES = {
         "replay",
         "outer_cv",
         "python_api",
+        "bundling",
         "blending",
         "results",
         "pages",

@@ -79,6 +79,12 @@ def test_commands_parse(page: Path) -> None:
 
 
 @EACH_PAGE
+def test_code_is_in_fences_where_it_is_checked(page: Path) -> None:
+    text = re.sub(r"(?ms)^( *)```.*?^\1```", "", page.read_text())
+    assert re.findall(r"(?m)^ {4,}(?:forage|base:|extends:|loss:|import|run =).*", text) == []
+
+
+@EACH_PAGE
 def test_other_programs_that_a_page_starts_are_there(page: Path) -> None:
     targets = set(re.findall(r"(?m)^([\w-]+):", (ROOT / "Makefile").read_text()))
     for words in shell_lines(page):

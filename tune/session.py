@@ -157,6 +157,7 @@ class Session:
             earlier=read_earlier_trials(self.run),
             values=BlendGain(self.run) if plan.objective == "blend" else None,
             promoted=promoted,
+            per_second=plan.objective == "score-per-second",
         )
         callbacks = [Bookkeeper(ledger, scheduler, searcher, stop, promotion, watch)]
         if plan.trial_timeout:

@@ -26,6 +26,8 @@ from pasture.targets import TARGETS
 from tune.records.ledger import Record
 
 SCORE = "R² (out of fold)"
+MOST_MARKERS = 1000
+"""Learning curves with more points than this are drawn without a marker at each."""
 _UNITS = (("seconds", 1.0), ("minutes", 60.0), ("hours", 3600.0))
 
 
@@ -53,6 +55,8 @@ def learning_curves(
 ) -> go.Figure:
     """Score of each epoch of every trial, the rungs at which trials are compared, and where each was pruned."""
     figure = go.Figure()
+    # A marker is an element of its own in the page, and thousands of them take a browser seconds.
+    few = sum(len(r.curve) for r in records) <= MOST_MARKERS
     others = [r for r in records if r is not best]
     axis = ScoreAxis.of([e["epoch_score"] for r in records for e in r.curve], baseline)
     for name, color, width, chosen in (
@@ -63,7 +67,8 @@ def learning_curves(
         points = [p for r in chosen for p in (*((e["epoch"], e["epoch_score"], r.name) for e in r.curve), (None,) * 3)]
         x, y, names = zip(*points, strict=True) if points else ((), (), ())
         line = {"color": color, "width": width}
-        figure.add_scatter(x=x, y=y, text=names, customdata=names, mode="lines+markers", marker={"size": 3}, line=line)
+        mode = "lines+markers" if few or chosen == [best] else "lines"
+        figure.add_scatter(x=x, y=y, text=names, customdata=names, mode=mode, marker={"size": 3}, line=line)
         figure.data[-1].name = name
     cut = [r for r in records if r.status == "PRUNED"]
     last = [r.curve[-1] for r in cut]

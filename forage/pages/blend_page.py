@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendMember
@@ -12,7 +13,9 @@ from ensemble.estimate.evidence import Evidence
 from ensemble.estimate.tta_scores import ELEMENTS
 from forage.figures import blend_charts, groups
 from forage.pages.data_folder import LARGE, SMALL, DataFolder, thumbnails
+from forage.pages.maps import has_density, map_pictures
 from forage.pages.page import Page
+from pasture.errors import ForageError
 from pasture.files import Folder
 from pasture.targets import TARGETS, WEIGHTS, Array
 from trainables.images.d4 import tta_elements
@@ -20,6 +23,8 @@ from trainables.images.d4 import tta_elements
 MOST_ROWS: Final = 100
 SHOWN: Final = 8
 """Photographs with the largest and with the smallest error."""
+MAPPED: Final = 4
+"""The same, with density maps."""
 MOST_PHOTOGRAPHS: Final = 1000
 """Photographs that appear over a chart at most, so that the page stays below 15 MB."""
 
@@ -157,6 +162,36 @@ def _photographs(page: Page, blend: Blend, evidence: Evidence, folder: DataFolde
             (uri, _described(evidence, predictions, folder, int(i))) for uri, i in zip(uris, chosen, strict=True) if uri
         ]
         page.photographs(heading, f"{caption} In grams: true, then predicted {kind}.", shown)
+    if has_density(blend):
+        _maps(page, blend, evidence, folder, order)
+
+
+def _maps(page: Page, blend: Blend, evidence: Evidence, folder: DataFolder, order: NDArray[np.intp]) -> None:
+    """Density maps of the photographs at both ends of an order, from the worst to the best."""
+    chosen = [int(i) for i in (*order[:MAPPED], *order[max(MAPPED, len(order) - MAPPED) :])]
+    try:
+        pictures = map_pictures(blend, folder.images, [evidence.image_ids[i] for i in chosen])
+    except ForageError as error:
+        page.note(f"no density maps: {error}")
+        return
+    predictions = _judged(blend, evidence)
+    shown = [
+        (
+            uri,
+            f"{'worst' if place < MAPPED else 'best'}: {_described(evidence, predictions, folder, i)}".replace(
+                "\n", "; "
+            ),
+        )
+        for place, (uri, i) in enumerate(zip(pictures, chosen, strict=True))
+    ]
+    page.photographs(
+        "Density maps",
+        "Grams per cell of the worst and the best photographs, by the members with a density head, without test-time "
+        "augmentation. Most of their models were trained on these photographs, so the sums above the panels are closer "
+        "to the truth than the predictions below.",
+        shown,
+        large=True,
+    )
 
 
 def _described(evidence: Evidence, predictions: Array, folder: DataFolder, i: int) -> str:

@@ -14,7 +14,7 @@ from typing import Final, Self
 import numpy as np
 from PIL import Image
 
-from pasture.dataset import read_train
+from pasture.dataset import Dataset, read_train
 from pasture.errors import ForageError
 from pasture.targets import TARGETS, Array
 
@@ -32,11 +32,13 @@ class DataFolder:
         states: n.
         species: n.
         paths: of the n photographs.
+        images: the n photographs.
     """
 
     states: list[str]
     species: list[str]
     paths: list[Path]
+    images: Dataset
 
     @classmethod
     def find(cls, location: str, ids: Sequence[str], truth: Array) -> Self | None:
@@ -61,7 +63,8 @@ class DataFolder:
         if not np.allclose(images[list(TARGETS)].to_numpy(dtype=float), truth, atol=0.01):
             return None
         text = images[["state", "species"]].fillna("").astype(str)
-        return cls(list(text["state"]), list(text["species"]), [data.root / p for p in images["image_path"]])
+        own = Dataset(data.root, images)
+        return cls(list(text["state"]), list(text["species"]), own.paths, own)
 
 
 def thumbnails(paths: Iterable[Path], width: int) -> list[str | None]:

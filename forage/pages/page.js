@@ -26,6 +26,7 @@ function draw(plot) {
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"],
     toImageButtonOptions: { format: "svg", filename: plot.dataset.name } };
   Plotly.react(plot, figure.data, layout, settings);
+  if (!plot.dataset.drawn) performance.mark(plot.dataset.name);
   if (plot.dataset.drawn) return;
   plot.dataset.drawn = "yes";
   plot.on("plotly_click", (event) => { const at = event.points[0].customdata; if (typeof at === "string") show(at, true); });
@@ -33,10 +34,11 @@ function draw(plot) {
   plot.on("plotly_unhover", () => picture(null));
 }
 
-const pictures = read("pictures") ?? {};
+let pictures = null;
 function picture(key) {
   const box = document.getElementById("photo");
   if (!box) return;
+  pictures ??= read("pictures");  // megabytes, so not before the first is wanted
   box.hidden = !(typeof key === "string" && Object.hasOwn(pictures, key));
   if (!box.hidden) box.firstElementChild.src = pictures[key];
 }
@@ -45,7 +47,7 @@ const plots = [...document.querySelectorAll(".plot")];
 const redraw = () => plots.filter((p) => p.dataset.drawn).forEach(draw);
 const near = new IntersectionObserver((entries) => {
   for (const entry of entries.filter((e) => e.isIntersecting)) { near.unobserve(entry.target); draw(entry.target); }
-}, { rootMargin: "800px" });
+}, { rootMargin: "200px" });
 plots.forEach((p) => near.observe(p));
 // The others follow when the browser is idle, so that all are there before they are scrolled to.
 const idle = (next) => window.requestIdleCallback ? requestIdleCallback(next, { timeout: 300 }) : setTimeout(next, 50);

@@ -94,14 +94,19 @@ class Page:
             f"</thead><tbody>{body}</tbody></table></div>"
         )
 
-    def photographs(self, heading: str, caption: str, pictures: Iterable[tuple[str, str]]) -> None:
-        """Photographs, as data URIs, each above its lines of text."""
+    def photographs(
+        self, heading: str, caption: str, pictures: Iterable[tuple[str, str]], *, large: bool = False
+    ) -> None:
+        """Photographs, as data URIs, each above its lines of text; large ones one below the other."""
         self.heading(heading, caption)
         inner = "".join(
             f'<figure><img src="{escape(uri)}" alt="" loading="lazy"><figcaption>{escape(text)}</figcaption></figure>'
             for uri, text in pictures
         )
-        self.parts.append(f'<div class="pictures">{inner}</div>')
+        kind = "pictures large" if large else "pictures"
+        self.parts.append(
+            f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(heading)}">{inner}</div>'
+        )
 
     def hover_photographs(self, pictures: Mapping[str, str]) -> None:
         """Photographs that appear when the mouse is over a point of a chart: key to data URI."""

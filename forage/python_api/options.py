@@ -30,7 +30,8 @@ class SweepOptions(Resources, total=False):
     """The options of a sweep, beside the arguments of `forage.launch`.
 
     Attributes:
-        objective: `score`, or `blend` for what a trial adds to the blend of the trials before it.
+        objective: `score`, or `blend` for what a trial adds to the blend of the trials before it, or `score-per-second`
+            to prefer cheap recipes among those that TPE proposes.
         start: whether the space's start recipes run first.
         warm_start: an earlier run whose best recipes run first and from which the search learns.
         pruner: `asha`, `paired` or `none`.
@@ -108,3 +109,17 @@ class Selection(TypedDict, total=False):
     max_backbones: int | None
     min_gain: float | None
     min_weight: float
+
+
+class PredictionFiles(TypedDict, total=False):
+    """What `Blend.predict` writes beside its result; None for nothing.
+
+    Attributes:
+        members: a CSV file with the prediction of each member.
+        uncertainty: a CSV file with spreads and 90 % intervals for every target.
+        maps: a folder of pictures with grams per cell; needs a member with a density head.
+    """
+
+    members: str | Path | None
+    uncertainty: str | Path | None
+    maps: str | Path | None

@@ -101,6 +101,7 @@ class _SnappingSearcher(OptunaSearcher):
             search=search,
             seed=seed,
             starts=starts,
+            per_second=limits.objective == "score-per-second",
         )
 
     def _propose(self) -> Record | None:

@@ -70,7 +70,7 @@ class FittedModel(nn.Module):
         names = [TARGETS[column] for column in self.codec.columns]
         self.model: Ridge | Pls | Boosting
         if kind == "ridge":
-            self.model = Ridge(inputs, len(names))
+            self.model = Ridge(inputs, len(names), recipe.head.penalty)
         elif kind == "pls":
             self.model = Pls(inputs, len(names), components or _PLS_COMPONENTS)
         else:

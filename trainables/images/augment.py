@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+from typing import TYPE_CHECKING
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import queries the network for a newer version
-
-import albumentations as A
-import cv2
 import numpy as np
 
 from trainables.images.views import Picture
 from trainables.recipe.sections import Augment
+
+if TYPE_CHECKING:
+    import albumentations as A
 
 
 def build(config: Augment, size: int) -> A.Compose | None:
@@ -22,6 +22,12 @@ def build(config: Augment, size: int) -> A.Compose | None:
     jitter and coarse dropout; `heavy` makes those stronger and adds an affine transform and a blur. The size does not
     change.
     """
+    if config.strength == "none" and config.crop == config.shrink == 1:
+        return None
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import queries the network
+    import albumentations as A  # only for training: prediction runs without it
+    import cv2
+
     steps: list[A.BasicTransform] = []
     if config.crop < 1:
         steps.append(A.RandomResizedCrop(size=(size, size), scale=(config.crop, 1.0), p=1.0))
@@ -50,7 +56,7 @@ def build(config: Augment, size: int) -> A.Compose | None:
         steps.append(
             A.CoarseDropout(num_holes_range=(1, 4), hole_height_range=hole, hole_width_range=hole, fill=0, p=0.5)
         )
-    return A.Compose(steps) if steps else None
+    return A.Compose(steps)
 
 
 def augment(pipeline: A.Compose, views: Picture, seed: int) -> Picture:

@@ -73,6 +73,9 @@ class Head(Section):
     components: int = Field(0, ge=0, le=1024)
     """For ridge, lightgbm and catboost: principal components kept of the features, 0 for all features. For pls: its
     number of components, 0 for 12."""
+    penalty: float = Field(0.0, ge=0, le=10)
+    """For ridge: its penalty divided by the number of standardised features, or of `components`; 0 for one penalty per
+    target that leave-one-out chooses in each fold."""
 
 
 class Target(Section):

@@ -12,7 +12,7 @@ from pasture.run_folder import RunFolder
 
 Search = Literal["optuna", "random"]
 Pruner = Literal["asha", "paired", "none"]
-Objective = Literal["score", "blend"]
+Objective = Literal["score", "blend", "score-per-second"]
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "csv"]
 
 RESOURCES = ("cpus_per_trial", "gpus_per_trial", "gpus_per_fold")
@@ -75,7 +75,8 @@ class Limits(BaseModel):
     reduction: int = Field(3, ge=2)
     """Factor between one rung and the next."""
     objective: Objective = "score"
-    """What the search maximises: a trial's own score, or what it adds to the blend of the trials before it."""
+    """What the search maximises: a trial's own score, or what it adds to the blend of the trials before it, or
+    its score with the seconds that a trial takes considered."""
     confirm: int = Field(0, ge=0)
     """How many of the best recipes are trained again with other seeds and folds."""
     warm_start: str | None = None

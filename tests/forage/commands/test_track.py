@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+import forage
+from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 
 
@@ -49,6 +51,11 @@ def test_odd_trackers(shell: Any, swept: RunFolder, words: list[str], line: str)
     assert (said.status, said.err) == (2, f"forage: {line}\n")
 
 
+def test_an_odd_tracker_of_the_python_api(paddocks: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--track neptune: expected 'tensorboard', 'wandb', 'mlflow' or 'csv'"):
+        forage.launch(paddocks, runs=tmp_path / "runs", track=["neptune"])  # type: ignore[list-item]
+
+
 def test_without_a_login_nothing_is_sent(
     shell: Any, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,5 +85,7 @@ def test_resume_of_an_ended_sweep_tracks_the_trials_that_it_has(shell: Any, swep
     assert (swept.trackers / "csv").names() == [f"t000{i}.csv" for i in range(4)], "t0004 has no epoch"
     plan = yaml.safe_load(Path(f"{swept}/sweep.yaml").read_bytes())
     assert plan["track"] == ["csv"]
+    forage.resume(str(swept), track=["tensorboard"])
+    assert len(list(Path(swept.trackers.path).glob("tensorboard/*/events*"))) == 5
     shell("resume", swept, "--track", "none")
     assert yaml.safe_load(Path(f"{swept}/sweep.yaml").read_bytes())["track"] == []

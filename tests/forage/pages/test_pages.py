@@ -248,6 +248,15 @@ def test_a_trial_below_the_axis_is_drawn_at_its_end_with_its_score(swept: RunFol
     assert pruned.y[0] > 0
 
 
+def test_many_learning_curves_are_drawn_without_markers(swept: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [r for r in Ledger(swept).records.values() if r.curve]  # 7 epochs in all
+    monkeypatch.setattr(trial_charts, "MOST_MARKERS", 7)
+    assert {t.mode for t in trial_charts.learning_curves(records, records[1], 0.3).data[:3]} == {"lines+markers"}
+    monkeypatch.setattr(trial_charts, "MOST_MARKERS", 6)
+    pruned, complete, best = trial_charts.learning_curves(records, records[1], 0.3).data[:3]
+    assert (pruned.mode, complete.mode, best.mode) == ("lines", "lines", "lines+markers")
+
+
 def test_every_bar_has_its_value_and_a_hopeless_one_ends_in_sight() -> None:
     figure = bars(["a", "b", "c"], [0.5, -0.01, -4.0], ".2f", "R²", limit=1.0)
     (drawn,) = figure.data

@@ -12,7 +12,6 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
-import optuna_dashboard
 import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -85,6 +84,8 @@ def test_the_optuna_storage_has_states_and_intermediate_values(shell: Any, swept
 @pytest.fixture
 def dashboard() -> Iterator[Callable[[str], Callable[[str], Any]]]:
     """`dashboard(storage)(path)`: JSON from optuna-dashboard, started on loopback."""
+    import optuna_dashboard  # here: every process of a test run imports this module
+
     servers: list[WSGIServer] = []
 
     def start(storage: str) -> Callable[[str], Any]:

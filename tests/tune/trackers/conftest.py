@@ -14,8 +14,6 @@ from tune.records.ledger import Ledger, Record
 from tune.records.plan import TrackerName
 from tune.trackers.live import LiveTrackers
 
-GOLDEN = Path(__file__).parents[2] / "assets" / "golden" / "run"
-
 Events = Iterator[Record]
 Follow = Callable[..., None]
 
@@ -29,9 +27,9 @@ def _events(record: Record, epochs: int | None = None) -> Events:
 
 
 @pytest.fixture
-def golden(tmp_path: Path) -> RunFolder:
+def golden(golden_folder: Path, tmp_path: Path) -> RunFolder:
     """t0000 complete after 1 epoch, t0001 complete after 3, t0002 pruned after 1, t0003 failed without a recipe."""
-    return RunFolder(shutil.copytree(GOLDEN, tmp_path / "run"))
+    return RunFolder(shutil.copytree(golden_folder / "run", tmp_path / "run"))
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wandb.proto.wandb_internal_pb2 import Record
 
 from pasture.run_folder import RunFolder
 
@@ -18,6 +17,8 @@ Follow = Callable[..., None]
 
 def entries(file: Path) -> Iterator[Any]:
     """The entries of a file of W&B: a header of 7 bytes, then checksum (4), length (2), kind (1) and the entry."""
+    from wandb.proto.wandb_internal_pb2 import Record  # here: every process of a test run imports this module
+
     content, start = file.read_bytes(), 7
     while start + 7 <= len(content):
         (length,) = struct.unpack_from("<H", content, start + 4)
