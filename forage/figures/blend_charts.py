@@ -16,6 +16,7 @@ from pasture.metric import weighted_r2
 from pasture.targets import TARGETS, WEIGHTS, Array
 
 _SCORES: Final = {
+    "outer": "whole procedure:<br>dates held out of the search",
     "nested": "blend, nested:<br>on dates held out",
     "fitted": "blend, fitted:<br>on its own images",
     "optimum": "best of all<br>convex weights",
@@ -28,32 +29,43 @@ _LEVELS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
 _COLORS: Final = (GOOD, "#a07a45", "#a05fb5", WAITS, BEST)
 
 
-def scores(estimate: dict[str, Any]) -> go.Figure:
-    """A dot for each score, the interval of the nested score, and a line at the baseline."""
-    names = [name for name in _SCORES if estimate[name] is not None]
-    values = [estimate[name] for name in names]
+def scores(estimate: dict[str, Any], outer: tuple[float, tuple[float, float]] | None = None) -> go.Figure:
+    """A dot for each score, intervals, and a line at the baseline.
+
+    Args:
+        estimate: as in blend.json.
+        outer: the outer score and its interval.
+    """
+    found: dict[str, tuple[float, Sequence[float] | None]] = {
+        name: (estimate[name], None) for name in _SCORES if estimate.get(name) is not None
+    }
+    if "nested" in found:
+        found["nested"] = (estimate["nested"], estimate["interval"])
+    if outer:
+        found = {"outer": outer, **found}
     figure = go.Figure()
-    if estimate["interval"]:
-        low, high = estimate["interval"]
-        row = [_SCORES["nested"]] * 2
-        figure.add_scatter(x=[low, high], y=row, mode="lines", line={"color": BEST, "width": 5}, opacity=0.5)
+    for name, (_, interval) in found.items():
+        if interval:
+            row, line = [_SCORES[name]] * 2, {"color": BEST, "width": 5}
+            figure.add_scatter(x=list(interval), y=row, mode="lines", line=line, opacity=0.5)
+    values = [value for value, _ in found.values()]
     figure.add_scatter(
         x=values,
-        y=[_SCORES[name] for name in names],
+        y=[_SCORES[name] for name in found],
         text=[f"{value:.3f}" for value in values],
         textposition="top center",
         mode="markers+text",
-        marker={"size": 12, "color": [BEST if name == "nested" else GOOD for name in names]},
+        marker={"size": 12, "color": [BEST if name in ("nested", "outer") else GOOD for name in found]},
         cliponaxis=False,
         hoverinfo="text+y",
     )
     baseline = estimate["baseline"]
     line = {"line": BASELINE_LINE, "opacity": 1, "annotation_text": "each target's mean"}
     figure.add_vline(x=baseline, annotation_position="top", **line)
-    ends = ScoreAxis.of([*values, *(estimate["interval"] or [])], baseline).ends
+    ends = ScoreAxis.of([*values, *(end for _, interval in found.values() for end in interval or [])], baseline).ends
     figure.update_xaxes(title="R²", range=ends)
-    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=[_SCORES[n] for n in names])
-    return framed(figure, 90 + 48 * len(names)).update_layout(showlegend=False)
+    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=[_SCORES[n] for n in found])
+    return framed(figure, 90 + 48 * len(found)).update_layout(showlegend=False)
 
 
 def target_scores(targets: dict[str, dict[str, float | None]], kind: str) -> go.Figure:
