@@ -131,6 +131,29 @@ def score_by_members(evidence: Evidence, shares: Array, keys: Sequence[str]) -> 
     return framed(figure, 340)
 
 
+def steps(taken: dict[str, Any]) -> go.Figure:
+    """Score after every step of the choice of members, and the step at which the blend ends.
+
+    Args:
+        taken: `members`, `scores` and `kept` of each step, as in blend.json.
+    """
+    x, names = list(range(1, len(taken["scores"]) + 1)), [label(name) for name in taken["members"]]
+    text = [f"{name}: {score:.4f}" for name, score in zip(names, taken["scores"], strict=True)]
+    figure = go.Figure()
+    mode = "lines+markers" if len(x) <= MOST_MEMBERS else "lines"
+    figure.add_scatter(x=x, y=taken["scores"], text=text, mode=mode, line={"color": GOOD}, hoverinfo="x+text")
+    end, score = taken["kept"], taken["scores"][taken["kept"] - 1]
+    figure.add_scatter(
+        x=[end], y=[score], text=[f"{score:.4f}"], mode="markers+text", marker={"color": BEST, "size": 12}
+    )
+    figure.data[-1].update(textposition="top center", hoverinfo="x+text", cliponaxis=False)
+    figure.add_vline(x=end, line={"color": WAITS, "dash": "dot", "width": 1}, opacity=1)
+    span = max(max(taken["scores"]) - min(taken["scores"]), 0.01)
+    figure.update_xaxes(title="members added", **({"dtick": 1} if len(x) <= 15 else {}))
+    figure.update_yaxes(title="R²", range=[min(taken["scores"]) - 0.1 * span, max(taken["scores"]) + 0.25 * span])
+    return framed(figure, 340).update_layout(showlegend=False)
+
+
 def residual_correlation(evidence: Evidence, keys: Sequence[str]) -> go.Figure:
     """Correlation of the members' residuals, weighted as in the metric; members that differ are worth blending."""
     residuals = (evidence.members[:MOST_MEMBERS] - evidence.truth) * np.sqrt(WEIGHTS)

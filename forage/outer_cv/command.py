@@ -92,10 +92,10 @@ def _measure(dataset: Dataset, kinds: Sequence[Sweep], splits: int, seeds: int, 
 
     groups = [deal_dates(dataset, splits, seed) for seed in range(seeds)]
     # torch and Ray take seconds to import: only once the options are known to be right.
+    from ensemble.estimate.outer_score import NAME
     from forage.outer_cv.compare import compare
     from forage.outer_cv.run_sweeps import Stopped, run_sweeps
     from forage.outer_cv.score_blends import score_sweep
-    from forage.pages.outer_score import NAME
     from pasture.files import Folder
 
     try:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendMember
 from ensemble.estimate.evidence import Evidence
+from ensemble.estimate.outer_score import OuterScore
 from ensemble.estimate.tta_scores import ELEMENTS
 from forage.figures import blend_charts, groups
 from forage.pages.data_folder import LARGE, SMALL, DataFolder, thumbnails
 from forage.pages.maps import has_density, map_pictures
-from forage.pages.outer_score import OuterScore
 from forage.pages.page import Page
 from pasture.errors import ForageError
 from pasture.files import Folder
@@ -30,6 +30,15 @@ MAPPED: Final = 4
 """The same, with density maps."""
 MOST_PHOTOGRAPHS: Final = 1000
 """Photographs that appear over a chart at most, so that the page stays below 15 MB."""
+
+_HELD_OUT: Final = (
+    "The mean of the k best members, for every k: ranked without each date in turn, then scored on it. The largest k "
+    "is taken whose loss is not above the least by more than two standard errors over dates."
+)
+_GREEDY: Final = (
+    "Each step adds the member that raises the score of the mean most; one that is added again has more weight. Scores "
+    "are on the images that members are chosen by, so they are too high. The blend ends at the best score."
+)
 
 
 def blend_page(blend: Blend, data: str = "", outer_cv: Path | None = None) -> Page:
@@ -156,6 +165,11 @@ def _members(page: Page, blend: Blend, evidence: Evidence) -> None:
     elements = [f"D4: {number}" for number in ELEMENTS]
     columns = ["trial", "weight", "alone", *elements, "backbone", "tuning", "view", "recipe", "models"]
     page.table("Members", caption, columns, [_member_row(member) for member in blend.members])
+    if taken := blend.estimate.get("steps"):
+        how = _HELD_OUT if taken["held_out"] else _GREEDY
+        page.figure(
+            "How members were chosen", f"{how} Steps of this blend: {taken['kept']}.", blend_charts.steps(taken)
+        )
     if len(keys) > 1 and len(evidence.members) == len(keys):
         caption = (
             "Members join in the order of their weights, of equal weights the better first. Out of fold: too high."

@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 
 from forage.figures.study import frozen_trial, quiet
-from forage.pages.formats import TableFormat
+from forage.terminal.formats import TableFormat
 from pasture.atomic import atomic_file
 from pasture.errors import JobError
 from pasture.run_folder import RunFolder

@@ -13,11 +13,15 @@ import pytest
 from scipy.stats import t
 
 from ensemble.blend.blend import Blend
+from ensemble.blend.build import build
+from ensemble.weighting.options import MethodName
 from forage.pages import maps
+from forage.pages.blend_page import blend_page
 from forage.pages.maps import has_density
 from forage.pages.report import write_blend_report
 from pasture.dataset import Dataset
 from pasture.errors import InputError
+from pasture.run_folder import RunFolder
 from pasture.targets import WEIGHTS, Array
 from trainables.recipe.recipe import Recipe
 
@@ -54,6 +58,16 @@ def test_density_maps_of_the_worst_and_the_best_photographs(
     monkeypatch.setattr(maps, "density_maps", fail)
     page = Path(write_blend_report(altered, data=str(paddocks))).read_text()
     assert "no density maps: fold0.safetensors: missing" in page
+
+
+@pytest.mark.parametrize(("method", "words"), [("best-k", "ranked without each date"), ("greedy", "they are too high")])
+def test_how_members_were_chosen(finished_run: RunFolder, tmp_path: Path, method: MethodName, words: str) -> None:
+    blend = build([finished_run], tmp_path / "blend", "none", method)
+    taken = blend.estimate["steps"]
+    page = blend_page(Blend.read(blend.folder))
+    assert page.figures["how-members-were-chosen"].data[1].x == (taken["kept"],)
+    assert any(words in part for part in page.parts)
+    assert {member.key for member in blend.members} == set(taken["members"][: taken["kept"]])
 
 
 def outer_cv(folder: Path, blend: Blend, **changes: Any) -> Path:
