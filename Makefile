@@ -2,6 +2,7 @@
 #   make demo   environment, then the whole job on synthetic paddocks
 #   make test   environment, then every check and test
 #   make dist   environment, then a wheel and an sdist in dist/
+#   make docs   environment, then the documentation as a site in build/docs
 #   make bench  environment, then the table of benchmarks (DATA=folder for real photographs)
 #   make gpu    environment, then what only a GPU can show; under 10 minutes on one
 
@@ -9,14 +10,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint quick bench gpu constraints dist clean
+.PHONY: demo test lint docs quick bench gpu constraints dist clean
 
 demo: $(READY)
 	$(BIN)/forage demo --out demo
 
 # What starts Ray runs three at a time, not one a core: each Ray measures out the machine's cores itself. In the order of their
 # names: by default files of few tests, which here are the long ones, come last, when one of the three has nothing left to do.
-test: lint
+test: lint docs
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 	$(BIN)/python -m pytest -m slow --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
@@ -27,6 +28,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)  ## every warning is an error: broken links, files in no table of contents
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env docs build/docs
 
 bench: $(READY) .venv-autogluon/.ready
 	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
@@ -43,7 +47,7 @@ dist: $(READY)  ## the wheel and the sdist, in dist/
 	$(BIN)/uv build --quiet --out-dir dist
 
 clean:
-	rm -rf dist .venv .venv-autogluon
+	rm -rf build dist .venv .venv-autogluon
 
 # uv installs torch and its company in half a minute, where pip takes many. Compiled once here, or each of the many
 # processes of a test run would compile torch for itself where PYTHONDONTWRITEBYTECODE is set.
@@ -51,7 +55,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "forage needs Python 3.11 or newer; set PYTHON")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt --editable '.[lite,boosting,dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt --editable '.[lite,boosting,docs,trackers,dev]'
 	touch $@
 
 # AutoGluon wants versions of its own, so it gets an environment of its own; only a benchmark starts it.

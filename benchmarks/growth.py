@@ -4,7 +4,7 @@ Each row's ratio is the mean cost of one at the largest size over that at the sm
 proportion. For the driver's memory, its peak, it is the one over the other: 1 means that it does not grow. Trials do
 nothing (benchmarks/trivial.py). Members have OOF of 357 images
 under D4 and of 10 epochs; loading and 100 steps of selection are timed. Pictures are synthetic, of 64 pixels; checking
-them and filling the image cache are timed. Draws docs/growth.svg unless --quick.
+them and filling the image cache are timed. Draws docs/images/growth.svg unless --quick.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from trainables.images.image_cache import cached_views
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.sections import View
 
-PLOT = Path(__file__).parents[1] / "docs" / "growth.svg"
+PLOT = Path(__file__).parents[1] / "docs" / "images" / "growth.svg"
 EPOCHS, DATES = 10, 28
 
 

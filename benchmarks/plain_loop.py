@@ -58,7 +58,7 @@ class Loader:
         self.backbone = create_backbone(recipe.backbone, recipe.view.size).to(device).eval()
         self.elements = training_elements(recipe)
         self.choices = len(self.elements) + copies(recipe)
-        self.pipeline = build(recipe.augment.strength)
+        self.pipeline = build(recipe.augment, recipe.view.size)
 
     def training(self, rows: Rows, draws: Rows) -> Batch:
         """A training batch: of each picture, the element or the copy that was drawn."""

@@ -26,13 +26,12 @@ class Program:
     def __init__(self, command: Sequence[str], env: Mapping[str, str], **streams: Any) -> None:
         name = uuid.uuid4().hex
         self.mark = f"{_MARK}={name}".encode()
-        self.popen = subprocess.Popen(
-            command,
-            env={**os.environ, **env, _MARK: name},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            **streams,
-        )
+        self.popen = self.start(command, {**env, _MARK: name}, **streams)
+
+    def start(self, command: Sequence[str], env: Mapping[str, str], **streams: Any) -> Any:
+        """Start it in a session of its own; a `subprocess.Popen` or the like."""
+        environment = {**os.environ, **env}
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, **streams)
 
     def kill(self) -> None:
         """kill -9 for it and everything it started."""

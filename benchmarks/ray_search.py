@@ -10,12 +10,13 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from forage.replay.simulate import Strategy, Verdict
 from forage.replay.snap import Snap
 from forage.replay.table import Split, Table
 from tune.records.ledger import Record
 
 
-class RaySearch:
+class RaySearch(Strategy):
     """A strategy of `forage.replay.simulate`: `OptunaSearch(space, seed=seed)` with `ASHAScheduler(max_t=epochs)`.
 
     Both with Ray's defaults: TPE without groups, one bracket, grace period of 1 epoch, reduction factor 4; a stopped
@@ -59,7 +60,7 @@ class RaySearch:
         self.scheduler.on_trial_add(None, SimpleNamespace(trial_id=record.name))
         return record, number
 
-    def report(self, record: Record, report: dict[str, Any], finished: bool) -> bool:
+    def report(self, record: Record, report: dict[str, Any], finished: bool) -> Verdict:
         """See `Strategy`."""
         record.report(report)
         trial = SimpleNamespace(trial_id=record.name)
@@ -68,10 +69,10 @@ class RaySearch:
             self.scheduler.on_trial_complete(None, trial, result)
         elif self.scheduler.on_trial_result(None, trial, result) == self.scheduler.CONTINUE:
             self.searcher.on_trial_result(record.name, result)
-            return False
+            return "continue"
         self.searcher.on_trial_complete(record.name, result)
         record.status = "COMPLETE" if finished else "PRUNED"
-        return True
+        return "end"
 
     def _draw(self, trial: Any) -> dict[str, Any]:
         self.drawn = dict(self.table.space.draw(trial)[0])

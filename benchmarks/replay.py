@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Final, get_args
 
 import numpy as np
+from ray.tune.schedulers import HyperBandForBOHB
 
+from benchmarks.ray_bohb import BohbSearcher, missing_packages
+from benchmarks.ray_hyperband import RandomSearcher, RayHyperBand
 from benchmarks.ray_search import RaySearch
 from ensemble.weighting.options import DEFAULT_METHOD, MethodName
 from forage.replay.blend import complete, outer_loss, pooled_r2
@@ -28,11 +31,14 @@ from forage.replay.forage_search import ForageSearch
 from forage.replay.simulate import Simulated, Strategy, simulate
 from forage.replay.table import Split, Table
 from pasture.targets import Array
-from tune.records.plan import Limits, Pruner, Search
+from tune.records.plan import Limits, Objective, Pruner, Search
 
 BUDGETS: Final = (4, 8, 16, 32, 64)
 WORKERS: Final = (1, 8, 64, 512, 4096)
 OURS: Final = "forage"
+SEARCH_WORKERS: Final = {"Ray BOHB": 8}
+"""Simulated workers of a search; 1 for the others. With one worker a bracket of whole trials never fills in Ray's BOHB:
+after the first brackets every trial would be such a one."""
 
 Make = Callable[[Table, Split, int], Strategy]
 
@@ -45,17 +51,25 @@ def strategies(trials: int, pruner: Pruner) -> dict[str, Make]:
         pruner: of `forage`.
     """
 
-    def ours(search: Search, pruner: Pruner, start: bool) -> Make:
-        limits = Limits(trials=trials, pruner=pruner, start=start)
+    def ours(search: Search, pruner: Pruner, start: bool, objective: Objective = "score") -> Make:
+        limits = Limits(trials=trials, pruner=pruner, start=start, objective=objective)
         return lambda table, split, seed: ForageSearch(table, split, limits, search, seed)
+
+    def bohb(table: Table, split: Split, seed: int) -> Strategy:
+        return RayHyperBand(table, split, trials, BohbSearcher(table.space, seed), HyperBandForBOHB)
 
     return {
         OURS: ours("optuna", pruner, True),
         **{f"forage, --pruner {other}": ours("optuna", other, True) for other in get_args(Pruner) if other != pruner},
+        "forage, score-per-second": ours("optuna", pruner, True, "score-per-second"),
         "random after start": ours("random", "none", True),
         "random": ours("random", "none", False),
         "random + ASHA": ours("random", "asha", False),
         "Ray OptunaSearch + ASHA": lambda table, split, seed: RaySearch(table, split, trials, seed),
+        "Ray Hyperband": lambda table, split, seed: RayHyperBand(
+            table, split, trials, RandomSearcher(table.space, seed)
+        ),
+        **({} if missing_packages() else {"Ray BOHB": bohb}),
     }
 
 
@@ -71,6 +85,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     table = Table.read(arguments.table)
+    if missing := missing_packages():
+        print(
+            f"Ray BOHB is left out: {' and '.join(missing)} not installed; pip install '.[bohb]' adds it.",
+            file=sys.stderr,
+        )
     scores = search_scores(table, arguments.seeds, arguments.budgets, arguments.method, arguments.pruner)
     busy = {count: efficiency(table, count) for count in arguments.workers}
     if arguments.json:
@@ -95,7 +114,8 @@ def search_scores(
     for name, make in strategies(len(table.entries), pruner).items():
         rows = []
         for seed in range(seeds):
-            runs = [simulate(make(table, split, seed), split, seconds=max(seconds)) for split in table.splits]
+            workers = SEARCH_WORKERS.get(name, 1)
+            runs = [simulate(make(table, split, seed), split, workers, seconds=max(seconds)) for split in table.splits]
             rows.append([_score(table, runs, at, method) for at in seconds])
             print(f"{name}: seed {seed}", end="\r", file=sys.stderr, flush=True)
         result[name] = np.array(rows)

@@ -23,7 +23,7 @@ from forage.pages.report import write_blend_report, write_run_report
 from forage.terminal.tables import blend_table
 from pasture.run_folder import RunFolder
 
-HERE = Path(__file__).parent
+IMAGES = Path(__file__).parent / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTH, HEIGHT = 1200, 1600
 SHOWN = 800
@@ -31,7 +31,7 @@ SHOWN = 800
 
 
 def main(demo: Path) -> None:
-    """Write docs/run-page.png, docs/blend-page.png and docs/ensemble.svg."""
+    """Write docs/images/run-page.png, docs/images/blend-page.png and docs/images/ensemble.svg."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         sys.exit(f"pictures: found no browser ({', '.join(BROWSERS)})")
@@ -44,12 +44,12 @@ def main(demo: Path) -> None:
         for name in ("run", "blend"):
             picture = Image.open(io.BytesIO(screenshot(browser, pages / f"{name}.html")))
             small = picture.convert("RGB").resize((SHOWN, SHOWN * picture.height // picture.width))
-            small.quantize(64).save(HERE / f"{name}-page.png", optimize=True)
+            small.quantize(64).save(IMAGES / f"{name}-page.png", optimize=True)
     console = Console(record=True, width=110, file=io.StringIO())
     console.print(blend_table(blend))
     drawn = console.export_svg(title="forage ensemble demo/run --out demo/blend")
     # Without rich's fonts, which a browser would fetch.
-    (HERE / "ensemble.svg").write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL))
+    (IMAGES / "ensemble.svg").write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL))
 
 
 def screenshot(browser: str, page: Path) -> bytes:

@@ -16,8 +16,9 @@ from forage.commands import page as page_commands
 from forage.commands import run as run_commands
 from forage.commands import sweep as sweep_commands
 from forage.commands import trial as trial_commands
+from forage.commands.bundle import bundle
 from forage.commands.features import features
-from forage.environment.config import config, config_file, read_defaults
+from forage.environment.config import config, read_all_defaults
 from forage.environment.doctor import doctor
 from forage.outer_cv.command import outer_cv
 from forage.recipes.list_and_show import recipes
@@ -64,12 +65,12 @@ def _options(
     ] = False,
 ) -> None:
     """Hyperparameter search on Ray and honest ensembles for pasture biomass from photographs."""
-    if file := config_file():
-        context.default_map = read_defaults(context.command, file)
+    context.default_map = read_all_defaults(context.command)
 
 
 app.command("make-data", epilog="Example: `forage make-data data/synthetic --images 48`")(data_commands.make_data)
 app.command(epilog="Example: `forage check data/csiro`")(data_commands.check)
+app.command(epilog="Example: `forage exclude data/csiro ids.txt --out data/fewer`")(data_commands.exclude)
 app.command(epilog="Example: `forage eda data/csiro --out eda.html`")(page_commands.eda)
 app.command(epilog="Example: `forage batch data/csiro --recipe two_stream`")(page_commands.batch)
 app.command(epilog="Example: `forage sweep data/csiro --trials 24 --set schedule.epochs=40`")(sweep_commands.sweep)
@@ -89,6 +90,7 @@ app.command("outer-cv", epilog="Example: `forage outer-cv data/csiro --trials 24
 app.command(epilog="Example: `forage plan --space default --workers 64 --hours 4`")(plan)
 app.command(epilog="Example: `forage tabulate data/csiro --recipes 500 --out table.parquet`")(tabulate)
 app.command(epilog="Example: `forage predict blend data/csiro --out submission.csv`")(blend_commands.predict)
+app.command(epilog="Example: `forage bundle blend --out bundle`")(bundle)
 app.command("import", epilog="Example: `forage import oof/*.csv --truth data/csiro/train.csv --name theirs`")(
     blend_commands.import_
 )

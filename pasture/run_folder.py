@@ -42,6 +42,7 @@ class RunFolder:
     checkpoints/<trial>.pt              a trial under way
     banks/<name>.safetensors            imported feature banks
     features/                           feature banks under way, where a cluster has several nodes
+    trackers/                           what live tracking writes: event files, CSV, an MLflow store, W&B runs
     retired/<trial>.parquet             OOF of a trial whose weights were not kept
     """
 
@@ -106,6 +107,11 @@ class RunFolder:
     def trials(self) -> Folder:
         """Folder of the trials' records."""
         return self.folder / "trials"
+
+    @property
+    def trackers(self) -> Folder:
+        """Folder of what live tracking writes."""
+        return self.folder / "trackers"
 
     def weights(self, trial: str) -> Folder:
         """Folder of a trial's fold weights."""

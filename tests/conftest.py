@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -152,6 +153,14 @@ def finished_run(paddocks: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
                 trial.step()
             write_finished(run, trial)
     return run
+
+
+@pytest.fixture(scope="session")
+def golden_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder, a run and a blend that an earlier version wrote: tests/assets/golden.tar.xz. Not to be changed."""
+    folder = tmp_path_factory.mktemp("assets")
+    shutil.unpack_archive(Path(__file__).parent / "assets" / "golden.tar.xz", folder)
+    return folder / "golden"
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ SUBPACKAGES = {
     "pasture": ["synthetic", ""],
     "trainables": ["trial", "fitted", "training", "features", "network", "images", "compute", "recipe"],
     "ensemble": ["prediction", "blend", "estimate", "weighting", "members"],
-    "tune": ["", "cluster", "search", "records"],
+    "tune": ["", "cluster", "search", "trackers", "records"],
     "forage": [
         "",
         "commands",
@@ -26,6 +26,7 @@ SUBPACKAGES = {
         "replay",
         "outer_cv",
         "python_api",
+        "bundling",
         "blending",
         "results",
         "pages",

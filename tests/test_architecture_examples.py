@@ -1,4 +1,4 @@
-"""The examples of docs/architecture.md: each change applies to the code, and its check passes afterwards."""
+"""The examples of docs/explanation/architecture.md: each change applies to the code, and its check passes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_LINES = 40
 
 def examples() -> dict[str, tuple[str, str]]:
     """Change and check of each example, by its heading."""
-    text = (ROOT / "docs/architecture.md").read_text()
+    text = (ROOT / "docs/explanation/architecture.md").read_text()
     return {title: (change, check) for title, change, check in EXAMPLE.findall(text)}
 
 

@@ -2,5 +2,5 @@
 
 `sweep` and `bookkeeper` stand on top of the sub-packages; each of those may import the ones below it:
 
-    cluster > search > records
+    cluster > search > trackers > records
 """

@@ -37,6 +37,9 @@ from tune.search.promotion import Promotion
 from tune.search.pruners import Pruner, make_pruner
 from tune.search.scheduler import PruningScheduler
 from tune.search.warm_start import read_earlier_trials
+from tune.trackers.live import LiveTrackers
+
+Watch = Callable[[Record], None]
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Session:
         ledger: Ledger,
         hold: Hold,
         cluster: Cluster,
-        watch: Callable[[Record], None] = ignore,
+        watch: Watch = ignore,
     ) -> None:
         self.run, self.plan, self.ledger, self.hold, self.cluster = run, plan, ledger, hold, cluster
         self.watch = watch
@@ -110,6 +113,7 @@ class Session:
         plan, ledger = self.plan, self.ledger
         with (
             Progress(ledger, plan.trials + plan.confirm, self.space.epochs, self.run.name) as progress,
+            LiveTrackers(plan.track, self.run, ledger, progress.say) as trackers,
             Stop(plan.hours, plan.until_score, self.hold, str(self.run)) as stop,
             watch_ray(self.run, self.cluster.on_loss or stop.interrupt),
             _resumable(self.run),
@@ -121,7 +125,7 @@ class Session:
                     break
                 if promoted:
                     progress.say(f"the first stage is over; these trials continue to the end: {', '.join(promoted)}")
-                self._run_stage(left, promoted, stop, progress)
+                self._run_stage(left, promoted, stop, (progress.watch, stop.watch, trackers.watch, self.watch))
             if self.hold.lost:
                 raise JobError(f"{self.run}: another forage has taken over this run directory; this one has stopped")
             if stop.failure:
@@ -133,14 +137,13 @@ class Session:
                     progress.say(line)
         return Outcome(self.run, ledger, None if is_over(ledger, plan) else stop.reason)
 
-    def _run_stage(self, left: int, promoted: Sequence[str], stop: Stop, progress: Progress) -> None:
+    def _run_stage(self, left: int, promoted: Sequence[str], stop: Stop, watchers: Sequence[Watch]) -> None:
         """Run `left` trials with a new scheduler and a new searcher, both made from the ledger alone."""
         plan, ledger, promotion = self.plan, self.ledger, self.promotion
 
         def watch(record: Record) -> None:
-            progress.watch(record)
-            stop.watch(record)
-            self.watch(record)
+            for notify in watchers:
+                notify(record)
 
         scheduler = PruningScheduler(ledger, self._pruner(), promotion.cut)
         searcher = OptunaSearcher(
@@ -154,6 +157,7 @@ class Session:
             earlier=read_earlier_trials(self.run),
             values=BlendGain(self.run) if plan.objective == "blend" else None,
             promoted=promoted,
+            per_second=plan.objective == "score-per-second",
         )
         callbacks = [Bookkeeper(ledger, scheduler, searcher, stop, promotion, watch)]
         if plan.trial_timeout:

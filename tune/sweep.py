@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from tune.search.confirmation import is_over
 from tune.search.pruners import rung_epochs
 from tune.search.warm_start import EARLIER_TRIALS, warm_start, write_earlier_trials
 from tune.session import Cluster, Outcome, Session, ignore
+from tune.trackers.choose import check_trackers
+from tune.trackers.live import LiveTrackers
 
 LOCAL = RayConnection()
 
@@ -109,6 +112,7 @@ def check_launch(run: RunFolder, data: Path, space: Space, limits: Limits) -> tu
     if limits.warm_start:
         space = warm_start(space, RunFolder(limits.warm_start), limits.start)
     _check_limits(limits, space)
+    check_trackers(limits.track, run)
     _check_writable(run)
     return space, _checked_data(data, space, limits.outer)
 
@@ -140,6 +144,7 @@ def resume(
     """
     before = Plan.read(run)
     plan = before.changed(changes or {})
+    check_trackers(plan.track, run)
     with exclusive_lock(run) as hold:
         ledger = Ledger(run)
         failed = ledger.retryable() if retry_failed else []
@@ -152,7 +157,8 @@ def resume(
             plan = _checked_without_ray(plan, before, run)
             _write_changes(plan, before, run)
             ledger.write_table()
-            return Outcome(run, ledger, None if over else "score")
+            with LiveTrackers(plan.track, run, ledger, partial(print, file=sys.stderr)):
+                return Outcome(run, ledger, None if over else "score")
         plan, dataset = _with_same_data(plan, run)
         with _stdout_to_stderr(), connection.open():
             placement = Placement(Space.parse(plan.space), plan)

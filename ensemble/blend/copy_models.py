@@ -23,7 +23,8 @@ def has_models(members: Sequence[Member]) -> tuple[list[Member], list[tuple[str,
     with ThreadPoolExecutor() as threads:
         counts = list(threads.map(_models, members))
     for member, found in zip(members, counts, strict=True):
-        expected = 0 if member.external else len(np.unique(member.folds))
+        repeats = 1 if member.external else Recipe.parse(member.recipe, member.key).validation.repeats
+        expected = 0 if member.external else len(np.unique(member.folds)) * repeats
         if found == expected:
             complete.append(member)
         else:

@@ -34,7 +34,8 @@ OTHER_DATA = "refit on other data than the blend was judged on: its scores do no
 def refit(blend: Blend, data: Path, out: Path, say: Callable[[str], None]) -> Blend:
     """Write a blend folder with the same members and weights, each member one model trained on all images of `data`.
 
-    Every member is trained from the pretrained backbone in the blend, for as many epochs as its fold models were.
+    Every member is trained from the pretrained backbone in the blend, for as many epochs as its fold models were. A
+    backbone that is stored in half precision stays so: heads are trained on features of its rounded weights.
 
     Args:
         blend: whose members to train.
@@ -120,7 +121,8 @@ def _train(
     assert member.recipe is not None
     recipe = _on_the_blends_backbones(blend, member, member.recipe)
     digests = backbone_digests(recipe, blend.image_ids())
-    if (digests["backbone_digest"], digests["semantic_digest"]) != (member.backbone, member.semantic):
+    stored = [blend.half.get(digest, digest) for digest in (member.backbone, member.semantic)]
+    if [digests["backbone_digest"], digests["semantic_digest"]] != stored:
         raise InputError(f"{blend.folder}: backbones/ does not hold what {member.key} was trained on; build it again")
     return train_on_all(recipe, TrialContext(dataset, device), member.epoch + 1, member.curve)
 

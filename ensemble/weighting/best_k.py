@@ -12,7 +12,8 @@ from pasture.targets import Array
 
 ERRORS: Final = 2.0
 """Standard errors by which fewer members must be better. With 1, blends of heads on real photographs were .011 to .021
-behind the mean of all on dates held out, with 2 .003 to .009, with 3 poor members stayed in (docs/ensemble.md)."""
+behind the mean of all on dates held out, with 2 .003 to .009, with 3 poor members stayed in; see
+docs/explanation/blends.md."""
 
 
 def best_k(residuals: Array, day: NDArray[np.intp]) -> NDArray[np.intp]:

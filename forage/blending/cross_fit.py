@@ -118,7 +118,7 @@ def _folds(blend: Blend) -> dict[str, int]:
         if member.folds != count or (table.folds < 0).any() or count > MOST_TEACHERS:
             raise InputError(
                 f"--cross-fit: the members of {blend.folder} do not have the same folds; build a blend of trials with "
-                "one validation.splitter, validation.folds and validation.seed"
+                "one validation.splitter, validation.folds and validation.seed, and validation.repeats 1"
             )
     return dict(zip(table.image_ids, map(int, table.folds), strict=True))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ensemble.prediction.predict import predict
 from pasture.atomic import atomic_folder
 from pasture.dataset import PSEUDO_WEIGHT, TEACHER_FOLD, Dataset, read_test, read_train
 from pasture.errors import InputError
+from pasture.exclude import link_or_copy
 from pasture.sample_ids import join_sample_ids, split_sample_ids
 from pasture.targets import TARGETS, Array
 from pasture.verification import verify
@@ -99,7 +99,7 @@ def write_pseudo(teach: Teach, data: Path, out: Path, weight: float) -> int:
             if (data / table).exists():
                 shutil.copyfile(data / table, folder / table)
         for name, source in pictures.items():
-            _link(source, folder / name)
+            link_or_copy(source, folder / name)
     return len(test)
 
 
@@ -121,12 +121,3 @@ def _rows(ids: list[str], paths: list[str], labels: Labels, teacher: int) -> pd.
         }
         | crossed
     )
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source = source.resolve()  # the link of a relative link would point nowhere
-    try:
-        os.link(source, target)
-    except OSError:  # another device, a filesystem without hard links, a file of somebody else
-        shutil.copyfile(source, target)

@@ -17,9 +17,9 @@ from pasture.run_folder import RunFolder
 def refit_members(blend: Blend, runs: Sequence[RunFolder], data: Path | None, all_members: bool) -> Blend:
     """Train members of a new blend again on all photographs of its runs.
 
-    On dates held out of everything, blends of frozen features score higher so (docs/outer-cv.md), and a member takes
-    less time than one of its folds did. Members that train their backbone take as long as a fold and have not been
-    compared: they are trained again only on request.
+    On dates held out of everything, blends of frozen features score higher so (docs/explanation/outer-cv.md), and a
+    member takes less time than one of its folds did. Members that train their backbone take as long
+    as a fold and have not been compared: they are trained again only on request.
 
     Args:
         blend: as it was built.

@@ -9,10 +9,9 @@ import typer
 
 from ensemble.weighting.options import DEFAULT_METHOD
 from forage.python_api import functions as api
-from forage.python_api.blend import Blend
+from forage.python_api.blend import Blend, write_submission
 from forage.python_api.options import Selection
 from forage.python_api.run import as_folder
-from forage.terminal.bars import bars
 from forage.terminal.blend_options import (
     GivenOption,
     HalfOption,
@@ -44,7 +43,6 @@ from forage.terminal.options import (
     WarmStartOption,
 )
 from forage.terminal.words import check_output, check_output_folder, parse_given
-from pasture.errors import InputError
 from trainables.recipe.sections import TtaName
 
 
@@ -69,7 +67,6 @@ def ensemble(
 ) -> None:
     """Build a blend from the trials of one or several runs, and estimate its score on dates it was not fitted to."""
     from forage.blending.limits import after_build, prefix_table
-    from forage.blending.refit_members import refit_members
     from forage.pages.report import attempt
     from forage.terminal.tables import blend_table
 
@@ -82,10 +79,9 @@ def ensemble(
         warn(warning)
     for key, reason in blend.refused:
         warn(f"{key} left out: {reason}")
-    folders = [as_folder(run) for run in runs]
     if refit is not False:
-        blend = Blend(refit_members(blend.content, folders, data, bool(refit)))
-    blend = Blend(after_build(blend.content, folders, data, half, timed))
+        blend = blend.refit_members(runs, data, all_members=bool(refit))
+    blend = Blend(after_build(blend.content, [as_folder(run) for run in runs], data, half, timed))
     if as_json:
         print_json(blend.scores)
     else:
@@ -112,14 +108,6 @@ def predict(
 
     All GPUs of the machine share the photographs.
     """
-    from ensemble.blend.blend import Blend
-    from ensemble.members.prediction_file import read_given
-    from ensemble.prediction.density_maps import density_maps, density_members
-    from ensemble.prediction.map_pictures import write_map_pictures
-    from ensemble.prediction.predict import predict as run
-    from ensemble.prediction.submission import write_submission
-    from ensemble.prediction.uncertainty import predict_in_detail, write_members, write_uncertainty
-    from forage.blending.limits import trimmed
     from pasture.data_table import read_sample_submission
     from pasture.dataset import read_test
 
@@ -127,33 +115,14 @@ def predict(
         check_output(file, option)
     check_output_folder(maps, "--maps")
     test = read_test(data)
-    order = read_sample_submission(data, test.ids)
-    loaded = Blend.read(blend)
-    known = read_given(parse_given(given or []), test.ids)
-    everyone = {member.key for member in loaded.members}
-    loaded = trimmed(loaded, test, tta, max_members, max_seconds)
-    kept = {member.key for member in loaded.members}
-    known = {key: grams for key, grams in known.items() if key in kept or key not in everyone}
-    if maps:
-        density_members(loaded)  # or no member could be drawn
-    with bars() as watch:
-        if members or uncertainty:
-            detail = predict_in_detail(loaded, test, tta, known, watch)
-            predictions = detail.predictions
-        else:
-            predictions = run(loaded, test, tta, known, watch)
-    if members:
-        write_members(members, loaded, test.ids, detail)
-    if uncertainty:
-        write_uncertainty(uncertainty, loaded, test.ids, detail)
-        if loaded.conformal is None:
-            warn("no intervals: the blend was judged on fewer than 9 dates")
-    write_submission(out, order, test.ids, predictions)
-    if maps:
-        with bars() as watch:
-            count = write_map_pictures(maps, test, density_maps(loaded, test, tta, watch))
-        say(f"{maps}: {count} pictures")
-    say(f"{out}: {len(order)} rows for {len(test)} photographs")
+    rows = len(read_sample_submission(data, test.ids))  # refused before anything is predicted
+    known: dict[str, str | Path] = {**parse_given(given or [])}
+    predictions = api.load_blend(blend).predict(
+        test, tta=tta, given=known, max_members=max_members, max_seconds=max_seconds,
+        members=members, uncertainty=uncertainty, maps=maps,
+    )  # fmt: skip
+    write_submission(out, predictions, data)
+    say(f"{out}: {rows} rows for {len(test)} photographs")
 
 
 def import_(
@@ -196,12 +165,9 @@ def refit(
     """Train each member of a blend again on all photographs: one model instead of one for each fold.
 
     Prediction is then as many times faster as there were folds, and every model has seen every photograph. But no
-    photograph is left to score the models on, and the mean over folds is lost. See docs/ensemble.md.
+    photograph is left to score the models on, and the mean over folds is lost. See docs/explanation/blends.md.
     """
-    from ensemble.blend.blend import Blend
-    from ensemble.blend.refit import refit as run
-
-    made = run(Blend.read(blend), data, out, say)
+    made = api.load_blend(blend).refit(data, out)
     for warning in made.warnings:
         warn(warning)
     say(f"blend: {out}")
@@ -227,17 +193,11 @@ def pseudo(
     scores of models trained on the folder are too high: the blend has seen the labels of all folds, and its predictions
     carry them into every fold. Such a folder is for a last refit.
     """
-    from ensemble.blend.blend import Blend
-    from forage.blending.cross_fit import write_cross_fitted
-    from forage.blending.pseudo import LEAK, one_teacher, write_pseudo
+    from forage.blending.pseudo import LEAK
 
-    loaded = Blend.read(blend)
+    count = api.load_blend(blend).pseudo_label(data, out, weight=weight, cross_fit=cross_fit, rounds=rounds)
     if cross_fit:
-        count = write_cross_fitted(loaded, data, out, weight, rounds, say)
         say(f"{out}: the data of {data} and {count} photographs, labelled for each fold with weights up to {weight:g}")
         return
-    if rounds != 1:
-        raise InputError("--rounds goes with --cross-fit")
-    count = write_pseudo(one_teacher(loaded, weight), data, out, weight)
     say(f"{out}: the data of {data} and {count} photographs with pseudo-labels of weight {weight:g}")
     warn(LEAK)

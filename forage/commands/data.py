@@ -1,4 +1,4 @@
-"""Commands of a data folder, `forage make-data` and `forage check`, and the demo."""
+"""Commands of a data folder, `forage make-data`, `forage check` and `forage exclude`, and the demo."""
 
 from __future__ import annotations
 
@@ -63,6 +63,19 @@ def check(data: DataArgument, as_json: JsonOption = False) -> None:
         show(f"{result['test_images']} test photographs, all readable")
     show(f"predicting each target's mean scores {result['baseline']:.4f}")
     show(f"fingerprint {train.fingerprint}")
+
+
+def exclude(
+    data: DataArgument,
+    ids: Annotated[Path, typer.Argument(metavar="IDS", help="Text file with one image id in each line; # for notes.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Data folder to write; must not exist.")],
+) -> None:
+    """Write a data folder without some labelled photographs, such as those with a wrong label."""
+    from pasture.exclude import read_ids, write_without
+
+    chosen = set(read_ids(ids))
+    left = write_without(data, chosen, out)
+    say(f"{out}: {left} labelled photographs, {len(chosen)} of {data} excluded")
 
 
 def demo(

@@ -27,8 +27,9 @@ from forage.terminal.options import (
     ScoreOption,
     ShipOption,
     TimeoutOption,
+    TrackOption,
 )
-from forage.terminal.words import connect_to, existing_run
+from forage.terminal.words import connect_to, existing_run, parse_trackers
 from pasture.errors import InputError
 from tune.records.ledger import Ledger, Record
 
@@ -73,6 +74,7 @@ def resume(
         ),
     ] = None,
     keep: KeepOption = None,
+    track: TrackOption = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed trials again, from their beginning.")
     ] = False,
@@ -88,6 +90,7 @@ def resume(
         "trials": trials, "hours": hours, "until_score": until_score, "data": str(data) if data else None,
         "cpus_per_trial": cpus_per_trial, "gpus_per_trial": gpus_per_trial, "gpus_per_fold": gpus_per_fold,
         "trial_timeout": trial_timeout, "max_failures": max_failures, "confirm": confirm, "keep": keep,
+        "track": parse_trackers(track),
     }  # fmt: skip
     conclude(
         lambda: api.resume(

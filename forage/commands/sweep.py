@@ -28,6 +28,7 @@ from forage.terminal.options import (
     ShipOption,
     SpaceOption,
     TimeoutOption,
+    TrackOption,
 )
 from forage.terminal.sweep_options import (
     ConfirmOption,
@@ -43,7 +44,7 @@ from forage.terminal.sweep_options import (
     TrialsOption,
     WarmStartRunOption,
 )
-from forage.terminal.words import connect_to, recipe_settings
+from forage.terminal.words import connect_to, parse_trackers, recipe_settings
 from tune.records.ledger import Record
 
 
@@ -70,6 +71,7 @@ def sweep(
     max_failures: FailuresOption = 2,
     keep: KeepOption = None,
     confirm: ConfirmOption = 0,
+    track: TrackOption = None,
     address: AddressOption = "local",
     ship_code: ShipOption = False,
     cpus_per_trial: CpusOption = 1,
@@ -86,6 +88,7 @@ def sweep(
         "hours": hours, "until_score": until_score, "trial_timeout": trial_timeout,
         "max_failures": max_failures, "keep": keep,
         "cpus_per_trial": cpus_per_trial, "gpus_per_trial": gpus_per_trial, "gpus_per_fold": gpus_per_fold,
+        "track": parse_trackers(track) or (),
     }  # fmt: skip
     fields = recipe_settings(settings, epochs)
     if dry_run:

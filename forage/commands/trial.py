@@ -11,35 +11,49 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from forage.terminal.formats import SUFFIXES, TableFormat
+from forage.terminal.formats import SUFFIXES, Against, ExportFormat
 from forage.terminal.messages import messages, print_json, say, show, show_table, warn
 from forage.terminal.options import JsonOption, RunArgument
-from forage.terminal.words import check_output, existing_run
+from forage.terminal.words import check_output, check_output_folder, existing_run
 from pasture.errors import InputError
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="Run directory, RUN:TRIAL, or blend folder.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    results: Annotated[
+        list[str], typer.Argument(metavar="A B [C]...", help="Run directories, RUN:TRIAL, or blend folders.")
+    ],
+    against: Annotated[
+        Against, typer.Option(help="Compare the others with the `first`, or with the `best` of them.")
+    ] = "first",
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether A is better than B beyond chance: paired over dates, with a 95 % interval.
+    """Say which results differ beyond chance: paired over dates, with a 95 % interval for each comparison.
 
-    Of a run, its best trial is compared; of a blend, its nested predictions.
+    Of a run, its best trial is compared; of a blend, its nested predictions. Scores are on the images that all have.
     """
     from forage.results.compare import compare as run
-    from forage.results.compare import read_result
+    from forage.results.compare import read_result, remark
 
-    results = [read_result(location) for location in (first, second)]
-    result = run(*results)
-    for note in (r.note for r in results if r.note):
+    if len(results) < 2:
+        raise InputError(f"{results[0]}: nothing to compare it with; give two results or more")
+    if twice := [location for i, location in enumerate(results) if location in results[:i]]:
+        raise InputError(f"{twice[0]}: is given twice; compare different results")
+    read = [read_result(location) for location in results]
+    found = run(read, against)
+    for note in (result.note for result in read if result.note):
         warn(note)
+    first = found[0]
     if as_json:
-        print_json(result.to_dict())
+        facts = {"against": first.first, "score": first.first_score, "images": first.images, "dates": first.dates}
+        print_json({**facts, "comparisons": [comparison.to_dict() for comparison in found]})
         return
-    show(f"{result.first_score:.4f}  {result.first}")
-    show(f"{result.second_score:.4f}  {result.second}")
-    show(result.sentence)
+    show(f"{first.first_score:.4f}  {first.first}")
+    for comparison in found:
+        show(f"{comparison.second_score:.4f}  {comparison.second}")
+    for comparison in found:
+        show(comparison.sentence)
+    if text := remark(found, against):
+        show(text)
 
 
 def trials(
@@ -73,15 +87,33 @@ def trials(
 
 def export(
     run: RunArgument,
-    to: Annotated[TableFormat, typer.Option(help="`optuna`: an SQLite storage for optuna-dashboard; or a table.")],
+    to: Annotated[
+        ExportFormat,
+        typer.Option(
+            help="`optuna`: an SQLite storage for optuna-dashboard; `csv`, `parquet`: a table; `mlflow`, "
+            "`tensorboard`: as `forage sweep --track`."
+        ),
+    ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File to write; must not exist.  [default: RUN.db, .csv, ..]")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="File to write; must not exist. For `mlflow` and `tensorboard` a folder.  [default: RUN.db, .csv, ..; "
+            "for `mlflow` $MLFLOW_TRACKING_URI; else RUN/trackers]",
+        ),
     ] = None,
 ) -> None:
     """Write the trials of a run for other tools."""
     from forage.results.export import export as write
+    from forage.results.export import export_to_tracker
 
     folder = existing_run(run)
+    if to == "mlflow" or to == "tensorboard":
+        check_output_folder(out, "--out")
+        place, count = export_to_tracker(folder, to, out)
+        show_with = "mlflow ui --backend-store-uri" if to == "mlflow" else "tensorboard --logdir"
+        say(f"{place}: {count} trials; open it with: {show_with} {place}")
+        return
     file = out or Path(folder.name + SUFFIXES[to])
     check_output(file, "--out")
     if file.exists():

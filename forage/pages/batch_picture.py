@@ -52,7 +52,7 @@ def batch_picture(dataset: Dataset, recipe: Recipe, seed: int = 0, most: int = M
 
 def _seen(views: Picture, recipe: Recipe, generator: np.random.Generator) -> Picture:
     """(views, size, size, 3) of one photograph after augmentation."""
-    pipeline, seed = build(recipe.augment.strength), int(generator.integers(2**32))
+    pipeline, seed = build(recipe.augment, recipe.view.size), int(generator.integers(2**32))
     if not recipe.banked:
         return views if pipeline is None else augment(pipeline, views, seed)
     elements = training_elements(recipe)

@@ -1,15 +1,19 @@
-"""A blend from Python: its scores, its members, and predicting with it."""
+"""A blend from Python: its scores, its members, and what can be made with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
+
+from forage.python_api.options import PredictionFiles
+from forage.python_api.run import Run, as_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ensemble.blend import blend as blend_folder
+    from forage.bundling.bundle import Bundle
     from pasture.dataset import Dataset
     from pasture.targets import Array
     from trainables.recipe.sections import TtaName
@@ -72,6 +76,9 @@ class Blend:
         *,
         tta: TtaName | None = None,
         given: Mapping[str, str | Path] | None = None,
+        max_members: int | None = None,
+        max_seconds: float | None = None,
+        **files: Unpack[PredictionFiles],
     ) -> pd.DataFrame:
         """Predict the test photographs of a data folder.
 
@@ -79,23 +86,125 @@ class Blend:
             data: a data folder, whose test.csv names the photographs, or photographs that were read.
             tta: test-time augmentation; the blend's own by default.
             given: for each imported member, the file of its predictions for these photographs.
+            max_members: predict with so many of the heaviest members only.
+            max_seconds: predict with as many of the heaviest members as this time allows, by a measurement.
+            **files: what to write beside the prediction; see `forage.python_api.options.PredictionFiles`.
 
         Returns:
             Grams: index image_id, columns the five targets, non-negative and in mass balance.
 
         Raises:
-            InputError: a picture or a weight file cannot be read, or the predictions of an imported member are missing.
-            JobError: a prediction is not finite, or the memory does not suffice for one photograph.
+            InputError: a picture or a weight file cannot be read, the predictions of an imported member are missing, a
+                limit that not even one member meets, or maps of a blend that has no density head.
+            JobError: a prediction is not finite, the memory does not suffice for one photograph, or a file cannot be
+                written.
         """
-        from ensemble.members.prediction_file import read_given
-        from ensemble.prediction.predict import predict
-        from forage.terminal.bars import bars
+        from forage.blending.prediction import Files, Limits, predict_within
         from pasture.dataset import Dataset, read_test
 
         test = data if isinstance(data, Dataset) else read_test(Path(data))
-        known = read_given({member: Path(file) for member, file in (given or {}).items()}, test.ids)
-        with bars() as watch:
-            return _table(test.ids, predict(self.content, test, tta, known, watch))
+        known = {member: Path(file) for member, file in (given or {}).items()}
+        wanted = Files(**{name: Path(file) for name, file in files.items() if file})  # type: ignore[arg-type]
+        limits = Limits(max_members, max_seconds)
+        return _table(test.ids, predict_within(self.content, test, tta, known, limits, wanted))
+
+    def refit(self, data: str | Path, out: str | Path) -> Blend:
+        """Train each member again on all photographs, as `forage refit` does: one model instead of one for each fold.
+
+        Args:
+            data: data folder with labelled photographs: that of the blend, or one with more.
+            out: folder of the new blend; must not exist.
+
+        Returns:
+            The new blend. Its scores are those of the fold models; `warnings` says so.
+
+        Raises:
+            InputError: bad data, `out` exists, or a member was imported and cannot be trained.
+            JobError: a loss is not finite, or the folder cannot be written.
+        """
+        from ensemble.blend.refit import refit
+        from forage.terminal.messages import say
+
+        return Blend(refit(self.content, Path(data), Path(out), say))
+
+    def refit_members(
+        self, runs: Sequence[Run | str | Path], data: str | Path | None = None, *, all_members: bool = False
+    ) -> Blend:
+        """Train members of this blend again, in its own folder, as `forage ensemble` does after building.
+
+        Args:
+            runs: that it was built from.
+            data: their data folder, if it has moved since the sweep.
+            all_members: train all members; else those on frozen backbones, if the photographs are there.
+
+        Returns:
+            The blend as it is then.
+
+        Raises:
+            InputError: with `all_members` or `data`, if the data cannot be used.
+            JobError: a loss is not finite, or the folder cannot be written. The blend of fold models stays.
+        """
+        from forage.blending.refit_members import refit_members
+
+        folders = [as_folder(run) for run in runs]
+        return Blend(refit_members(self.content, folders, Path(data) if data else None, all_members))
+
+    def pseudo_label(
+        self, data: str | Path, out: str | Path, *, weight: float = 0.5, cross_fit: bool = False, rounds: int = 1
+    ) -> int:
+        """Write a data folder whose test photographs have this blend's predictions as targets, as `forage pseudo` does.
+
+        Args:
+            data: data folder with labelled and test photographs.
+            out: data folder to write; must not exist.
+            weight: of a pseudo-label, in (0, 1]; that of a measured image is 1.
+            cross_fit: label for each fold with models that have not seen it, so that scores stay honest.
+            rounds: with `cross_fit`: how often labels are made; members are trained on them in between.
+
+        Returns:
+            Number of pseudo-labelled photographs.
+
+        Raises:
+            InputError: bad data or options, or members that cannot be teachers.
+            JobError: a training or a prediction fails.
+        """
+        from forage.blending.cross_fit import write_cross_fitted
+        from forage.blending.pseudo import one_teacher, write_pseudo
+        from forage.terminal.messages import say
+        from pasture.errors import InputError
+
+        if cross_fit:
+            return write_cross_fitted(self.content, Path(data), Path(out), weight, rounds, say)
+        if rounds != 1:
+            raise InputError("--rounds goes with --cross-fit")
+        return write_pseudo(one_teacher(self.content, weight), Path(data), Path(out), weight)
+
+    def bundle(
+        self,
+        out: str | Path,
+        *,
+        without: Collection[str] = (),
+        ship: Collection[str] = (),
+        python: str | None = None,
+    ) -> Bundle:
+        """Write everything that predicting needs on a machine without a network, as `forage bundle` does.
+
+        Args:
+            out: folder to write, or a file that ends in .zip; must not exist.
+            without: packages that the host has, beside `forage.bundling.packages.HOST`.
+            ship: packages that the host lacks, although that list names them.
+            python: version of Python on the host, such as "3.12"; None for the one that runs.
+
+        Returns:
+            What the bundle holds: `path`, `wheels`, `size` in bytes, and `notes` on what the notebook still needs.
+
+        Raises:
+            InputError: `out` exists, forage is not installed, pip is missing, or imported embeddings are not there.
+            JobError: a wheel cannot be downloaded, or the bundle cannot be written.
+        """
+        from forage.bundling.bundle import write_bundle
+
+        return write_bundle(self.content, Path(out), without=without, ship=ship, python=python)
 
     def write_report(self, data: str | Path | None = None) -> str:
         """Write report.html into the folder of a blend and return its location.

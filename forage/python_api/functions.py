@@ -89,7 +89,7 @@ def propose(
     Everything is checked that `launch` checks before it starts Ray, and nothing is written.
 
     Args:
-        data, space, trials, name, runs, search, seed, settings, **options: as of `launch`.
+        data, space, trials, name, runs, search, seed, settings, options: as of `launch`.
 
     Returns:
         A record for each trial: `name`, `origin`, the drawn `params` and the whole `recipe`.
@@ -253,14 +253,11 @@ def build(
     """
     from ensemble.blend.build import build as write
     from ensemble.weighting.options import DEFAULT_METHOD, Options
-    from forage.blending.refit_members import refit_members
 
     given = [runs] if isinstance(runs, Run | str | Path) else runs
     folders = [as_folder(run) for run in given]
-    blend = write(folders, Path(out), tta, method or DEFAULT_METHOD, Options(**options), scale_targets)
-    if refit is not False:
-        blend = refit_members(blend, folders, Path(data) if data else None, all_members=bool(refit))
-    return Blend(blend)
+    blend = Blend(write(folders, Path(out), tta, method or DEFAULT_METHOD, Options(**options), scale_targets))
+    return blend if refit is False else blend.refit_members(given, data, all_members=bool(refit))
 
 
 def load_blend(folder: str | Path) -> Blend:

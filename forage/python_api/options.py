@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from forage.python_api.run import Run
-    from tune.records.plan import Objective, Pruner
+    from tune.records.plan import Objective, Pruner, TrackerName
 
 
 class Resources(TypedDict, total=False):
@@ -29,7 +30,8 @@ class SweepOptions(Resources, total=False):
     """The options of a sweep, beside the arguments of `forage.launch`.
 
     Attributes:
-        objective: `score`, or `blend` for what a trial adds to the blend of the trials before it.
+        objective: `score`, or `blend` for what a trial adds to the blend of the trials before it, or `score-per-second`
+            to prefer cheap recipes among those that TPE proposes.
         start: whether the space's start recipes run first.
         warm_start: an earlier run whose best recipes run first and from which the search learns.
         pruner: `asha`, `paired` or `none`.
@@ -42,6 +44,7 @@ class SweepOptions(Resources, total=False):
         max_failures: how often a trial's worker may die before the trial has failed.
         keep: keep the weights of this many complete trials; None for all.
         confirm: train the best so many recipes again with other seeds and folds.
+        track: show every trial live in `tensorboard`, `wandb`, `mlflow` or `csv`, or several of them.
     """
 
     objective: Objective
@@ -57,6 +60,7 @@ class SweepOptions(Resources, total=False):
     max_failures: int
     keep: int | None
     confirm: int
+    track: Sequence[TrackerName]
 
 
 class ResumeOptions(TypedDict, total=False):
@@ -64,6 +68,7 @@ class ResumeOptions(TypedDict, total=False):
 
     Attributes:
         data: the data folder, if it has moved.
+        track: the trackers from now on; empty for none.
     """
 
     trials: int | None
@@ -74,6 +79,7 @@ class ResumeOptions(TypedDict, total=False):
     max_failures: int | None
     keep: int | None
     confirm: int | None
+    track: Sequence[TrackerName] | None
     cpus_per_trial: float | None
     gpus_per_trial: float | None
     gpus_per_fold: int | None
@@ -103,3 +109,17 @@ class Selection(TypedDict, total=False):
     max_backbones: int | None
     min_gain: float | None
     min_weight: float
+
+
+class PredictionFiles(TypedDict, total=False):
+    """What `Blend.predict` writes beside its result; None for nothing.
+
+    Attributes:
+        members: a CSV file with the prediction of each member.
+        uncertainty: a CSV file with spreads and 90 % intervals for every target.
+        maps: a folder of pictures with grams per cell; needs a member with a density head.
+    """
+
+    members: str | Path | None
+    uncertainty: str | Path | None
+    maps: str | Path | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -12,6 +12,9 @@ from forage.terminal.options import JsonOption, SetOption
 from forage.terminal.words import parse_settings
 from pasture.errors import InputError
 from trainables.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from trainables.trial.memory_fit import Way
 
 _GB: Final = 2**30
 
@@ -51,26 +54,25 @@ def fits(recipe: Recipe, gpu_memory: float) -> dict[str, Any]:
     Returns:
         `settings`, one for each way to train: what it needs in GB and the largest number of photographs at a time;
         `extraction`, the same for the features of a frozen backbone; `fits`, whether a whole batch fits as the recipe
-        is; `set`, the fields to change if it does not (None if nothing fits); `remarks`, the same in words.
+        is, or in parts where it has `optimizer.fit_memory`; `set`, the fields to change if it does not (None if nothing
+        fits); `remarks`, the same in words.
     """
-    from trainables.trial.memory_needs import extraction_needs, training_needs
+    from trainables.trial.memory_fit import best_way, ways
+    from trainables.trial.memory_needs import extraction_needs
 
-    settings = []
-    for variant in _variants(recipe):
-        needs = training_needs(variant)
-        if needs is None:
-            break
-        settings.append(
-            {
-                "precision": variant.optimizer.precision,
-                "gradient_checkpointing": variant.backbone.gradient_checkpointing,
-                "fixed_gb": needs.fixed / _GB,
-                "photograph_gb": needs.photograph / _GB,
-                "trained": needs.trained,
-                "parameters": needs.parameters,
-                "largest_batch": needs.largest_batch(gpu_memory * _GB),
-            }
-        )
+    found_ways = ways(recipe, gpu_memory * _GB)
+    settings = [
+        {
+            "precision": way.recipe.optimizer.precision,
+            "gradient_checkpointing": way.recipe.backbone.gradient_checkpointing,
+            "fixed_gb": way.needs.fixed / _GB,
+            "photograph_gb": way.needs.photograph / _GB,
+            "trained": way.needs.trained,
+            "parameters": way.needs.parameters,
+            "largest_batch": way.batch,
+        }
+        for way in found_ways
+    ]
     found = extraction_needs(recipe)
     extraction = None
     if found:
@@ -80,38 +82,27 @@ def fits(recipe: Recipe, gpu_memory: float) -> dict[str, Any]:
             "parameters": found.parameters,
             "largest_batch": found.largest_batch(gpu_memory * _GB),
         }
-    chosen = _chosen(recipe, settings, extraction)
+    if (found_ways and not best_way(found_ways)) or (extraction and not extraction["largest_batch"]):
+        chosen = None
+    else:
+        chosen = _changes(recipe, best_way(found_ways))
     content = {"gpu_memory": gpu_memory, "batch_size": recipe.schedule.batch_size, "settings": settings}
     remarks = _remarks(recipe, gpu_memory, extraction, chosen)
-    return {**content, "extraction": extraction, "fits": chosen == [], "set": chosen, "remarks": remarks}
+    fit = chosen is not None and (not chosen or recipe.optimizer.fit_memory)
+    return {**content, "extraction": extraction, "fits": fit, "set": chosen, "remarks": remarks}
 
 
-def _variants(recipe: Recipe) -> list[Recipe]:
-    """The recipe, and where its backbone is trained, the recipe with gradient checkpointing the other way round."""
-    if recipe.banked:
-        return [recipe]
-    other = {"backbone.gradient_checkpointing": not recipe.backbone.gradient_checkpointing}
-    return [recipe, recipe.with_overrides(other)]
-
-
-def _chosen(recipe: Recipe, settings: list[dict[str, Any]], extraction: dict[str, Any] | None) -> list[str] | None:
-    """The fields to set so that the recipe fits and a step sees as many photographs; None if nothing fits."""
-    if extraction and not extraction["largest_batch"]:
-        return None
-    if not settings:
+def _changes(recipe: Recipe, best: Way | None) -> list[str]:
+    """The fields to set so that the recipe fits and a step sees as many photographs."""
+    if best is None:  # no network is trained
         return []
-    batch, steps = recipe.schedule.batch_size, recipe.optimizer.grad_accum_steps
-    whole = [setting for setting in settings if setting["largest_batch"] >= batch]
-    some = [setting for setting in settings if setting["largest_batch"] > 0]
-    if not some:
-        return None
-    best = whole[0] if whole else max(some, key=lambda setting: setting["largest_batch"])
-    changes = []
-    if best["gradient_checkpointing"] != recipe.backbone.gradient_checkpointing:
-        changes.append(f"backbone.gradient_checkpointing={str(best['gradient_checkpointing']).lower()}")
-    if not whole:
-        parts = -(-batch // best["largest_batch"])  # batches that make up one of the recipe's
-        changes += [f"schedule.batch_size={-(-batch // parts)}", f"optimizer.grad_accum_steps={steps * parts}"]
+    batch, changes = recipe.schedule.batch_size, []
+    if best.recipe != recipe:
+        changes.append(f"backbone.gradient_checkpointing={str(best.recipe.backbone.gradient_checkpointing).lower()}")
+    if best.batch < batch:
+        parts = -(-batch // best.batch)  # batches that make up one of the recipe's
+        steps = recipe.optimizer.grad_accum_steps * parts
+        changes += [f"schedule.batch_size={-(-batch // parts)}", f"optimizer.grad_accum_steps={steps}"]
     return changes
 
 
@@ -127,7 +118,8 @@ def _remarks(
     if not recipe.neural:
         lines.append(f"head.kind={recipe.head.kind} is fitted on the CPU")
     elif chosen:
-        lines.append("to fit: " + " ".join(f"--set {change}" for change in chosen))
+        intro = "optimizer.fit_memory does the same as: " if recipe.optimizer.fit_memory else "to fit: "
+        lines.append(intro + " ".join(f"--set {change}" for change in chosen))
     else:
         lines.append(f"fits: batches of {batch} photographs in {gpu_memory:g} GB")
     return lines

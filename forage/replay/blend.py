@@ -19,10 +19,9 @@ def complete(simulated: Simulated, seconds: float) -> list[int]:
 
     With one worker that is the state of the sweep at that time.
     """
-    found, computed = [], 0.0
+    found: list[int] = []
     for trial in simulated.trials:
-        computed += trial.seconds
-        if computed > seconds:
+        if trial.computed > seconds:
             break
         if trial.record.status == "COMPLETE" and trial.entry not in found:
             found.append(trial.entry)

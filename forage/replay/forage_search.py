@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import TrialState
 
+from forage.replay.simulate import Strategy, Verdict
 from forage.replay.snap import Snap
 from forage.replay.table import Split, Table
 from pasture.run_folder import RunFolder
@@ -20,7 +21,7 @@ from tune.search.pruners import make_pruner
 from tune.search.scheduler import PruningScheduler
 
 
-class ForageSearch:
+class ForageSearch(Strategy):
     """The searcher, pruner and scheduler of `forage sweep`, on a ledger in memory.
 
     Proposals are snapped to the nearest tabulated recipe, and Optuna is told the labels of that recipe.
@@ -49,7 +50,7 @@ class ForageSearch:
         record.status = "RUNNING"
         return record, self.searcher.entry[record.name]
 
-    def report(self, record: Record, report: dict[str, Any], finished: bool) -> bool:
+    def report(self, record: Record, report: dict[str, Any], finished: bool) -> Verdict:
         """See `Strategy`."""
         trial = SimpleNamespace(config={"trial": record.name})
         result = {"epoch": report["epoch"], "report": tuple(report.items()), "finished": finished, "done": finished}
@@ -61,7 +62,7 @@ class ForageSearch:
         if finished:
             record.status = self.scheduler.outcome(record.name, result)
             self.searcher.report_end(record)
-        return finished
+        return "end" if finished else "continue"
 
 
 class MemoryLedger(Ledger):
@@ -100,6 +101,7 @@ class _SnappingSearcher(OptunaSearcher):
             search=search,
             seed=seed,
             starts=starts,
+            per_second=limits.objective == "score-per-second",
         )
 
     def _propose(self) -> Record | None:

@@ -17,7 +17,7 @@ from tune.search.pruners import make_pruner
 
 RESAMPLES: Final = 200
 DRIVER_SECONDS: Final = 0.05
-"""What the one driver of a sweep spends on a trial: about 20 ms in Ray and 25 ms in TPE (docs/benchmarks.md)."""
+"""What the one driver of a sweep spends on a trial: 20 ms in Ray and 25 ms in TPE (docs/reference/benchmarks.md)."""
 
 SHARES: Final = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Of the time, at which the forecast is given."""

@@ -53,7 +53,7 @@ def plan(
     if made.workers < workers:
         warn(
             f"trials of {made.seconds.mean:.1f} s: one driver keeps about {made.workers} of {workers} workers busy "
-            "(docs/benchmarks.md); the forecast is for these"
+            "(docs/reference/benchmarks.md); the forecast is for these"
         )
     if as_json:
         print_json({**made.to_dict(), "source": source, "gpu_hours": gpus_per_trial * made.worker_hours.mean})

@@ -107,6 +107,14 @@ KeepOption = Annotated[
         help="Keep the weights of this many complete trials, the best ones.  [default: all]", rich_help_panel=BUDGET
     ),
 ]
+TrackOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TRACKER",
+        help="Show every trial live in `tensorboard`, `wandb`, `mlflow` or `csv`; repeatable. `none`: in none of them.",
+        rich_help_panel=BUDGET,
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

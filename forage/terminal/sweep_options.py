@@ -19,7 +19,7 @@ ObjectiveOption = Annotated[
     Objective,
     typer.Option(
         help="What the search maximises: the `score` of a trial, or what a trial adds to the `blend` of the trials "
-        "before it.",
+        "before it, or the `score-per-second`: of several proposals the one that is predicted to be cheapest runs.",
         rich_help_panel=SEARCH,
     ),
 ]

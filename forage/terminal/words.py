@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pasture.errors import InputError
+from tune.records.plan import TrackerName
 
 if TYPE_CHECKING:
     from pasture.run_folder import RunFolder
@@ -61,6 +62,22 @@ def recipe_settings(settings: list[str] | None, epochs: int | None) -> dict[str,
             raise InputError("--epochs and --set schedule.epochs are the same field; give one of them")
         result["schedule.epochs"] = epochs
     return result
+
+
+def parse_trackers(words: list[str] | None) -> list[TrackerName] | None:
+    """The trackers that `--track` asks for: None where the option is not given, empty for `none`.
+
+    Raises:
+        InputError: an unknown tracker, or `none` beside another.
+    """
+    if words is None:
+        return None
+    if "none" in words and set(words) != {"none"}:
+        raise InputError("--track none: cannot be given with another tracker; give one or the other")
+    known = {name: name for name in get_args(TrackerName)}
+    if odd := [word for word in words if word not in {*known, "none"}]:
+        raise InputError(f"--track {odd[0]}: no such tracker; expected {', '.join(known)} or none")
+    return [known[word] for word in dict.fromkeys(words) if word != "none"]
 
 
 def override(space: Space, settings: list[str] | None, epochs: int | None) -> Space:

@@ -1,8 +1,8 @@
-"""Makes tests/assets/golden: a run and a blend of this version, which later versions must open.
+"""Makes tests/assets/golden.tar.xz: a run and a blend of this version, which later versions must open.
 
     python tests/assets/make_golden.py
 
-Run it when the format number of runs or blends rises, and keep the folder of the old format beside the new one for as
+Run it when the format number of runs or blends rises, and keep the archive of the old format beside the new one for as
 long as it can be read.
 """
 
@@ -35,7 +35,7 @@ from trainables.trial.trial import Trial
 from tune.records.ledger import Ledger
 from tune.records.plan import Plan
 
-GOLDEN = Path(__file__).parent / "golden"
+ARCHIVE = Path(__file__).parent / "golden.tar.xz"
 BASE = Recipe().with_overrides(
     {
         "view.kind": "whole",
@@ -50,22 +50,26 @@ RECIPES = [BASE, BASE.with_overrides({"head.kind": "mlp", "head.hidden": [4]})]
 
 
 def main() -> None:
-    """Write the folder anew."""
-    shutil.rmtree(GOLDEN, ignore_errors=True)
+    """Write the archive anew."""
     with tempfile.TemporaryDirectory() as scratch:
-        os.environ["FORAGE_CACHE"] = scratch
-        make_data(GOLDEN / "data", images=12, test_images=3, seed=1, width=128, height=64)
-        data = read_train(GOLDEN / "data")
-        test = read_test(GOLDEN / "data")
-        for pictures in ("train", "test"):
-            shutil.rmtree(GOLDEN / "data" / pictures)  # embeddings replace them
-        (GOLDEN / "data" / "hidden_truth.csv").unlink()
-        embeddings.write("golden", [*data.ids, *test.ids], _features(data.targets, len(test)))
-        run = _write_run(RunFolder(GOLDEN / "run"))
-        build([run], GOLDEN / "blend", "none", "uniform")
-        predictions = predict(Blend.read(GOLDEN / "blend"), test)
+        os.environ["FORAGE_CACHE"] = f"{scratch}/cache"
+        _write(Path(scratch, "assets", "golden"))
+        shutil.make_archive(str(ARCHIVE).removesuffix(".tar.xz"), "xztar", Path(scratch, "assets"), "golden")
+
+
+def _write(folder: Path) -> None:
+    """A data folder, a run, a blend, and what the blend predicts."""
+    make_data(folder / "data", images=12, test_images=3, seed=1, width=128, height=64)
+    data, test = read_train(folder / "data"), read_test(folder / "data")
+    for pictures in ("train", "test"):
+        shutil.rmtree(folder / "data" / pictures)  # embeddings replace them
+    (folder / "data" / "hidden_truth.csv").unlink()
+    embeddings.write("golden", [*data.ids, *test.ids], _features(data.targets, len(test)))
+    run = _write_run(RunFolder(folder / "run"), folder / "data")
+    build([run], folder / "blend", "none", "uniform")
+    predictions = predict(Blend.read(folder / "blend"), test)
     expected = {"predictions": dict(zip(test.ids, predictions.round(4).tolist(), strict=True))}
-    (GOLDEN / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
+    (folder / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
 
 
 def _features(targets: np.ndarray, unknown: int) -> np.ndarray:
@@ -76,9 +80,9 @@ def _features(targets: np.ndarray, unknown: int) -> np.ndarray:
     return np.column_stack([values + draw.normal(0, 0.2, values.shape), np.ones(len(values))])
 
 
-def _write_run(run: RunFolder) -> RunFolder:
+def _write_run(run: RunFolder, data: Path) -> RunFolder:
     """Two complete trials, one pruned and one failed, as a sweep would have left them."""
-    dataset = verify(read_train(GOLDEN / "data"), needs_pictures=False)
+    dataset = verify(read_train(data), needs_pictures=False)
     run.write_truth(dataset)
     embeddings.publish("golden", run.banks)
     search = {"head.kind": {"choice": ["ridge", "mlp"]}}

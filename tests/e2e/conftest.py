@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import yaml
 from benchmarks.program import Program
 from forage.cli import main
 from pasture.synthetic import make_data
+from tests.e2e.fork_server import ForkedCommand, start_server
 
 COMMAND = Path(sys.executable).with_name("forage")
 
@@ -63,6 +64,13 @@ class Process(Program):
         return [dict(v.partition("=")[::2] for v in words).get("RAY_AUTH_MODE") for words in variables]
 
 
+class ForkedProcess(Process):
+    """The same for a command of forage, without the time to import it."""
+
+    def start(self, command: Sequence[str], env: Mapping[str, str], **_: Any) -> ForkedCommand:
+        return ForkedCommand(command[1:], env)
+
+
 def _title(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -90,8 +98,11 @@ def program() -> Iterator[Start]:
         "OMP_NUM_THREADS": "1",  # threads that wait for each other on busy cores make an epoch 50 times as long
     }
 
+    start_server(shared)
+
     def begin(*command: object, **env: str) -> Process:
-        process = Process([str(word) for word in command], {**shared, **env})
+        kind = ForkedProcess if command[0] == COMMAND else Process
+        process = kind([str(word) for word in command], {**shared, **env})
         started.append(process)
         return process
 

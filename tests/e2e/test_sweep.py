@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pasture.dataset import read_train
 from pasture.metric import weighted_r2
@@ -45,8 +46,8 @@ def sweep(forage: Forage, data: Path, space_file: Path, tmp_path_factory: pytest
 
 @pytest.fixture(scope="module")
 def done(sweep: Callable[..., Any]) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A sweep whose trials run one at a time, on all cores."""
-    run, said = sweep("serial", "--cpus-per-trial", os.cpu_count())
+    """A sweep whose trials run one at a time, on all cores, with two trackers."""
+    run, said = sweep("serial", "--cpus-per-trial", os.cpu_count(), "--track", "csv", "--track", "tensorboard")
     assert said.returncode == 0, said.stderr
     return run, said
 
@@ -89,6 +90,7 @@ def test_the_run_directory_is_laid_out_as_agreed(done: Any, records: Records) ->
     complete = sorted(name for name, record in ledger.items() if record["status"] == "COMPLETE")
     assert sorted(ledger) == [f"t{i:04d}" for i in range(TRIALS)]
     files = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()} - {".driver.lock", "report.html"}
+    files = {file for file in files if not file.startswith("trackers/")}
     assert files == {
         "sweep.yaml",
         "truth.parquet",
@@ -129,6 +131,18 @@ def test_every_oof_is_whole_and_is_what_its_trial_scored(done: Any, data: Path, 
             with safe_open(done[0] / f"weights/{name}/fold{fold}.safetensors", "np") as weights:
                 assert weights.metadata()["recipe_hash"] == recipe.hash
                 assert weights.keys()
+
+
+def test_trackers_have_every_epoch(done: Any, records: Records) -> None:
+    for name, record in records(done[0]).items():
+        curve = {report["epoch"]: report["score"] for report in record["curve"]}
+        table = pd.read_csv(done[0] / f"trackers/csv/{name}.csv")
+        assert dict(zip(table["epoch"], table["val/score"], strict=True)) == pytest.approx(curve)
+        events = EventAccumulator(str(done[0] / "trackers" / "tensorboard" / name))
+        events.Reload()
+        points = events.Scalars("val/score")
+        assert [point.step for point in points] == list(curve)
+        assert [point.value for point in points] == pytest.approx(list(curve.values()))
 
 
 def test_trials_parquet_has_one_row_a_trial(done: Any, records: Records) -> None:

@@ -67,6 +67,17 @@ def test_make_data_then_check(shell: Any, tmp_path: Path, monkeypatch: pytest.Mo
     assert "8 labelled photographs" in said.out
 
 
+def test_exclude(shell: Any, data_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text(f"{read_train(data_folder).ids[0]}\n")
+    said = shell("exclude", data_folder, tmp_path / "ids.txt", "--out", tmp_path / "fewer")
+    assert (said.status, said.out) == (0, "")
+    assert "23 labelled photographs, 1 of" in said.err
+    assert len(read_train(tmp_path / "fewer")) == 23
+    again = shell("exclude", data_folder, tmp_path / "ids.txt", "--out", tmp_path / "fewer")
+    assert again.status == 2
+    assert again.err.count("\n") == 1
+
+
 def test_make_data_like_the_real_ones(shell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pasture.synthetic.folder
 
@@ -518,7 +529,7 @@ def test_resume_can_retry_failed_trials(shell: Any, swept: RunFolder, monkeypatc
 
 INTERRUPTED = {
     "features build {data} --recipe feature_ridge": "pasture.dataset.read_train",
-    "predict {blend} {data} --out {tmp}/s.csv": "ensemble.prediction.predict.predict",
+    "predict {blend} {data} --out {tmp}/s.csv": "forage.blending.prediction.predict",
     "ensemble {run} --out {tmp}/blend": "ensemble.blend.build.build",
 }
 
@@ -555,9 +566,9 @@ def test_wrong_usage_is_status_2_without_a_traceback(words: list[str], shell: An
 def test_a_submission_that_cannot_be_met_is_refused_before_predicting(
     shell: Any, blend: Any, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ensemble.prediction.predict
+    import forage.blending.prediction
 
-    monkeypatch.setattr(ensemble.prediction.predict, "predict", lambda *_: pytest.fail("predicted all the same"))
+    monkeypatch.setattr(forage.blending.prediction, "predict", lambda *_: pytest.fail("predicted all the same"))
     data = shutil.copytree(paddocks, tmp_path / "data")
     (data / "sample_submission.csv").write_text("sample_id,target\nID9__GDM_g,0\n")
     assert shell("predict", blend.folder, data, "--out", tmp_path / "s.csv").status == 2
@@ -653,8 +664,8 @@ def test_completion_knows_the_commands() -> None:
 def test_every_command_with_a_result_of_its_own_prints_json() -> None:
     """The others write a file or a folder, which is their result."""
     writers = {
-        "make-data", "eda", "batch", "report", "export", "watch", "predict", "refit", "pseudo", "demo",
-        "features build", "features import",
+        "make-data", "exclude", "eda", "batch", "report", "export", "watch", "predict", "refit", "pseudo", "bundle",
+        "demo", "features build", "features import",
     }  # fmt: skip
 
     def commands(group: Any, above: str) -> Iterator[tuple[str, set[str]]]:

@@ -18,18 +18,16 @@ from pasture.metric import weighted_r2
 from pasture.targets import TARGETS
 from trainables.features import embeddings
 
-GOLDEN = Path(__file__).parents[1] / "assets" / "golden"
-
 
 @pytest.fixture(autouse=True)
-def bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def bank(golden_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The embeddings that the golden trials were trained on."""
     monkeypatch.setenv("FORAGE_CACHE", str(tmp_path / "cache"))
-    embeddings.adopt("golden", forage.load_run(GOLDEN / "run").folder.banks)
+    embeddings.adopt("golden", forage.load_run(golden_folder / "run").folder.banks)
 
 
-def test_the_run_opens() -> None:
-    run = forage.load_run(GOLDEN / "run")
+def test_the_run_opens(golden_folder: Path) -> None:
+    run = forage.load_run(golden_folder / "run")
     trials = run.trials.set_index("trial")
     assert trials["status"].to_dict() == {
         "t0000": "COMPLETE", "t0001": "COMPLETE", "t0002": "PRUNED", "t0003": "FAILED"
@@ -41,23 +39,23 @@ def test_the_run_opens() -> None:
         assert weighted_r2(truth.to_numpy(), predicted.to_numpy()) == pytest.approx(trials["score"][trial], abs=1e-4)
 
 
-def test_the_run_can_be_blended(tmp_path: Path) -> None:
-    blend = forage.build(GOLDEN / "run", tmp_path / "blend", tta="none", refit=False)
+def test_the_run_can_be_blended(golden_folder: Path, tmp_path: Path) -> None:
+    blend = forage.build(golden_folder / "run", tmp_path / "blend", tta="none", refit=False)
     assert set(blend.members["trial"]) <= {"run-t0000", "run-t0001"}
 
 
-def test_the_blend_opens_and_predicts_what_it_did() -> None:
-    blend = forage.load_blend(GOLDEN / "blend")
+def test_the_blend_opens_and_predicts_what_it_did(golden_folder: Path) -> None:
+    blend = forage.load_blend(golden_folder / "blend")
     assert sorted(blend.members["trial"]) == ["run-t0000", "run-t0001"]
-    truth = forage.load_run(GOLDEN / "run").truth.loc[blend.oof.index, list(TARGETS)]
+    truth = forage.load_run(golden_folder / "run").truth.loc[blend.oof.index, list(TARGETS)]
     assert weighted_r2(truth.to_numpy(), blend.oof.to_numpy()) == pytest.approx(blend.scores["fitted"], abs=1e-4)
-    predictions = blend.predict(GOLDEN / "data")
-    expected = json.loads((GOLDEN / "expected.json").read_text())["predictions"]
+    predictions = blend.predict(golden_folder / "data")
+    expected = json.loads((golden_folder / "expected.json").read_text())["predictions"]
     np.testing.assert_allclose([expected[image] for image in predictions.index], predictions, rtol=1e-3, atol=1e-3)
 
 
-def test_a_run_of_a_newer_format_is_refused(tmp_path: Path, shell: Any) -> None:
-    run = shutil.copytree(GOLDEN / "run", tmp_path / "run")
+def test_a_run_of_a_newer_format_is_refused(golden_folder: Path, tmp_path: Path, shell: Any) -> None:
+    run = shutil.copytree(golden_folder / "run", tmp_path / "run")
     content = yaml.safe_load(remove_checksum((run / "sweep.yaml").read_bytes()))
     (run / "sweep.yaml").write_bytes(add_checksum(yaml.safe_dump(content | {"format": 2, "new": 1}).encode()))
     message = "sweep.yaml: format 2, written by a newer forage; this one reads formats up to 1: upgrade forage"
@@ -72,11 +70,13 @@ def test_a_run_of_a_newer_format_is_refused(tmp_path: Path, shell: Any) -> None:
     ("number", "message"),
     [(2, "format 2, written by a newer forage"), (None, "damaged, or of another version"), ("1", "format '1'")],
 )
-def test_a_blend_of_another_format_is_refused(number: Any, message: str, tmp_path: Path, shell: Any) -> None:
-    blend = shutil.copytree(GOLDEN / "blend", tmp_path / "blend")
+def test_a_blend_of_another_format_is_refused(
+    number: Any, message: str, golden_folder: Path, tmp_path: Path, shell: Any
+) -> None:
+    blend = shutil.copytree(golden_folder / "blend", tmp_path / "blend")
     content = json.loads((blend / "blend.json").read_text())
     (blend / "blend.json").write_text(json.dumps(content | {"format": number}))
-    said = shell("predict", blend, GOLDEN / "data", "--out", tmp_path / "s.csv")
+    said = shell("predict", blend, golden_folder / "data", "--out", tmp_path / "s.csv")
     assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
     assert said.err.startswith(f"forage: {blend}/blend.json: ")
     assert message in said.err

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pasture.dataset import Dataset
 from pasture.errors import InputError
-from pasture.folds import Splitter, held_out_rows, make_folds, training_rows
+from pasture.folds import Splitter, Stratify, held_out_rows, make_folds, training_rows
 from pasture.targets import TOTAL
 
 SPLITTERS: tuple[Splitter, ...] = get_args(Splitter)
@@ -87,6 +87,25 @@ def test_strata_are_alike_in_every_fold(make_dataset: MakeDataset) -> None:
     counts = pd.crosstab(make_folds(dataset, "stratified_group", 4, seed=0), strata)
     assert (counts == 5).all(axis=None)
     assert not (pd.crosstab(make_folds(dataset, "group", 4, seed=0), strata) == 5).all(axis=None)
+
+
+def test_folds_are_alike_in_states_or_in_patterns_of_zeros(make_dataset: MakeDataset) -> None:
+    # 48 dates of one image each. Totals say nothing of the State, nor of which components are 0.
+    dataset = make_dataset(list(range(48)), np.random.default_rng(3).permutation(np.arange(1.0, 49.0)).tolist())
+    images = dataset.images.copy()
+    images["state"] = np.repeat(["Vic", "NSW", "Tas"], 16)
+    images["Dry_Clover_g"] = np.tile([0.0, 3.0], 24)
+    images["Dry_Dead_g"] = np.tile([0.0, 0.0, 3.0, 3.0], 12)
+    dataset = Dataset(dataset.root, images)
+    patterns = images["Dry_Clover_g"].astype(str) + images["Dry_Dead_g"].astype(str)
+    alike = {"state": images["state"], "zeros": patterns}
+    for stratify, kinds in alike.items():
+        counts = {
+            by: pd.crosstab(make_folds(dataset, "stratified_group", 4, 0, by), kinds).to_numpy().ravel().tolist()
+            for by in get_args(Stratify)
+        }
+        expected = len(dataset) // 4 // kinds.nunique()
+        assert [by for by, found in counts.items() if set(found) == {expected}] == [stratify]
 
 
 @pytest.mark.parametrize("totals", [[5.0] * 12, [0.0] * 11 + [1.0], list(range(12))])

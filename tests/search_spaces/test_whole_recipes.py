@@ -12,6 +12,7 @@ import yaml
 
 from pasture.errors import InputError
 from search_spaces.catalogue import load_recipe, load_space, recipe_names
+from search_spaces.conditions import hold
 from search_spaces.space import Space
 
 SPACE = """
@@ -170,10 +171,38 @@ def test_set_refuses(overrides: dict[str, Any], message: str, write: Callable[..
         load_space("default").fixed({"recipe": "two_stream"})
 
 
-def test_published_has_every_shipped_recipe_on_the_same_folds() -> None:
-    starts = load_space("published").starts()
+@pytest.fixture(scope="module")
+def published() -> Space:
+    return load_space("published")
+
+
+def test_published_has_every_shipped_recipe_on_the_same_folds(published: Space) -> None:
+    starts = published.starts()
     assert [labels["recipe"] for labels, _ in starts] == recipe_names()
     assert len({recipe.validation for _, recipe in starts}) == 1
+
+
+def test_published_varies_what_each_recipe_uses(published: Space) -> None:
+    for labels, recipe in published.starts():
+        varied = labels.keys() - {"recipe"}
+        if not recipe.neural:
+            assert varied == ({"head.components"} if recipe.head.kind != "ridge" else set())
+        elif recipe.optimizer.kind == "sgd":
+            assert varied == {"optimizer"}
+        else:
+            own_rates = any(stage.head_lr for stage in recipe.schedule.stages)
+            rates = {"schedule"} if own_rates else {"optimizer.head_lr"}
+            trained = any(stage.tuning != "frozen" for stage in recipe.stages)
+            rates |= {"optimizer.backbone_lr"} if trained and not own_rates else set()
+            assert varied == {"head.dropout", "optimizer.weight_decay"} | rates
+        assert recipe.optimizer.fit_memory == recipe.neural
+
+
+def test_published_has_a_rule_for_every_recipe(published: Space) -> None:
+    for _, recipe in published.starts():
+        rule = next(rule for rule in published.rules if hold(rule.when, recipe.flat()))
+        trained = any(stage.tuning != "frozen" for stage in recipe.stages)
+        assert rule.gpus == (1 if trained else 0.5 if recipe.backbone.weights == "hub" else 0), recipe.backbone.name
 
 
 def test_foundation_names_networks_and_weights_of_timm() -> None:
@@ -182,3 +211,12 @@ def test_foundation_names_networks_and_weights_of_timm() -> None:
     assert {option["name"] for option in choice.options.values()} <= weights
     for preset in ("dinov3_frozen", "dinov3_huge_plus_frozen", "siglip2_frozen"):
         assert load_recipe(preset).backbone.name in weights
+
+
+def test_foundation_has_sizes_that_patches_fill_and_fits_what_it_trains(draw_many: Callable[..., Any]) -> None:
+    sizes = set()
+    for labels, recipe in draw_many(load_space("foundation"), 60):
+        sizes.add(size := recipe.view.size)
+        assert size % (14 if "dinov2" in labels["backbone"] else 32 if "v2" in labels["backbone"] else 16) == 0
+        assert recipe.optimizer.fit_memory == (recipe.backbone.tuning != "frozen")
+    assert (min(sizes), max(sizes)) == (384, 1024)

@@ -174,6 +174,7 @@ def test_plan_round_trip(run: RunFolder, plan: dict[str, Any]) -> None:
         "warm_start": "runs/before",
         "outer": ["2015-05-05"],
         "start": False,
+        "track": ["csv", "wandb"],
     }
     run.write_sweep(plan | limits)
     assert Plan.read(run).to_dict() == plan | limits

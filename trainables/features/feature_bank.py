@@ -60,7 +60,8 @@ def training_elements(recipe: Recipe) -> tuple[int, ...]:
 
 def copies(recipe: Recipe) -> int:
     """How many augmented copies of a photograph a frozen recipe is trained on."""
-    return recipe.augment.replicas if recipe.augment.strength in ("medium", "heavy") else 0
+    config = recipe.augment
+    return config.replicas if config.strength in ("medium", "heavy") or min(config.crop, config.shrink) < 1 else 0
 
 
 def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
@@ -116,13 +117,15 @@ def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
     count = copies(recipe)
     if not count:
         return FeatureBank(elements, elements[:, :0])
-    pipeline = build(recipe.augment.strength)
+    config = recipe.augment
+    pipeline = build(config, recipe.view.size)
 
     def augmented(views: Tensor, row: int) -> Tensor:
         pictures = views.cpu().numpy()
         return torch.from_numpy(np.stack([augment(pipeline, pictures, mix(row, copy)) for copy in range(count)]))
 
-    return FeatureBank(elements, built(count, augmented, draw=recipe.augment.strength, copies=count))
+    draw = {"draw": config.strength} | config.model_dump(include={"crop", "shrink"}, exclude_defaults=True)
+    return FeatureBank(elements, built(count, augmented, copies=count, **draw))
 
 
 def _key(recipe: Recipe, photographs: str, weights: str) -> dict[str, object]:

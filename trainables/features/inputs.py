@@ -107,7 +107,8 @@ class PictureInputs:
     def __init__(
         self, recipe: Recipe, views: np.ndarray, device: torch.device, semantic: FeatureInputs | None = None
     ) -> None:
-        self.views, self.strength, self.device, self.semantic = views, recipe.augment.strength, device, semantic
+        self.views, self.device, self.semantic = views, device, semantic
+        self.augment, self.size = recipe.augment, recipe.view.size
 
     def training(
         self, batches: Sequence[Rows], generator: np.random.Generator, ranks: Ranks = ALONE
@@ -123,7 +124,7 @@ class PictureInputs:
 
     def _augmented(self, rows: Rows, seeds: list[int], draws: Rows | None) -> Batch:
         pictures = self.views[rows]
-        pipeline = build(self.strength)  # one per call: a pipeline has state, which threads must not share
+        pipeline = build(self.augment, self.size)  # one per call: a pipeline has state, which threads must not share
         if pipeline is not None and len(rows):
             pictures = np.stack([augment(pipeline, views, s) for views, s in zip(pictures, seeds, strict=True)])
         host = torch.from_numpy(pictures)

@@ -46,8 +46,8 @@ class FittedLearner:
     """Same interface as `FoldLearner`, with a single epoch of training.
 
     It is fitted to one row per image: with several D4 elements of an image as rows, the leave-one-out choice of the
-    ridge penalty would see the image that it leaves out. PLS takes the mean of the features over the D4 elements, the
-    other heads take those of the unaugmented image.
+    ridge penalty would see the image that it leaves out. PLS and ridge with a fixed penalty take the mean of the
+    features over the D4 elements, the other heads take those of the unaugmented image.
     """
 
     def __init__(
@@ -102,7 +102,8 @@ class FittedLearner:
         return {}
 
     def _training_features(self) -> Tensor:
-        if self.recipe.head.kind != "pls":
+        head = self.recipe.head
+        if not (head.kind == "pls" or (head.kind == "ridge" and head.penalty)):
             return self._features(self.rows, d4.IDENTITY)
         return torch.stack([self._features(self.rows, element) for element in d4.ALL]).mean(dim=0)
 

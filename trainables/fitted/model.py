@@ -19,7 +19,7 @@ from trainables.fitted.ridge import Ridge
 from trainables.network.target_codec import TargetCodec
 from trainables.recipe.recipe import Recipe
 
-_KINDS: Final = ("five", "primary")
+_KINDS: Final = ("five", "primary", "clover")
 _PLS_COMPONENTS: Final = 12
 _FARTHEST: Final = 5.0
 """Standard deviations at which a standardised feature is clipped."""
@@ -44,7 +44,7 @@ class FittedModel(nn.Module):
     """Fused features (n, d) to five weights in grams.
 
     Features are standardised, optionally projected onto their `head.components` principal components, and given to one
-    model per target. With `target.kind` primary, Dead and Clover are differences of what the three models predict. PLS
+    model per target. With `target.kind` primary or clover, two targets are differences of what the models predict. PLS
     and boosting fit `target.transform`; ridge blends raw and log targets whatever the transform.
 
     Args:
@@ -70,7 +70,7 @@ class FittedModel(nn.Module):
         names = [TARGETS[column] for column in self.codec.columns]
         self.model: Ridge | Pls | Boosting
         if kind == "ridge":
-            self.model = Ridge(inputs, len(names))
+            self.model = Ridge(inputs, len(names), recipe.head.penalty)
         elif kind == "pls":
             self.model = Pls(inputs, len(names), components or _PLS_COMPONENTS)
         else:

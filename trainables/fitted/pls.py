@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.cross_decomposition import PLSRegression
 from torch import Tensor, nn
 
 from pasture.targets import Array
@@ -49,6 +48,8 @@ class Pls(nn.Module):
             weights: above 0, mean 1.
             seed: unused: the fit draws nothing.
         """
+        from sklearn.cross_decomposition import PLSRegression  # slow; workers of other heads do not need it
+
         mean, centre = np.average(encoded, axis=0, weights=weights), np.average(features, axis=0, weights=weights)
         root = np.sqrt(weights)[:, None]
         x, y = (features - centre) * root, (encoded - mean) * root

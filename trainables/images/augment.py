@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import os
 import random
+from typing import TYPE_CHECKING
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import queries the network for a newer version
-
-import albumentations as A
-import cv2
 import numpy as np
 
 from trainables.images.views import Picture
-from trainables.recipe.sections import Strength
+from trainables.recipe.sections import Augment
+
+if TYPE_CHECKING:
+    import albumentations as A
 
 
-def build(strength: Strength) -> A.Compose | None:
-    """Augmentation pipeline for uint8 pictures (size, size, 3); None for strength `none`.
+def build(config: Augment, size: int) -> A.Compose | None:
+    """Augmentation pipeline for uint8 pictures (size, size, 3); None where nothing is augmented.
 
-    `light` flips; `medium` adds the other elements of D4, colour jitter and coarse dropout; `heavy` makes those
-    stronger and adds an affine transform and a blur. The size does not change.
+    First crops and scales, then what the strength says: `light` flips; `medium` adds the other elements of D4, colour
+    jitter and coarse dropout; `heavy` makes those stronger and adds an affine transform and a blur. The size does not
+    change.
     """
-    if strength == "none":
+    if config.strength == "none" and config.crop == config.shrink == 1:
         return None
-    if strength == "light":
-        steps = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
-    else:
-        heavy = strength == "heavy"
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import queries the network
+    import albumentations as A  # only for training: prediction runs without it
+    import cv2
+
+    steps: list[A.BasicTransform] = []
+    if config.crop < 1:
+        steps.append(A.RandomResizedCrop(size=(size, size), scale=(config.crop, 1.0), p=1.0))
+    if config.shrink < 1:
+        steps.append(A.Affine(scale=(config.shrink, 1.0), border_mode=cv2.BORDER_CONSTANT, fill=0, p=1.0))
+    if config.strength == "light":
+        steps += [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
+    elif config.strength != "none":
+        heavy = config.strength == "heavy"
         jitter = 0.2 if heavy else 0.1
         hole = (0.1, 0.25) if heavy else (0.05, 0.15)
-        steps = [A.D4(p=1.0)]
+        steps.append(A.D4(p=1.0))
         if heavy:
             steps.append(
                 A.Affine(

@@ -26,7 +26,7 @@ class DensityHead(MlpHead):
 
     def __init__(self, config: Head, view: View, inputs: int, codec: TargetCodec) -> None:
         super().__init__(config, inputs, codec.outputs)
-        self.register_buffer("scale", torch.ones(1 if codec.kind == "ratios" else codec.outputs))
+        self.register_buffer("scale", torch.ones(1 if codec.kind in ("ratios", "dead_ratio") else codec.outputs))
         self.register_buffer("shares", torch.tensor(view_shares(view)), persistent=False)
 
     def fit(self, codec: TargetCodec, grams: Tensor) -> None:

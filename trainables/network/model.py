@@ -20,8 +20,9 @@ from trainables.recipe.recipe import Recipe
 
 AUXILIARY = ("ndvi", "height_cm")
 """Targets of the auxiliary head."""
-TRAINING_HEADS = ("auxiliary", "intervals")
+TRAINING_HEADS = ("auxiliary", "intervals", "states", "species")
 """Parts that only the training loss needs; they are neither saved nor part of a network that predicts."""
+_LEAST_VARIANCE = 1e-4  # of encoded targets, at the start
 
 
 class Batch(NamedTuple):
@@ -41,6 +42,24 @@ class Batch(NamedTuple):
         views, semantic = (None if whole is None else whole[start:stop].to(device, non_blocking=True) for whole in self)
         assert views is not None
         return Batch(views, semantic)
+
+
+class Outputs(NamedTuple):
+    """What a network makes of the fused vectors of n images.
+
+    Attributes:
+        encoded: (n, vectors, c) encoded predictions.
+        log_variance: (n, c) logarithms of their variances; None unless the loss is `gaussian_nll`.
+        intervals: (n, 5 * bins) logits of the interval classifiers; None without them, as the following.
+        states: (n, states) logits.
+        species: (n, tags) logits.
+    """
+
+    encoded: Tensor
+    log_variance: Tensor | None
+    intervals: Tensor | None
+    states: Tensor | None
+    species: Tensor | None
 
 
 class BiomassNet(nn.Module):
@@ -75,6 +94,11 @@ class BiomassNet(nn.Module):
         intervals = recipe.loss.intervals
         classes = len(TARGETS) * intervals.bins
         self.intervals = nn.Linear(self.head.hidden, classes) if intervals.weight else None
+        self.log_variance = None
+        if recipe.loss.kind == "gaussian_nll":
+            self.log_variance = nn.Linear(self.head.hidden, len(self.codec.columns))
+        self.states: nn.Linear | None = None
+        self.species: nn.Linear | None = None
 
     def embed(self, batch: Batch) -> Tensor:
         """(n, vectors, width): a fused vector of each image, of each group (late fusion) or of each cell (density)."""
@@ -95,9 +119,13 @@ class BiomassNet(nn.Module):
                 semantic = self.standardize_semantic(semantic)
         return torch.cat([fused, semantic.unsqueeze(1).expand(-1, fused.shape[1], -1)], dim=2)
 
-    def outputs(self, fused: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What training needs of fused vectors (n, vectors, width): encoded predictions (n, vectors, c), and the logits
-        (n, 5 * bins) of the interval classifiers if the network has them."""
+    def classify(self, states: int, species: int) -> None:
+        """Add classifiers of so many States and species; 0 for none."""
+        for name, classes in (("states", states), ("species", species)):
+            setattr(self, name, nn.Linear(self.head.hidden, classes) if classes else None)
+
+    def outputs(self, fused: Tensor) -> Outputs:
+        """What training needs of fused vectors (n, vectors, width)."""
         with _float32(fused):
             hidden = self.head.trunk(fused.float().flatten(0, 1))
             raw = self.head.last(hidden)
@@ -106,14 +134,13 @@ class BiomassNet(nn.Module):
                 encoded = self.codec.encode_chosen(grams).unsqueeze(1)
             else:
                 encoded = self.codec.expand(raw).view(*fused.shape[:2], -1)
-            if self.intervals is None:
-                return encoded, None
             image = torch.cat(hidden, dim=1).view(*fused.shape[:2], -1).mean(dim=1)
-            return encoded, self.intervals(image)
+            heads = (self.log_variance, self.intervals, self.states, self.species)
+            return Outputs(encoded, *(None if head is None else head(image) for head in heads))
 
     def forward(self, batch: Batch) -> Tensor:
         """(n, vectors, c) encoded predictions."""
-        return self.outputs(self.embed(batch))[0]
+        return self.outputs(self.embed(batch)).encoded
 
     def maps(self, batch: Batch) -> Tensor:
         """(n, views, cells, 5) grams of each cell, of a network with a density head."""
@@ -125,11 +152,16 @@ class BiomassNet(nn.Module):
             return self.codec.complete(grams.flatten(0, 2)).view(*grams.shape[:3], -1)
 
     def start_at(self, grams: Tensor) -> None:
-        """Let the untrained head predict the mean of the training fold's (n, 5) grams."""
+        """Let the untrained head predict the mean of the training fold's (n, 5) grams, and its variance."""
         if isinstance(self.head, DensityHead):
             self.head.fit(self.codec, grams)
         else:
             self.head.start_at(self.codec.start(grams))
+        if self.log_variance is not None:
+            variance = self.codec.encode(grams).var(dim=0, correction=0).clamp(min=_LEAST_VARIANCE)
+            with torch.no_grad():
+                self.log_variance.weight.zero_()
+                self.log_variance.bias.copy_(variance.log())
 
     def drop_training_heads(self) -> None:
         """Remove the parts that only the training loss needs."""
@@ -142,6 +174,13 @@ class BiomassNet(nn.Module):
         with _float32(encoded):
             grams: Tensor = self.codec.decode(encoded.flatten(0, 1))
         return grams.view(*encoded.shape[:2], -1).mean(dim=1)
+
+    def spread(self, batch: Batch) -> Tensor:
+        """(n, 5) standard deviations in grams that a network trained with `gaussian_nll` predicts for its errors."""
+        outputs = self.outputs(self.embed(batch))
+        assert outputs.log_variance is not None
+        with _float32(outputs.encoded):
+            return self.codec.spread(outputs.encoded.mean(dim=1), outputs.log_variance)
 
 
 def _float32(tensor: Tensor) -> torch.autocast:

@@ -62,23 +62,23 @@ class Recipe(Section):
             raise ValueError("view.tiles goes with view.kind whole or halves; corners are crops already")
         if self.backbone.bank and not self.banked:
             raise ValueError("backbone.name=bank:... has no network to train; schedule.stages must all be frozen")
+        if self.backbone.bank and min(self.augment.crop, self.augment.shrink) < 1:
+            raise ValueError(
+                "augment.crop and augment.shrink change pictures; backbone.name=bank:... has none, set them to 1"
+            )
         if not self.neural and not self.banked:
             raise ValueError(f"head.kind={self.head.kind} needs backbone.tuning=frozen and a fixed backbone.pool")
         if not self.neural and self.fusion.kind not in ("mean", "concat"):
             raise ValueError(f"head.kind={self.head.kind} goes with fusion.kind mean or concat")
         if not self.neural and self.fusion.within != "mean":
             raise ValueError(f"head.kind={self.head.kind} goes with fusion.within=mean")
-        if self.loss.intervals.weight and not self.neural:
-            raise ValueError(f"loss.intervals trains a network; head.kind={self.head.kind} goes with its weight 0")
-        if self.loss.intervals.weight and self.banked and not (self.head.hidden or self.head.hidden_share):
-            raise ValueError(
-                "loss.intervals on a frozen backbone trains the hidden layers of the head; set head.hidden"
-            )
+        if conflict := loss_conflict(self):
+            raise ValueError(conflict)
         if conflict := density_conflict(self):
             raise ValueError(conflict)
-        if self.target.kind in ("ratios", "scalar") and self.target.transform == "log1p_z":
-            raise ValueError(f"target.kind={self.target.kind} goes with target.transform none or log1p")
-        if self.target.kind in ("components", "ratios") and self.head.output != "linear":
+        if self.target.kind in ("ratios", "dead_ratio", "scalar") and self.target.transform in ("z", "log1p_z"):
+            raise ValueError(f"target.kind={self.target.kind} goes with target.transform none, sqrt or log1p")
+        if self.target.kind in ("components", "ratios", "dead_ratio") and self.head.output != "linear":
             raise ValueError(
                 f"target.kind={self.target.kind} keeps its values positive itself; head.output must be linear"
             )
@@ -120,8 +120,8 @@ class Recipe(Section):
 
     @property
     def folds(self) -> int:
-        """Number of folds that are trained."""
-        return 1 if self.validation.splitter == "holdout" else self.validation.folds
+        """Number of folds that are trained, those of all repeats."""
+        return 1 if self.validation.splitter == "holdout" else self.validation.folds * self.validation.repeats
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -237,6 +237,25 @@ def density_conflict(recipe: Recipe) -> str | None:
         return "head.kind=density keeps its values positive itself; head.output must be linear"
     if kind == "scalar":
         return "head.kind=density predicts grams of each target; target.kind=scalar has one number for all"
+    return None
+
+
+def loss_conflict(recipe: Recipe) -> str | None:
+    """What the loss of a recipe does not go with, as a message; None for no conflict."""
+    loss = recipe.loss
+    for field in ("epsilon", "mse_share") if loss.kind in ("gaussian_nll", "r2") else ():
+        if getattr(loss, field):
+            return f"loss.{field} goes with loss.kind smooth_l1, huber or mse; loss.kind={loss.kind} needs it to be 0"
+    if loss.kind in ("gaussian_nll", "r2") and not recipe.neural:
+        return f"loss.kind={loss.kind} trains a network; head.kind={recipe.head.kind} does not use it"
+    if loss.kind == "gaussian_nll" and recipe.target.kind == "scalar":
+        return "loss.kind=gaussian_nll has a spread for each target; target.kind=scalar has one number for all"
+    weights = {"intervals": loss.intervals.weight, "state": loss.state, "species": loss.species}
+    for field in (field for field, weight in weights.items() if weight):
+        if not recipe.neural:
+            return f"loss.{field} trains a network; head.kind={recipe.head.kind} goes with its weight 0"
+        if recipe.banked and not (recipe.head.hidden or recipe.head.hidden_share):
+            return f"loss.{field} on a frozen backbone trains the hidden layers of the head; set head.hidden"
     return None
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pasture.folds import Folds, Splitter, make_folds
+from pasture.folds import Folds, Splitter, Stratify, make_folds, repeated_folds
 
 if TYPE_CHECKING:
     from pasture.dataset import Dataset
@@ -73,18 +73,23 @@ class Head(Section):
     components: int = Field(0, ge=0, le=1024)
     """For ridge, lightgbm and catboost: principal components kept of the features, 0 for all features. For pls: its
     number of components, 0 for 12."""
+    penalty: float = Field(0.0, ge=0, le=10)
+    """For ridge: its penalty divided by the number of standardised features, or of `components`; 0 for one penalty per
+    target that leave-one-out chooses in each fold."""
 
 
 class Target(Section):
     """The values that the head predicts."""
 
-    kind: Literal["five", "primary", "four", "components", "ratios", "scalar"] = "five"
-    """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow; `four`: those and
-    Clover; `components`: Green, Dead and Clover, always in balance; `ratios`: Total and the proportions of Green, Dead
-    and Clover (softmax), always in balance; `scalar`: one number for all five."""
-    transform: Literal["none", "sqrt", "log1p", "log1p_z"] = "log1p"
-    """Scale on which targets are predicted; `log1p_z` is log1p, then a z-score with the statistics of the training
-    fold."""
+    kind: Literal["five", "primary", "clover", "four", "components", "ratios", "dead_ratio", "scalar"] = "five"
+    """`five`: all targets; `primary`: Total, GDM and Green, from which Dead and Clover follow; `clover`: Total, GDM and
+    Clover, from which Dead and Green follow; `four`: Total, GDM, Green and Clover; `components`: Green, Dead and
+    Clover, always in balance; `ratios`: Total and the proportions of Green, Dead and Clover (softmax), always in
+    balance; `dead_ratio`: Total, the share of Dead in it and the share of Clover in the rest, always in balance;
+    `scalar`: one number for all five."""
+    transform: Literal["none", "z", "sqrt", "log1p", "log1p_z"] = "log1p"
+    """Scale on which targets are predicted; `z` is a z-score with the statistics of the training fold, `log1p_z` is
+    log1p, then a z-score."""
 
 
 class LabelSmoothing(Section):
@@ -125,8 +130,13 @@ class Intervals(Section):
 class Loss(Section):
     """The training loss."""
 
-    kind: Literal["smooth_l1", "huber", "mse"] = "smooth_l1"
-    """Loss of one predicted value."""
+    kind: Literal["smooth_l1", "huber", "mse", "gaussian_nll", "r2"] = "smooth_l1"
+    """Loss of one predicted value; `gaussian_nll`: the negative log-likelihood of a normal distribution, whose spread
+    the head predicts too, for every photograph and target; `r2`: squared error in grams over the variance of the
+    training fold, weighted as in the competition: 1 - R2 of the metric, whatever the scale of the targets."""
+    epsilon: float = Field(0.0, ge=0, le=1000)
+    """Errors up to this, in units of the transformed target, cost nothing; of larger ones the rest counts
+    (epsilon-insensitive, Vapnik 1995). Goes with smooth_l1, huber and mse."""
     beta: float = Field(1.0, gt=0, le=1000)
     """Where smooth_l1 (its beta) and huber (its delta) turn from quadratic to linear, in units of the transformed
     target."""
@@ -144,6 +154,11 @@ class Loss(Section):
     training fold."""
     auxiliary: float = Field(0.0, ge=0, le=100)
     """Weight of predicting NDVI and height (standardised, squared error) from the fused features."""
+    state: float = Field(0.0, ge=0, le=100)
+    """Weight of telling the State (cross-entropy) from the head's last hidden layer, in training only. Photographs with
+    pseudo-labels have none and do not count."""
+    species: float = Field(0.0, ge=0, le=100)
+    """The same for the species and their groups, of which a photograph may have several (binary cross-entropy)."""
     intervals: Intervals = Intervals()
     lds: LabelSmoothing = LabelSmoothing()
 
@@ -162,9 +177,15 @@ class Augment(Section):
 
     strength: Strength = "light"
     """`light`: flips; `medium`: D4, colour jitter, coarse dropout; `heavy`: those stronger, affine and blur."""
+    crop: float = Field(1.0, ge=0.1, le=1)
+    """Random resized crop: each training picture is cut to a random share of its area, from this to 1, and enlarged to
+    its size. The targets stay those of the whole photograph. 1 for none."""
+    shrink: float = Field(1.0, ge=0.1, le=1)
+    """Scale and pad: each training picture is scaled to a random share of its side, from this to 1, and padded with
+    black. 1 for none."""
     replicas: int = Field(4, ge=1, le=64)
-    """For a frozen backbone with `medium` or `heavy`: how many augmented copies of each photograph are kept as
-    features beside its D4 elements."""
+    """For a frozen backbone with `medium`, `heavy`, `crop` or `shrink`: how many augmented copies of each photograph
+    are kept as features beside its D4 elements."""
     mixup: Mixup = Mixup()
 
 
@@ -186,6 +207,10 @@ class Optimizer(Section):
     """The learning rate of a backbone's layer is this to the power of its distance from the last."""
     grad_accum_steps: int = Field(1, ge=1, le=256)
     """Number of batches whose gradients are accumulated for one step."""
+    fit_memory: bool = False
+    """On a GPU, calculate from parameters and pixels (as `forage recipes fit`) how many images of a batch to compute at
+    a time and whether to use gradient checkpointing; a step still learns from `schedule.batch_size` images, but batch
+    norms that are trained see those of a part. No effect on other devices and with a frozen backbone."""
     clip_grad: float = Field(0.0, ge=0, le=1000)
     """Largest norm of the gradient; 0 for no clipping."""
     ema: float = Field(0.0, ge=0, lt=1)
@@ -256,20 +281,49 @@ class Validation(Section):
     """Which images are held out together."""
 
     splitter: Splitter = "stratified_group"
-    """Hold out by date with similar distributions of Total, by date, by image (scores are too high), or one random
-    fifth (a single fold)."""
+    """Hold out by date with folds that are alike in what `stratify` says, by date, by image (scores are too high), or
+    one random fifth (a single fold)."""
+    stratify: Stratify = "total"
+    """With `stratified_group`: what the folds have in similar shares: fifths of Dry_Total_g, the States, or the
+    patterns of zeros (which of Green, Dead and Clover are 0). Dates stay together in any case."""
     folds: int = Field(5, ge=2, le=50)
     """Number of folds; `holdout` always has one."""
     seed: int = Field(42, ge=0, le=2**31)
     """Seed of the split; the same for all trials of a sweep, so that their folds agree."""
+    repeats: int = Field(1, ge=1, le=20)
+    """Repeated cross-validation: number of splits, shuffled with `seed`, `seed` + 1, ..., each with `folds` models;
+    the OOF prediction of an image is the mean over the repeats, and a finished trial predicts with all models."""
+
+    @model_validator(mode="after")
+    def _repeatable(self) -> Self:
+        if self.repeats > 1 and self.splitter == "holdout":
+            raise ValueError("validation.repeats needs a splitter with folds; holdout has one")
+        return self
+
+    def splits(self, dataset: Dataset) -> Folds:
+        """(repeats, n) fold in which each image is held out in each repeat; see `pasture.folds.repeated_folds`.
+
+        Raises:
+            InputError: more folds than the data have groups; cross-fitted pseudo-labels with several repeats.
+        """
+        return repeated_folds(dataset, self.splitter, self.folds, self.seed, self.repeats, self.stratify)
+
+    @model_validator(mode="after")
+    def _only_stratified(self) -> Self:
+        if self.stratify != "total" and self.splitter != "stratified_group":
+            raise ValueError(
+                f"validation.stratify={self.stratify} goes with validation.splitter=stratified_group, not "
+                f"{self.splitter}"
+            )
+        return self
 
     def assign(self, dataset: Dataset) -> Folds:
-        """(n,) fold in which each image is held out; see `pasture.folds.make_folds`.
+        """(n,) fold in which each image is held out in the first repeat; see `pasture.folds.make_folds`.
 
         Raises:
             InputError: more folds than the data have groups.
         """
-        return make_folds(dataset, self.splitter, self.folds, self.seed)
+        return make_folds(dataset, self.splitter, self.folds, self.seed, self.stratify)
 
 
 class Inference(Section):

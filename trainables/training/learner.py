@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -25,8 +25,7 @@ from trainables.network.tuning import set_tuning, train_mode
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.seeds import mix, torch_seed
 from trainables.training.averaging import MovingAverage, WeightAverage, fresh_statistics, trained_norms
-from trainables.training.intervals import intervals_loss
-from trainables.training.losses import auxiliary, loss
+from trainables.training.losses import auxiliary, head_losses, loss
 from trainables.training.nets import Widths, create_net, load_weights, saved_names, standardize, trained_names
 from trainables.training.optimizer import create_optimizer, rate_factor, set_learning_rates
 from trainables.training.truth import training_truth
@@ -72,7 +71,9 @@ class FoldLearner:
         self.truth = training_truth(recipe, fold, dataset, rows, device)
         with torch_seed(mix(recipe.seed, fold), device):
             # Pictures are channels-last, and convolutions are fastest on that layout.
-            self.net = create_net(recipe, sizes).to(device).to(memory_format=torch.channels_last)
+            self.net = create_net(recipe, sizes)
+            self.net.classify(*(0 if t is None else t.shape[1] for t in (self.truth.states, self.truth.species)))
+            self.net.to(device).to(memory_format=torch.channels_last)
         if recipe.backbone.compile and self.net.backbone is not None:
             self.net.backbone.compile()
         standardize(self.net, inputs, rows[dataset.measured[rows]])
@@ -87,6 +88,11 @@ class FoldLearner:
         self.micro_batch = math.ceil(recipe.schedule.batch_size / ranks.size)
         self.predict_batch = _PREDICT_BATCH
         self._enter(0)
+
+    def limit(self, images: int) -> Self:
+        """Keep at most so many images in memory at a time in training; returns itself."""
+        self.micro_batch = min(self.micro_batch, images)
+        return self
 
     def train_epoch(self, epoch: int, scores: list[float]) -> float:
         """Make one pass over the training rows and return the mean loss.
@@ -287,17 +293,13 @@ class FoldLearner:
                 order = torch.from_numpy(generator.permutation(len(chosen))).to(self.device)
                 fused = share * fused + (1 - share) * fused[order]
                 truth = truth.mixed(order, share)
-            encoded, intervals = self.net.outputs(fused)
-        value = loss(self.recipe.loss, self.net.codec, encoded.float(), truth)
+            outputs = self.net.outputs(fused)
+        value = loss(self.recipe.loss, self.net.codec, outputs.encoded, truth, outputs.log_variance)
         if self.net.auxiliary is not None:
             assert truth.metadata is not None
             measured = self.net.auxiliary(fused.float().mean(dim=1))
             value = value + self.recipe.loss.auxiliary * auxiliary(measured, truth.metadata)
-        if intervals is not None:
-            assert truth.intervals is not None
-            errors = intervals_loss(intervals, truth.intervals, truth.image_weights)
-            value = value + self.recipe.loss.intervals.weight * errors
-        return value
+        return value + head_losses(self.recipe.loss, outputs, truth)
 
 
 def stage_of(recipe: Recipe, epoch: int) -> tuple[int, int, int]:

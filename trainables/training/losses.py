@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pasture.targets import CLOVER, COMPONENTS, DEAD, GDM, GREEN, TOTAL, WEIGHTS
+from trainables.network.model import Outputs
 from trainables.network.target_codec import TargetCodec
 from trainables.recipe import sections
+from trainables.training.classifiers import intervals_loss, species_loss, states_loss
 
 _TOTAL_WEIGHT: Final = 3.0
 _LEAST_G: Final = 1e-3  # keeps a proportion away from 0, whose logarithm has no gradient
@@ -26,6 +28,9 @@ class Truth(NamedTuple):
         taught: (n, 5) the teacher's predictions in grams; None for a recipe without distillation.
         metadata: (n, 2) standardised NDVI and height, NaN if missing; None if the recipe does not predict them.
         intervals: (n, 5, bins) probabilities of the intervals; None for a recipe without interval classifiers.
+        states: (n, states) 1 for the State of the photograph, NaN if unknown; None if the recipe does not predict it.
+        species: (n, tags) 1 for each of its species and their groups, NaN if unknown; None if the recipe does not
+            predict them.
     """
 
     grams: Tensor
@@ -33,6 +38,8 @@ class Truth(NamedTuple):
     taught: Tensor | None = None
     metadata: Tensor | None = None
     intervals: Tensor | None = None
+    states: Tensor | None = None
+    species: Tensor | None = None
 
     def rows(self, index: Tensor) -> Truth:
         """The targets of some images."""
@@ -46,18 +53,29 @@ class Truth(NamedTuple):
         return Truth(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
 
 
-def loss(config: sections.Loss, codec: TargetCodec, encoded: Tensor, truth: Truth) -> Tensor:
+def loss(
+    config: sections.Loss, codec: TargetCodec, encoded: Tensor, truth: Truth, log_variance: Tensor | None = None
+) -> Tensor:
     """Scalar loss of encoded predictions (n, vectors, c).
 
     With late fusion, each of the several vectors of an image has to meet its targets by itself.
+
+    Args:
+        config: the loss.
+        codec: fitted to the training fold.
+        encoded: predictions.
+        truth: targets of the same images.
+        log_variance: (n, c) predicted with `gaussian_nll`.
     """
     vectors = encoded.shape[1]
     flat = encoded.flatten(0, 1)
     image_weights = truth.image_weights.repeat_interleave(vectors)
 
+    spread = None if log_variance is None else log_variance.repeat_interleave(vectors, dim=0)
+
     def against(grams: Tensor) -> Tensor:
-        errors = regression(config, flat, codec.encode(grams).repeat_interleave(vectors, dim=0))
-        return ((errors * target_weights(config, codec).to(errors)).sum(dim=1) * image_weights).mean()
+        errors = image_errors(config, codec, flat, grams.repeat_interleave(vectors, dim=0), spread)
+        return (errors * image_weights).mean()
 
     total = against(truth.grams)
     if config.distillation and truth.taught is not None:
@@ -67,6 +85,20 @@ def loss(config: sections.Loss, codec: TargetCodec, encoded: Tensor, truth: Trut
     if config.proportions and codec.kind != "scalar":
         grams = truth.grams.repeat_interleave(vectors, dim=0)
         total = total + config.proportions * proportions(codec.decode(flat), grams, image_weights)
+    return total
+
+
+def head_losses(config: sections.Loss, outputs: Outputs, truth: Truth) -> Tensor:
+    """Weighted sum of the losses of the classifiers that exist in training only."""
+    total = outputs.encoded.new_zeros(())
+    weighted = (
+        (config.intervals.weight, intervals_loss, outputs.intervals, truth.intervals),
+        (config.state, states_loss, outputs.states, truth.states),
+        (config.species, species_loss, outputs.species, truth.species),
+    )
+    for weight, error, logits, classes in weighted:
+        if logits is not None and classes is not None:
+            total = total + weight * error(logits, classes, truth.image_weights)
     return total
 
 
@@ -80,8 +112,43 @@ def target_weights(config: sections.Loss, codec: TargetCodec) -> Tensor:
     return weights / weights.sum()
 
 
+def image_errors(
+    config: sections.Loss, codec: TargetCodec, encoded: Tensor, grams: Tensor, log_variance: Tensor | None = None
+) -> Tensor:
+    """(n,) loss of each image.
+
+    Args:
+        config: the loss.
+        codec: fitted to the training fold.
+        encoded: (n, c) encoded predictions.
+        grams: (n, 5) truth.
+        log_variance: (n, c) predicted with `gaussian_nll`.
+    """
+    if config.kind == "r2":
+        return r2_errors(codec.decode(encoded), grams) / codec.variance
+    truth = codec.encode(grams)
+    if config.kind == "gaussian_nll":
+        assert log_variance is not None
+        errors = gaussian_nll(encoded, truth, log_variance)
+    else:
+        errors = regression(config, encoded, truth)
+    return (errors * target_weights(config, codec).to(errors)).sum(dim=1)
+
+
+def r2_errors(predicted: Tensor, truth: Tensor) -> Tensor:
+    """(n,) squared errors of (n, 5) grams, with the weights of the competition metric."""
+    return (predicted - truth).square() @ torch.tensor(WEIGHTS).to(predicted)
+
+
+def gaussian_nll(predicted: Tensor, truth: Tensor, log_variance: Tensor) -> Tensor:
+    """Elementwise negative log-likelihood of a normal distribution, without its constant (D. Nix, A. Weigend, 1994)."""
+    return 0.5 * ((predicted - truth).square() * torch.exp(-log_variance) + log_variance)
+
+
 def regression(config: sections.Loss, predicted: Tensor, truth: Tensor) -> Tensor:
     """Elementwise loss, of the shape of its arguments."""
+    if config.epsilon:
+        predicted, truth = F.softshrink(predicted - truth, config.epsilon), torch.zeros_like(truth)
     squared = F.mse_loss(predicted, truth, reduction="none")
     if config.kind == "mse":
         return squared

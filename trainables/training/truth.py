@@ -9,7 +9,7 @@ from pasture.targets import TOTAL
 from trainables.features.inputs import Rows
 from trainables.recipe.recipe import Recipe
 from trainables.recipe.seeds import mix
-from trainables.training.intervals import interval_edges, intervals_of
+from trainables.training.classifiers import interval_edges, intervals_of, species, states
 from trainables.training.lds import image_weights
 from trainables.training.losses import Truth
 from trainables.training.metadata import auxiliary_targets, standardise
@@ -45,4 +45,6 @@ def training_truth(recipe: Recipe, fold: int, dataset: Dataset, rows: Rows, devi
         taught,
         metadata,
         intervals_of(truth, interval_edges(truth, settings.bins)) if settings.weight else None,
+        states(dataset.images.iloc[rows]).to(device) if recipe.loss.state else None,
+        species(dataset.images.iloc[rows]).to(device) if recipe.loss.species else None,
     )

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from pasture.errors import InputError
-from pasture.folds import held_out_rows, outer_rows, training_rows
+from pasture.folds import held_out_rows, of_model, outer_rows, training_rows
 from pasture.targets import TARGETS, Array
 from trainables.compute.ranks import ALONE, Ranks
 from trainables.features.context import TrialContext
@@ -21,6 +21,7 @@ from trainables.fitted.learner import FittedLearner
 from trainables.recipe.recipe import Recipe
 from trainables.training.learner import FoldLearner
 from trainables.training.nets import widths
+from trainables.trial.memory_fit import fitted
 
 Weights = dict[str, Tensor]
 
@@ -52,7 +53,8 @@ class FoldState(NamedTuple):
 
 
 class FoldExecutor(Protocol):
-    """Interface for training the folds of a trial, one epoch at a time. Dictionaries are keyed by fold number.
+    """Interface for training the folds of a trial, one epoch at a time. Dictionaries are keyed by fold number; folds
+    of several repeats are numbered repeat by repeat.
 
     Kept weights stay in the process that trains the fold until `kept` asks for them.
     """
@@ -117,21 +119,22 @@ class SequentialFolds:
         if ranks.size > 1:
             check_splittable(recipe)
         dataset, device = context.dataset, context.device
-        assigned = recipe.validation.assign(dataset)
-        numbers = range(int(assigned.max()) + 1) if folds is None else folds
+        splits = recipe.validation.splits(dataset)
+        numbers = range(recipe.folds) if folds is None else folds
         inputs = make_inputs(recipe, context)
         sizes = widths(recipe)
+        trained, at_a_time = fitted(recipe, device)
 
         def learner(fold: int) -> FoldLearner | FittedLearner:
-            rows = training_rows(assigned, fold)
+            rows = training_rows(*of_model(splits, fold))
             if recipe.neural:
-                return FoldLearner(recipe, fold, sizes, inputs, dataset, rows, device, ranks)
+                return FoldLearner(trained, fold, sizes, inputs, dataset, rows, device, ranks).limit(at_a_time)
             return FittedLearner(recipe, fold, sizes, inputs, dataset, rows, device)
 
         self.learners = {fold: learner(fold) for fold in numbers}
-        held_out = {fold: held_out_rows(assigned, fold) for fold in numbers}
+        held_out = {fold: held_out_rows(*of_model(splits, fold)) for fold in numbers}
         self.held_out = {fold: rows[ranks.part(len(rows))] for fold, rows in held_out.items()}
-        outer = outer_rows(assigned)
+        outer = outer_rows(splits[0])
         self.outer = outer[ranks.part(len(outer))]
         self._kept: dict[int, Weights] = {fold: {} for fold in numbers}
 

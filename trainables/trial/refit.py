@@ -13,6 +13,7 @@ from trainables.fitted.learner import FittedLearner
 from trainables.recipe.recipe import Recipe
 from trainables.training.learner import FoldLearner
 from trainables.training.nets import widths
+from trainables.trial.memory_fit import fitted
 
 
 def train_on_all(recipe: Recipe, context: TrialContext, epochs: int, scores: Sequence[float]) -> dict[str, Tensor]:
@@ -38,8 +39,13 @@ def learner_on_all(
         JobError: the loss is not finite.
     """
     inputs, dataset = make_inputs(recipe, context), context.dataset.for_one_model()
-    kind = FoldLearner if recipe.neural else FittedLearner
-    learner = kind(recipe, 0, widths(recipe), inputs, dataset, np.flatnonzero(~dataset.outer), context.device)
+    rows, device = np.flatnonzero(~dataset.outer), context.device
+    learner: FoldLearner | FittedLearner
+    if recipe.neural:
+        trained, at_a_time = fitted(recipe, device)
+        learner = FoldLearner(trained, 0, widths(recipe), inputs, dataset, rows, device).limit(at_a_time)
+    else:
+        learner = FittedLearner(recipe, 0, widths(recipe), inputs, dataset, rows, device)
     for epoch in range(epochs):
         learner.train_epoch(epoch, list(scores[:epoch]))
     if recipe.averaged_epochs:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pasture.errors import JobError
-from pasture.folds import OUTER, held_out_rows, outer_rows, training_rows
+from pasture.folds import OUTER, held_out_rows, of_model, outer_rows, training_rows
 from pasture.metric import target_r2, weighted_r2
 from pasture.oof import OofTable, Origin
 from pasture.targets import TARGETS, WEIGHTS, Array
@@ -44,7 +44,8 @@ class Trial:
 
     Attributes:
         curve: one report per epoch.
-        epochs: (held-out images, 5) plain OOF predictions in grams of each epoch.
+        splits: (repeats, images) fold in which each image is held out.
+        epochs: (held-out images, 5) plain OOF predictions in grams of each epoch, the mean over repeats.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class Trial:
     ) -> None:
         self.name, self.recipe, self.dataset, self.executor = name, recipe, dataset, executor
         self.rungs, self.origin = rungs, origin
-        self.folds = recipe.validation.assign(dataset)
+        self.splits = recipe.validation.splits(dataset)
+        self.folds = self.splits[0]
         self.held = np.flatnonzero(self.folds >= 0)
         self.curve: list[Report] = []
         self.epochs: list[Array] = []
@@ -76,8 +78,8 @@ class Trial:
 
     @property
     def fold_numbers(self) -> range:
-        """Numbers of the folds, from 0."""
-        return range(int(self.folds.max()) + 1)
+        """Numbers of the folds of all repeats, from 0."""
+        return range(self.recipe.folds)
 
     def step(self) -> Report:
         """Train one epoch of every fold and score the pooled OOF.
@@ -104,7 +106,7 @@ class Trial:
         truth = self.dataset.targets[self.held]
         epoch_score = weighted_r2(truth, oof)
         seconds = time.perf_counter() - start
-        images = sum(len(training_rows(self.folds, fold)) for fold in self.fold_numbers)
+        images = sum(len(training_rows(*of_model(self.splits, fold))) for fold in self.fold_numbers)
         report: Report = {
             "epoch": epoch + 1,
             "score": epoch_score,  # of this epoch, until the one that counts is known
@@ -224,8 +226,9 @@ class Trial:
         return [float(report["epoch_score"]) for report in self.curve]
 
     def _oof(self, elements: tuple[int, ...]) -> Array:
-        """(held-out images, elements, 5) in grams, each image predicted by the fold that holds it out."""
-        result = np.empty((len(self.dataset), len(elements), len(TARGETS)))
-        for fold, grams in self.executor.predict(elements).items():
-            result[held_out_rows(self.folds, fold)] = grams
-        return result[self.held]
+        """(held-out images, elements, 5) in grams, each image predicted by the fold that holds it out; the mean over
+        repeats."""
+        result = np.zeros((len(self.dataset), len(elements), len(TARGETS)))
+        for fold, grams in sorted(self.executor.predict(elements).items()):
+            result[held_out_rows(*of_model(self.splits, fold))] += grams
+        return result[self.held] / len(self.splits)

@@ -12,7 +12,8 @@ from pasture.run_folder import RunFolder
 
 Search = Literal["optuna", "random"]
 Pruner = Literal["asha", "paired", "none"]
-Objective = Literal["score", "blend"]
+Objective = Literal["score", "blend", "score-per-second"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "csv"]
 
 RESOURCES = ("cpus_per_trial", "gpus_per_trial", "gpus_per_fold")
 """Fields that say what a trial asks Ray for."""
@@ -26,6 +27,7 @@ CHANGEABLE = (
     "keep",
     "confirm",
     "data",
+    "track",
     *RESOURCES,
 )
 """Fields that `resume` may change. The others decide which trials run and for how long, so a resumed sweep keeps them;
@@ -73,7 +75,8 @@ class Limits(BaseModel):
     reduction: int = Field(3, ge=2)
     """Factor between one rung and the next."""
     objective: Objective = "score"
-    """What the search maximises: a trial's own score, or what it adds to the blend of the trials before it."""
+    """What the search maximises: a trial's own score, or what it adds to the blend of the trials before it, or
+    its score with the seconds that a trial takes considered."""
     confirm: int = Field(0, ge=0)
     """How many of the best recipes are trained again with other seeds and folds."""
     warm_start: str | None = None
@@ -82,6 +85,8 @@ class Limits(BaseModel):
     """Sampling dates held out of everything, for an outer cross-validation."""
     start: bool = True
     """Whether the space's start recipes run first."""
+    track: tuple[TrackerName, ...] = ()
+    """Trackers that show every trial while the sweep runs."""
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -10,7 +10,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import optuna
 import ray.tune.search
@@ -24,6 +24,7 @@ from trainables.recipe.recipe import Recipe
 from trainables.recipe.seeds import mix
 from tune.records.ledger import Ledger, Record, Status
 from tune.records.plan import Search
+from tune.search.trial_cost import TrialCost
 
 Start = tuple[dict[str, Label], Recipe]
 """A recipe to try before the search: its labels in the space, as far as it has any, and the whole recipe."""
@@ -37,6 +38,9 @@ _ATTEMPTS: Final = 10
 _SAMPLED: Final = 3
 """How many of these attempts are TPE's; the others are random. TPE would often draw the same labels ten times, and the
 time that a draw takes grows with the number of trials."""
+
+CANDIDATES: Final = 4
+"""How many proposals of TPE the cheapest is chosen from, with `per_second`."""
 
 HISTORY: Final = 500
 """How many ended trials TPE learns from at most, so that a proposal takes no longer than it does after that many."""
@@ -54,6 +58,17 @@ _STATES: dict[Status, TrialState] = {
     "WAITING": TrialState.PRUNED,  # only its first epochs are known
     "FAILED": TrialState.FAIL,
 }
+
+
+class _Drawn(NamedTuple):
+    """What a sampler has drawn: without a recipe, the reason why the fields do not go together."""
+
+    trial: optuna.Trial
+    params: dict[str, Label]
+    recipe: Recipe | None
+    error: str = ""
+
+
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
@@ -81,6 +96,7 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         values: what Optuna maximises for complete trials, computed from their names, all together; those it leaves out
             are not in the study. None for the score.
         promoted: names of the waiting trials that continue in this session.
+        per_second: of several proposals of TPE, run the one with the least predicted seconds (see `TrialCost`).
     """
 
     def __init__(
@@ -96,6 +112,7 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         earlier: Sequence[Record] = (),
         values: Values | None = None,
         promoted: Collection[str] = (),
+        per_second: bool = False,
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.space, self.ledger, self.configure = space, ledger, configure
@@ -105,6 +122,10 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
         self.starts = [start for start in starts if start[1].to_dict() not in begun]
         self.proposed = {_point(record.params) for record in (*earlier, *ledger.records.values())}
         self.unfinished = [record for record in ledger.records.values() if self._runs(record)]
+        self.candidates = CANDIDATES if per_second and search == "optuna" else 1
+        self.cost = TrialCost()
+        for record in (*ledger.ended(), *ledger.with_status("WAITING")):
+            self.cost.add(record)
         self._build_study()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
@@ -117,6 +138,7 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
 
     def report_end(self, record: Record) -> None:
         """Report to Optuna how a trial, or its first stage, has ended."""
+        self.cost.add(record)
         if self.values is not None and record.status == "COMPLETE" and record.name in self.running:
             self.outdated = True  # the values of all trials change
             return
@@ -180,26 +202,42 @@ class OptunaSearcher(ray.tune.search.Searcher):  # type: ignore[misc]
     def _propose_new(self) -> Record | None:
         """Propose a trial that has not been proposed before; None if its fields do not go together."""
         number = self.ledger.next_number
-        for attempt in range(_ATTEMPTS):
-            self.study.sampler = self._sampler(number, attempt)
-            trial = self.study.ask()
-            try:
-                params, recipe = self.space.draw(trial)
-            except InputError as error:
+        drawn = [self._draw(number, candidate) for candidate in range(self.candidates)]
+        chosen = min((each for each in drawn if each.recipe), key=self._predicted_seconds, default=drawn[0])
+        for other in drawn:
+            if other is not chosen or other.recipe is None:
                 # Fields may be valid one by one but not together. The sampler learns that from the failed trial.
-                self.ledger.propose(dict(trial.params), None, str(error))
-                self.study.tell(trial, state=TrialState.FAIL)
-                return None
-            if (point := _point(params)) not in self.proposed or attempt + 1 == _ATTEMPTS:
-                break
-            self.study.tell(trial, state=TrialState.FAIL)
-        self.proposed.add(point)
-        record = self.ledger.propose(params, recipe)
-        self.running[record.name] = trial
+                self.study.tell(other.trial, state=TrialState.FAIL)
+        if chosen.recipe is None:
+            self.ledger.propose(chosen.params, None, chosen.error)
+            return None
+        self.proposed.add(_point(chosen.params))
+        record = self.ledger.propose(chosen.params, chosen.recipe)
+        self.running[record.name] = chosen.trial
         return record
 
-    def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
-        seed = mix(self.seed, number, attempt) if attempt else mix(self.seed, number)
+    def _draw(self, number: int, candidate: int) -> _Drawn:
+        """Draw labels that have not been proposed before, as far as there are any after some attempts."""
+        for attempt in range(_ATTEMPTS):
+            self.study.sampler = self._sampler(number, attempt, candidate)
+            trial = self.study.ask()
+            try:
+                drawn = _Drawn(trial, *self.space.draw(trial))
+            except InputError as error:
+                return _Drawn(trial, dict(trial.params), None, str(error))
+            if _point(drawn.params) not in self.proposed or attempt + 1 == _ATTEMPTS:
+                break
+            self.study.tell(trial, state=TrialState.FAIL)
+        return drawn
+
+    def _predicted_seconds(self, drawn: _Drawn) -> float:
+        if self.candidates == 1 or drawn.recipe is None:
+            return 0.0
+        return self.cost.predict(drawn.recipe.to_dict(), drawn.recipe.epochs)
+
+    def _sampler(self, number: int, attempt: int, candidate: int) -> optuna.samplers.BaseSampler:
+        draw = candidate * _ATTEMPTS + attempt
+        seed = mix(self.seed, number, draw) if draw else mix(self.seed, number)
         if self.search == "random" or attempt >= _SAMPLED:
             return optuna.samplers.RandomSampler(seed)
         return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)

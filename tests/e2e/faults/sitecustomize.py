@@ -135,4 +135,6 @@ class Finder(importlib.abc.MetaPathFinder):
 
 
 if PLAN:
+    for imported in PATCHES.keys() & sys.modules.keys():
+        PATCHES.pop(imported)(sys.modules[imported])
     sys.meta_path.insert(0, Finder())

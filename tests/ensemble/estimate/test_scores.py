@@ -222,7 +222,7 @@ def test_the_nested_score_and_its_interval_hold_on_new_dates_and_the_fitted_scor
 
     The interval must hold that as often as one that covers 95 % would, but for one time in a hundred: one that covers
     90 % would fail three times in four. 300 seeds are what takes half a minute with 18 dates; `benchmarks/coverage.py`
-    prints the same for these seeds and ten other kinds of problem (docs/ensemble.md).
+    prints the same for these seeds and ten other kinds of problem (docs/explanation/blends.md).
     """
     kind, seeds = KINDS["18 dates x 4, 40 members"], range(1000, 1300)
     fresh = Fresh(kind)

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+import ensemble.blend.refit
 import ensemble.prediction.predict
 from ensemble.blend.blend import Blend
+from ensemble.blend.refit import refit
 from ensemble.prediction import half as half_module
 from ensemble.prediction import run_models
 from ensemble.prediction.half import store_half
@@ -84,6 +86,20 @@ def test_backbones_are_stored_in_half_precision(copied: Blend, test: Dataset, mo
     largest = max(float(line.split(" g; stored so")[0].split()[-1]) for line in lines)
     assert folder_size(again) < 0.6 * size
     assert 0 < np.abs(predict(again, test) - before).max() <= largest + 1e-4
+
+
+def test_a_blend_in_half_precision_can_be_refitted(
+    copied: Blend, test: Dataset, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(half_module, "TOLERANCE_G", 10.0)
+    monkeypatch.setattr(ensemble.blend.refit, "best_device", lambda: torch.device("cpu"))
+    stored = store_half(copied, test, lambda line: None)
+    made = refit(stored, paddocks, tmp_path / "refit", lambda line: None)
+    assert made.half == stored.half
+    for path in (copied.folder / "backbones").iterdir():
+        assert (made.folder / "backbones" / path.name).read_bytes() == path.read_bytes()
+    assert {member.folds for member in made.members} == {1}
+    assert np.isfinite(predict(made, test)).all()
 
 
 def test_a_backbone_whose_predictions_change_is_left_as_it_is(

@@ -15,12 +15,21 @@ import ensemble.prediction.photographs
 import ensemble.prediction.predict
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendMember
+from ensemble.blend.build import build
 from ensemble.estimate.conformal import Conformal, calibrate
 from ensemble.prediction.predict import model_predictions, predict
 from ensemble.prediction.uncertainty import predict_in_detail, write_members, write_uncertainty
-from pasture.dataset import Dataset, read_test
+from pasture.dataset import Dataset, read_test, read_train
 from pasture.errors import InputError
+from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS, Array, from_components
+from pasture.verification import verify
+from trainables.features.context import TrialContext
+from trainables.features.inputs import make_inputs
+from trainables.recipe.recipe import Recipe
+from trainables.trial.artifacts import write_finished
+from trainables.trial.fold_executor import SequentialFolds
+from trainables.trial.trial import Trial
 
 
 @pytest.fixture(autouse=True)
@@ -158,3 +167,31 @@ def test_intervals_need_enough_dates() -> None:
         assert (calibrate(truth, predictions[None], day) is not None) == known
     truth, predictions, day = field(rng, 18)
     assert calibrate(truth, predictions[None], day, level=0.95) is None
+
+
+def test_members_that_predict_their_spread_say_it(
+    paddocks: Path, test: Dataset, frozen_recipe: Recipe, tmp_path: Path
+) -> None:
+    """One of two members is trained with the likelihood; with one element its spread is that of its models."""
+    dataset, run = verify(read_train(paddocks)), RunFolder(tmp_path / "run")
+    run.write_truth(dataset)
+    context = TrialContext(dataset, torch.device("cpu"))
+    recipes = [frozen_recipe.with_overrides({"loss.kind": "gaussian_nll", "schedule.epochs": 1}), frozen_recipe]
+    for number, recipe in enumerate(recipes):
+        trial = Trial(f"t{number:04d}", recipe, dataset, SequentialFolds(recipe, context))
+        while not trial.done:
+            trial.step()
+        write_finished(run, trial)
+        if not number:
+            inputs = make_inputs(recipe, TrialContext(verify(test), torch.device("cpu")))
+            with torch.inference_mode():
+                batch = inputs.element(np.arange(len(test)), 0)
+                learners = trial.executor.learners.values()  # type: ignore[attr-defined]
+                spreads = torch.stack([learner.net.eval().spread(batch) for learner in learners])
+            expected = spreads.square().mean(dim=0).sqrt().numpy()
+    mixed = build([run], tmp_path / "blend", "none", "uniform")
+    detail = predict_in_detail(mixed, test)
+    np.testing.assert_allclose(detail.predicted_sd, expected, rtol=1e-3)
+    assert np.ptp(expected, axis=0).min() > 0
+    write_uncertainty(tmp_path / "u.csv", mixed, test.ids, detail)
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "u.csv")["predicted_sd"], expected.ravel(), rtol=1e-3)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ensemble.prediction.density_maps
+import forage.blending.prediction
 from ensemble.blend.blend import Blend
 from pasture.dataset import read_test
 
@@ -35,10 +35,8 @@ def test_a_picture_for_every_photograph(
     shell: Any, blend: Blend, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = read_test(paddocks).ids
-    monkeypatch.setattr(ensemble.prediction.density_maps, "density_members", lambda _: [])
-    monkeypatch.setattr(
-        ensemble.prediction.density_maps, "density_maps", lambda *_: ((i, np.ones((2, 4, 5))) for i in ids)
-    )
+    monkeypatch.setattr(forage.blending.prediction, "density_members", lambda _: [])
+    monkeypatch.setattr(forage.blending.prediction, "density_maps", lambda *_: ((i, np.ones((2, 4, 5))) for i in ids))
     said = shell("predict", blend.folder, paddocks, "--out", tmp_path / "s.csv", "--maps", tmp_path / "maps")
     assert said.status == 0
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == sorted(f"{i}.png" for i in ids)

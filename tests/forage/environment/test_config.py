@@ -37,6 +37,42 @@ def test_a_default_holds_until_the_command_line_says_otherwise(
     assert [words["settings"] for words in asked] == [{"head.dropout": 0.25}] * 2
 
 
+def test_a_variable_goes_before_the_file_and_the_command_line_before_it(
+    here: Path, asked: list[dict[str, Any]], shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "forage.toml").write_text("[sweep]\ntrials = 7\nseed = 5\n")
+    monkeypatch.setenv("FORAGE_SWEEP_TRIALS", "9")
+    monkeypatch.setenv("FORAGE_SWEEP_SET", "head.dropout=0.25 view.size=64")
+    monkeypatch.setenv("FORAGE_SWEEP_PRUNER", "")
+    monkeypatch.setenv("FORAGE_SWEEP_START", "no")
+    assert shell("sweep", "data", "--dry-run").status == 0
+    assert shell("sweep", "data", "--dry-run", "--trials", 3).status == 0
+    assert [words["trials"] for words in asked] == [9, 3]
+    assert [(words["seed"], words["pruner"], words["start"]) for words in asked] == [(5, "asha", False)] * 2
+    assert asked[0]["settings"] == {"head.dropout": 0.25, "view.size": 64}
+    said = shell("config")
+    assert "forage sweep --trials: 7\n" in said.out
+    assert "environment, before the file:\n  forage sweep --trials: 9\n" in said.out
+    assert "forage sweep --set: ['head.dropout=0.25', 'view.size=64']\n" in said.out
+    assert json.loads(shell("config", "--json").out)["environment_defaults"]["sweep"]["trials"] == "9"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("FORAGE_OUTER_CV_SEED", "3", "FORAGE_OUTER_CV_SEED: forage outer-cv has no option --seed"),
+        ("FORAGE_SWEEP_TRIALS", "many", "--trials"),
+    ],
+)
+def test_a_bad_variable_is_refused(
+    variable: str, value: str, message: str, here: Path, shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    said = shell("sweep", "data", "--dry-run")
+    assert (said.status, said.out) == (2, "")
+    assert message in said.err
+
+
 def test_config_shows_the_defaults_and_the_environment(here: Path, shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORAGE_CACHE", "somewhere")
     assert shell("config").out.startswith("no forage.toml here\n")

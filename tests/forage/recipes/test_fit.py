@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainables.recipe.recipe import Recipe
-from trainables.trial import memory_needs
+from trainables.trial import memory_fit, memory_needs
 from trainables.trial.memory_needs import Needs
 
 RECIPE = """
@@ -31,7 +31,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         photograph = GB // 20 if recipe.backbone.gradient_checkpointing else GB // 10
         return Needs(GB, 2 * GB, photograph, 1000, 1000) if recipe.neural else None
 
-    monkeypatch.setattr(memory_needs, "training_needs", training)
+    monkeypatch.setattr(memory_fit, "training_needs", training)
     monkeypatch.setattr(memory_needs, "extraction_needs", lambda _: Needs(GB, GB, GB // 10, 0, 1000))
     path = tmp_path / "mine.yaml"
     path.write_text(RECIPE)
@@ -61,6 +61,11 @@ def test_what_to_set_where_it_does_not_fit(shell: Any, recipe: Path, memory: flo
     said = shell("recipes", "fit", recipe, "--gpu-memory", memory)
     assert "to fit: " + " ".join(f"--set {change}" for change in changes) + "\n" in said.out
     assert json.loads(shell("recipes", "fit", recipe, "--json", "--gpu-memory", memory).out)["set"] == changes
+
+
+def test_a_recipe_that_fits_itself(shell: Any, recipe: Path) -> None:
+    said = shell("recipes", "fit", recipe, "--gpu-memory", 4, "--set", "optimizer.fit_memory=true")
+    assert "optimizer.fit_memory does the same as: --set backbone.gradient_checkpointing=true" in said.out
 
 
 def test_nothing_fits(shell: Any, recipe: Path) -> None:

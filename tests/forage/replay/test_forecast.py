@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -115,3 +116,15 @@ def test_the_command_without_recorded_trials_says_how_to_record_some(
     said = shell("plan", "--hours", 1, "--run", swept, "--space", "default")
     assert said.status == 2
     assert "its trials are of another space than --space default; leave --space out" in said.err
+
+
+def test_the_forecast_in_the_docs_is_what_the_command_prints(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[3]
+    page = (root / "docs" / "how-to" / "large-sweep.md").read_text()
+    command = re.findall(r"(?m)^forage (plan --run tests/.+)$", page)[0]
+    (text,) = re.findall(r"(?ms)^```text\n(.+?)^```", page)
+    monkeypatch.chdir(root)
+    said = shell(*command.split())
+    assert said.status == 0
+    printed = [line.rstrip() for line in (said.err + said.out).splitlines() if line.strip()]
+    assert printed == [line for line in text.splitlines() if line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,28 @@ def test_tpe_learns_from_the_recipes_that_ran(make_table: MakeTable) -> None:
         ]
         means[search] = np.mean([score for score in late if score is not None])
     assert means["optuna"] > means["random"] + 0.02
+
+
+def test_score_per_second_gets_further_where_costs_differ(make_table: MakeTable) -> None:
+    """A backbone that takes 100 times as long and is no better: for the same compute more recipes, and better ones."""
+    table = make_table(recipes=150, splits=1)
+    costly = [entry.backbone == "resnet34" for entry in table.entries]
+    trained = [
+        replace(each, seconds=100 * each.seconds) if large and each else each
+        for large, each in zip(costly, table.splits[0].trained, strict=True)
+    ]
+    split = replace(table.splits[0], trained=trained)
+    best, count = {}, {}
+    for objective in ("score", "score-per-second"):
+        limits = Limits(trials=24, pruner="none", start=False, objective=objective)  # type: ignore[arg-type]
+        runs = [simulate(ForageSearch(table, split, limits, "optuna", seed), split, seconds=3e3) for seed in (0, 2)]
+        scores = [[trial.record.score or 0.0 for trial in run.trials if trial.computed <= 3e3] for run in runs]
+        best[objective] = np.mean([max(each) for each in scores])
+        count[objective] = np.mean([len(each) for each in scores])
+        shares = [np.mean([costly[trial.entry] for trial in run.trials]) for run in runs]
+        assert all(share > 0 for share in shares), "the costly backbone is tried"
+    assert count["score-per-second"] > 2 * count["score"]
+    assert best["score-per-second"] > best["score"]
 
 
 def test_a_budget_ends_the_proposals(make_table: MakeTable) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 import pandas as pd
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from forage.results.watch import Watched
 from forage.terminal.messages import show_table
@@ -75,12 +81,81 @@ def test_the_optuna_storage_has_states_and_intermediate_values(shell: Any, swept
     assert (again.status, "exists already" in again.err) == (2, True)
 
 
+@pytest.fixture
+def dashboard() -> Iterator[Callable[[str], Callable[[str], Any]]]:
+    """`dashboard(storage)(path)`: JSON from optuna-dashboard, started on loopback."""
+    import optuna_dashboard  # here: every process of a test run imports this module
+
+    servers: list[WSGIServer] = []
+
+    def start(storage: str) -> Callable[[str], Any]:
+        server = make_server("127.0.0.1", 0, optuna_dashboard.wsgi(storage), handler_class=SilentHandler)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+
+        def get(path: str) -> Any:
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{path}", timeout=30) as answer:
+                return json.loads(answer.read())
+
+        return get
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+class SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """No line for each request."""
+
+
+def test_optuna_dashboard_opens_the_storage(
+    shell: Any, swept: RunFolder, tmp_path: Path, dashboard: Callable[[str], Callable[[str], Any]]
+) -> None:
+    assert shell("export", swept, "--to", "optuna", "--out", tmp_path / "study.db").status == 0
+    get = dashboard(f"sqlite:///{tmp_path}/study.db")
+    (study,) = get("/api/studies")["study_summaries"]
+    assert study["study_name"] == "run"
+    trials = get(f"/api/studies/{study['study_id']}?after=0")["trials"]
+    assert Counter(trial["state"] for trial in trials) == {"Complete": 3, "Pruned": 1, "Fail": 1}
+    pruned = next(trial for trial in trials if trial["state"] == "Pruned")
+    assert [(value["step"], value["value"]) for value in pruned["intermediate_values"]] == [(1, -20.0)]
+
+
 @pytest.mark.parametrize(("to", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
 def test_tables(shell: Any, swept: RunFolder, tmp_path: Path, to: str, read: Any) -> None:
     shell("export", swept, "--to", to, "--out", tmp_path / "file")
     table = read(tmp_path / "file")
     assert list(table["trial"]) == [f"t000{i}" for i in range(5)]
     assert list(table["status"]) == ["COMPLETE"] * 3 + ["PRUNED", "FAILED"]
+
+
+def test_event_files_afterwards(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
+    said = shell("export", swept, "--to", "tensorboard", "--out", tmp_path / "events")
+    assert (said.status, said.err) == (
+        0, f"{tmp_path}/events: 5 trials; open it with: tensorboard --logdir {tmp_path}/events\n"
+    )  # fmt: skip
+    events = EventAccumulator(f"{tmp_path}/events/t0001")
+    events.Reload()
+    assert [(point.step, round(point.value, 4)) for point in events.Scalars("val/score")] == [(1, 0.4), (2, 0.5)]
+    assert [round(point.value, 4) for point in events.Scalars("val/r2_total")] == [0.3, 0.4]
+    before = {path: path.read_bytes() for path in (tmp_path / "events").rglob("*") if path.is_file()}
+    assert shell("export", swept, "--to", "tensorboard", "--out", tmp_path / "events").status == 0
+    assert {path: path.read_bytes() for path in before} == before, "a second export adds nothing"
+    assert shell("export", swept, "--to", "tensorboard").status == 0
+    assert len(list(Path(swept.trackers.path).glob("tensorboard/t000*"))) == 5
+
+
+def test_an_export_that_cannot_be_written(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = shell("export", swept, "--to", "tensorboard", "--out", tmp_path / "file")
+    assert (said.status, said.err) == (2, f"forage: --out {tmp_path}/file: is a file; expected a folder\n")
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events" / "t0000").touch()
+    said = shell("export", swept, "--to", "tensorboard", "--out", tmp_path / "events")
+    assert (said.status, said.err.count("\n")) == (1, 1)
+    assert said.err.startswith("forage: --to tensorboard: ")
 
 
 def test_watching_a_sweep(swept: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,12 +68,15 @@ def test_features_are_those_of_the_backbone(
             assert np.abs(other - by_hand[:-1]).max() > 0.01 * scale
 
 
-def test_replicas_are_augmented_photographs(four: Dataset, bank: Bank, frozen_recipe: Recipe) -> None:
-    recipe = frozen_recipe.with_overrides({"augment": {"strength": "medium", "replicas": 3}})
+@pytest.mark.parametrize("config", [{"strength": "medium"}, {"strength": "light", "crop": 0.5}])
+def test_replicas_are_augmented_photographs(
+    four: Dataset, bank: Bank, frozen_recipe: Recipe, config: dict[str, Any]
+) -> None:
+    recipe = frozen_recipe.with_overrides({"augment": config | {"replicas": 3}})
     backbone = create_backbone(recipe.backbone, recipe.view.size).eval()
     replicas = bank(recipe).replicas
     assert replicas.shape == (4, 3, 2, backbone.features)
-    pipeline = build("medium")
+    pipeline = build(recipe.augment, recipe.view.size)
     for row, path in enumerate(four.paths):
         views = load_views(path, recipe.view)
         for copy in range(3):
@@ -84,13 +88,19 @@ def test_replicas_are_augmented_photographs(four: Dataset, bank: Bank, frozen_re
 
 
 @pytest.mark.parametrize(
-    ("strength", "elements", "count"),
-    [("none", (0,), 0), ("light", (0, 2, 4, 6), 0), ("medium", tuple(range(8)), 5), ("heavy", tuple(range(8)), 5)],
+    ("config", "elements", "count"),
+    [
+        ({"strength": "none"}, (0,), 0),
+        ({"strength": "light"}, (0, 2, 4, 6), 0),
+        ({"strength": "light", "shrink": 0.5}, (0, 2, 4, 6), 5),
+        ({"strength": "medium"}, tuple(range(8)), 5),
+        ({"strength": "heavy"}, tuple(range(8)), 5),
+    ],
 )
-def test_what_a_strength_trains_on(
-    bank: Bank, frozen_recipe: Recipe, strength: str, elements: tuple[int, ...], count: int
+def test_what_an_augmentation_trains_on(
+    bank: Bank, frozen_recipe: Recipe, config: dict[str, Any], elements: tuple[int, ...], count: int
 ) -> None:
-    recipe = frozen_recipe.with_overrides({"augment": {"strength": strength, "replicas": 5}})
+    recipe = frozen_recipe.with_overrides({"augment": config | {"replicas": 5}})
     assert training_elements(recipe) == elements
     assert copies(recipe) == count
     assert bank(recipe).replicas.shape[:2] == (4, count)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 from pasture.targets import Array
 from trainables.fitted.ridge import ALPHAS, Ridge
+from trainables.images import d4
+from trainables.recipe.recipe import Recipe
+from trainables.trial.trial import Trial
 
 GENERATOR = np.random.default_rng(5)
 WEIGHTS = GENERATOR.uniform(0.4, 1.6, 40)
@@ -59,6 +64,33 @@ def test_the_models_are_the_closed_form_at_the_best_left_out_alpha(width: int, c
         coef, intercept = _closed_form(design, target, WEIGHTS, best)
         np.testing.assert_allclose(ridge.coef[:, i], coef if axes is None else axes @ coef, rtol=1e-6, atol=1e-9)
         assert float(ridge.intercept[i]) == pytest.approx(intercept)
+
+
+@pytest.mark.parametrize("components", [0, 5])
+def test_a_fixed_penalty_grows_with_the_number_of_features(components: int) -> None:
+    features, grams = _problem(60)
+    axes = np.linalg.svd(features)[2][:components].T if components else None
+    ridge = Ridge(60, 2, penalty=0.03)
+    ridge.fit(features, axes, grams, WEIGHTS, seed=0)
+    design = features if axes is None else features @ axes
+    assert ridge.alphas.tolist() == pytest.approx([0.03 * (components or 60)] * 4)
+    for i, target in enumerate(np.concatenate([grams, np.log1p(grams)], axis=1).T):
+        coef, intercept = _closed_form(design, target, WEIGHTS, 0.03 * (components or 60))
+        np.testing.assert_allclose(ridge.coef[:, i], coef if axes is None else axes @ coef, rtol=1e-6, atol=1e-9)
+        assert float(ridge.intercept[i]) == pytest.approx(intercept)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.03])
+def test_a_fixed_penalty_is_fitted_to_the_mean_over_d4(
+    make_trial: Callable[..., Trial], frozen_recipe: Recipe, penalty: float
+) -> None:
+    """Leave-one-out gets the unaugmented photograph alone."""
+    trial = make_trial(frozen_recipe.with_overrides({"head.kind": "ridge", "head.penalty": penalty}), epochs=1)
+    learner = trial.executor.learners[0]  # type: ignore[attr-defined]
+    elements = d4.ALL if penalty else (d4.IDENTITY,)
+    features = torch.stack([learner._features(learner.rows, element) for element in elements]).mean(dim=0)
+    np.testing.assert_allclose(learner.net.model.mean, features.double().mean(dim=0), rtol=1e-6, atol=1e-9)
+    assert (len(set(learner.net.model.model.alphas.tolist())) == 1) == bool(penalty)
 
 
 def test_a_signal_is_shrunk_little_and_noise_much() -> None:

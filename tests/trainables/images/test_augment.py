@@ -10,7 +10,7 @@ import torch
 
 from trainables.images import d4
 from trainables.images.augment import augment, build
-from trainables.recipe.sections import Strength
+from trainables.recipe.sections import Augment, Strength
 
 STRENGTHS: tuple[Strength, ...] = tuple(s for s in get_args(Strength) if s != "none")
 
@@ -27,16 +27,16 @@ def _flips(view: np.ndarray) -> list[bytes]:
 
 
 def test_none_is_nothing() -> None:
-    assert build("none") is None
+    assert build(Augment(strength="none"), 32) is None
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
 def test_a_seed_decides(views: np.ndarray, strength: Strength) -> None:
-    pipeline = build(strength)
+    pipeline = build(Augment(strength=strength), 32)
     once = [augment(pipeline, views, seed) for seed in range(6)]
     # In another order, by a pipeline of its own, and with the global generator elsewhere.
     np.random.seed(99)
-    another = build(strength)
+    another = build(Augment(strength=strength), 32)
     again = [augment(another, views, seed) for seed in reversed(range(6))][::-1]
     assert np.array_equal(once, again)
     assert len({o.tobytes() for o in once}) > 1
@@ -46,7 +46,7 @@ def test_a_seed_decides(views: np.ndarray, strength: Strength) -> None:
 def test_shape_and_type_stay_and_the_input_is_left_alone(views: np.ndarray, strength: Strength) -> None:
     before = views.copy()
     for seed in range(10):
-        result = augment(build(strength), views, seed)
+        result = augment(build(Augment(strength=strength), 32), views, seed)
         assert result.shape == views.shape
         assert result.dtype == np.uint8
     assert np.array_equal(views, before)
@@ -54,20 +54,20 @@ def test_shape_and_type_stay_and_the_input_is_left_alone(views: np.ndarray, stre
 
 @pytest.mark.parametrize("strength", STRENGTHS)
 def test_each_view_is_augmented_on_its_own(views: np.ndarray, strength: Strength) -> None:
-    pipeline = build(strength)
+    pipeline = build(Augment(strength=strength), 32)
     results = [augment(pipeline, views, seed) for seed in range(20)]
     assert any(not np.array_equal(left, right) for left, right in results)
 
 
 def test_light_only_flips_and_gives_all_four(views: np.ndarray) -> None:
-    pipeline = build("light")
+    pipeline = build(Augment(strength="light"), 32)
     seen = [view.tobytes() for seed in range(40) for view in augment(pipeline, views, seed)]
     assert set(seen) == set(_flips(views[0]))
 
 
 @pytest.mark.parametrize("strength", ["medium", "heavy"])
 def test_stronger_ones_change_pixels(views: np.ndarray, strength: Strength) -> None:
-    pipeline = build(strength)
+    pipeline = build(Augment(strength=strength), 32)
     laid_down = {np.ascontiguousarray(d4.apply(torch.from_numpy(views[0]), e).numpy()).tobytes() for e in d4.ALL}
     seen = {view.tobytes() for seed in range(20) for view in augment(pipeline, views, seed)}
     assert len(seen - laid_down) > 10
@@ -79,8 +79,35 @@ def test_heavy_moves_pixels_further_than_medium() -> None:
     edge[:, :, 16:] = 180
     shades = {}
     for strength in ("medium", "heavy"):
-        pipeline = build(strength)  # type: ignore[arg-type]
+        pipeline = build(Augment(strength=strength), 32)  # type: ignore[arg-type]
         results = [view for seed in range(20) for view in augment(pipeline, edge, seed)]
         shades[strength] = max(len(np.unique(view.reshape(-1, 3), axis=0)) for view in results)
     assert shades["medium"] <= 3  # two sides and a hole
     assert shades["heavy"] > 3
+
+
+@pytest.mark.parametrize("field", ["crop", "shrink"])
+def test_a_crop_enlarges_and_scale_and_pad_shrinks(field: str) -> None:
+    """A white square of half the side in the middle: a quarter of a picture that is otherwise grey, never black."""
+    square = np.full((1, 32, 32, 3), 100, dtype=np.uint8)
+    square[:, 8:24, 8:24] = 200
+    pipeline = build(Augment.model_validate({"strength": "none", field: 0.25}), 32)
+    results = [augment(pipeline, square, seed)[0] for seed in range(40)]
+    assert all(result.shape == (32, 32, 3) for result in results)
+    white, black = (np.array([f(result) for result in results]) for f in (_white, _black))
+    if field == "crop":
+        assert black.max() == 0
+        assert white.max() > 0.5  # a quarter of the area that shows the square alone
+    else:
+        assert white.max() <= 0.25 + 1e-6
+        assert white.min() < 0.05  # of a side scaled to .25 to 1, 1/64 to 1/4
+        np.testing.assert_allclose((1 - black) / 4, white, atol=0.06)
+    assert np.ptp(white) > 0.1
+
+
+def _white(picture: np.ndarray) -> float:
+    return float((picture > 150).mean())
+
+
+def _black(picture: np.ndarray) -> float:
+    return float((picture < 50).mean())

@@ -18,7 +18,9 @@ from trainables.recipe.sections import Target
 
 KINDS = get_args(Target.model_fields["kind"].annotation)
 TRANSFORMS = get_args(Target.model_fields["transform"].annotation)
-COMBINATIONS = [(k, t) for k in KINDS for t in TRANSFORMS if not (k in ("ratios", "scalar") and t == "log1p_z")]
+SHARED = ("ratios", "dead_ratio", "scalar")
+"""Kinds whose targets have no statistics of their own."""
+COMBINATIONS = [(k, t) for k in KINDS for t in TRANSFORMS if not (k in SHARED and t in ("z", "log1p_z"))]
 
 raws = arrays(np.float32, (3, 4), elements=st.floats(-60, 60, width=32))
 components = arrays(np.float64, (6, 3), elements=st.floats(0.5, 150))
@@ -36,10 +38,11 @@ def grams_of(parts: np.ndarray) -> Tensor:
 
 
 @pytest.mark.parametrize("transform", ["none", "log1p"])
+@pytest.mark.parametrize("kind", ["ratios", "dead_ratio"])
 @given(raw=raws)
-def test_ratios_always_balance(transform: str, raw: np.ndarray) -> None:
-    codec = codec_of("ratios", transform)
-    grams = codec.decode(codec.expand(torch.from_numpy(raw))).double().numpy()
+def test_ratios_always_balance(kind: str, transform: str, raw: np.ndarray) -> None:
+    codec = codec_of(kind, transform)
+    grams = codec.decode(codec.expand(torch.from_numpy(raw)[:, : codec.outputs])).double().numpy()
     assert np.isfinite(grams).all()
     assert grams.min() >= -1e-6
     assert balance_gap(grams).max() <= 1e-4 * max(1.0, grams.max())
@@ -56,10 +59,28 @@ def test_ratios_by_hand() -> None:
     assert logs.decode(logs.expand(raw))[0].tolist() == pytest.approx(expected, rel=1e-4)
 
 
+def test_dead_ratio_by_hand() -> None:
+    # Total 20, a quarter of it Dead, a third of the rest Clover
+    shares = torch.tensor([0.25, 1 / 3]).logit()
+    raw = torch.cat([inverse_softplus(torch.tensor([20.0])), shares]).view(1, 3)
+    codec = codec_of("dead_ratio", "sqrt")
+    expected = [10.0, 5.0, 5.0, 15.0, 20.0]
+    assert codec.expand(raw)[0].tolist() == pytest.approx(np.sqrt(expected), rel=1e-5)
+    assert codec.decode(codec.expand(raw))[0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_z_by_hand() -> None:
+    grams = torch.tensor([[1.0, 2.0, 3.0, 4.0, 6.0], [3.0, 4.0, 9.0, 12.0, 16.0]])
+    codec = codec_of("five", "z", grams)
+    assert codec.encode(grams).tolist() == [[-1.0] * 5, [1.0] * 5]
+    assert codec.decode(torch.tensor([[0.0, 1.0, 2.0, -1.0, 3.0]])).tolist() == [[2.0, 4.0, 12.0, 4.0, 26.0]]
+
+
+@pytest.mark.parametrize("kind", ["ratios", "dead_ratio"])
 @given(raw=raws)
-def test_ratios_are_differentiable_everywhere(raw: np.ndarray) -> None:
-    x = torch.from_numpy(raw).requires_grad_()
-    codec_of("ratios").expand(x).sum().backward()
+def test_ratios_are_differentiable_everywhere(kind: str, raw: np.ndarray) -> None:
+    x = torch.from_numpy(raw)[:, : codec_of(kind).outputs].requires_grad_()
+    codec_of(kind).expand(x).sum().backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
 
@@ -73,8 +94,10 @@ def test_primary_balances_by_construction(raw: np.ndarray) -> None:
 def test_four_and_primary_by_hand() -> None:
     # Total 50, GDM 30, Green 18: Dead = 20; Clover is 12 by difference, or what the fourth output says
     three = codec_of("primary").decode(torch.tensor([[50.0, 30.0, 18.0]]))[0]
+    clover = codec_of("clover").decode(torch.tensor([[50.0, 30.0, 12.0]]))[0]
     four = codec_of("four").decode(torch.tensor([[50.0, 30.0, 18.0, 9.0]]))[0]
     assert three.tolist() == [18.0, 20.0, 12.0, 30.0, 50.0]
+    assert clover.tolist() == three.tolist()
     assert four.tolist() == [18.0, 20.0, 9.0, 30.0, 50.0]
 
 
@@ -91,6 +114,8 @@ def test_one_number_is_said_of_all_five() -> None:
         ("five", 5, [GREEN, DEAD, CLOVER, GDM, TOTAL]),
         ("primary", 3, [TOTAL, GDM, GREEN]),
         ("four", 4, [TOTAL, GDM, GREEN, CLOVER]),
+        ("clover", 3, [TOTAL, GDM, CLOVER]),
+        ("dead_ratio", 3, [GREEN, DEAD, CLOVER, GDM, TOTAL]),
         ("ratios", 4, [GREEN, DEAD, CLOVER, GDM, TOTAL]),
         ("scalar", 1, [GREEN, DEAD, CLOVER, GDM, TOTAL]),
     ],
@@ -111,7 +136,7 @@ def test_the_start_predicts_the_mean(kind: str, transform: str, parts: np.ndarra
     mean = codec.encode(grams).numpy().mean(axis=0)
     if kind == "scalar":  # one number for all: the mean over targets too
         mean = np.full(5, mean.mean())
-    if kind in ("components", "ratios"):  # the mean of the grams, whatever the transform
+    if kind in ("components", "ratios", "dead_ratio"):  # the mean of the grams, whatever the transform
         mean = codec.encode(grams.mean(dim=0, keepdim=True))[0].numpy()
         assert encoded == pytest.approx(mean, rel=1e-3, abs=0.02 * float(grams.mean()))
     else:
@@ -126,7 +151,7 @@ def test_the_start_of_ratios_without_clover() -> None:
     assert codec.decode(codec.expand(start.view(1, -1)))[0].tolist() == pytest.approx(grams[0].tolist(), abs=0.1)
 
 
-@pytest.mark.parametrize(("kind", "transform"), [c for c in COMBINATIONS if c[0] not in ("ratios", "scalar")])
+@pytest.mark.parametrize(("kind", "transform"), [c for c in COMBINATIONS if c[0] not in SHARED])
 @given(parts=components)
 def test_encoding_is_undone(kind: str, transform: str, parts: np.ndarray) -> None:
     grams = grams_of(parts)
@@ -142,7 +167,7 @@ def test_inverse_softplus(value: float) -> None:
     assert float(torch.nn.functional.softplus(raw)) == pytest.approx(value, rel=1e-6)
 
 
-@pytest.mark.parametrize("fields", [{"kind": "ratios"}, {"kind": "scalar"}])
+@pytest.mark.parametrize("fields", [{"kind": kind} for kind in SHARED])
 def test_kinds_without_columns_of_their_own_are_not_standardised(fields: dict[str, Any]) -> None:
     codec = TargetCodec(Target.model_validate(fields | {"transform": "log1p"}))
     codec.fit(torch.rand(5, 5))

@@ -19,7 +19,7 @@ from trainables.images import d4
 from trainables.network.backbone import create_backbone
 from trainables.network.model import Batch, BiomassNet
 from trainables.recipe.recipe import Recipe
-from trainables.training.intervals import interval_edges, intervals_loss, intervals_of
+from trainables.training.classifiers import interval_edges, intervals_loss, intervals_of
 from trainables.training.learner import FoldLearner
 from trainables.training.losses import Truth
 from trainables.training.nets import widths
@@ -75,7 +75,7 @@ def test_mixup_mixes_the_intervals() -> None:
 def test_the_gradient_reaches_the_hidden_layers_of_the_head(changes: dict[str, Any], frozen_recipe: Recipe) -> None:
     recipe = frozen_recipe.with_overrides({**INTERVALS, "head.hidden": [16, 8], **changes})
     net = BiomassNet(recipe, 12)
-    _, logits = net.outputs(net.embed(Batch(torch.randn(3, 2, 12))))
+    logits = net.outputs(net.embed(Batch(torch.randn(3, 2, 12)))).intervals
     assert logits is not None
     assert logits.shape == (3, 5 * 4)
     truth = intervals_of(torch.rand(3, 5), torch.full((5, 3), 0.5))
@@ -137,4 +137,4 @@ def test_where_they_make_no_sense_they_are_refused(changes: dict[str, Any], mess
 
 def test_a_linear_head_on_a_trained_backbone_may_have_them() -> None:
     recipe = Recipe().with_overrides({**INTERVALS, "head.hidden": [], "backbone.tuning": "full"})
-    assert BiomassNet(recipe, 6).outputs(torch.randn(2, 1, 6))[1].shape == (2, 20)  # type: ignore[union-attr]
+    assert BiomassNet(recipe, 6).outputs(torch.randn(2, 1, 6)).intervals.shape == (2, 20)  # type: ignore[union-attr]

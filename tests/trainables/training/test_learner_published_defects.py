@@ -161,7 +161,14 @@ def test_the_teacher_and_every_statistic_see_the_training_fold_only(
     make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
     terms = {
-        "loss": {"distillation": 0.5, "auxiliary": 0.1, "lds.enabled": True, "intervals.weight": 0.3},
+        "loss": {
+            "distillation": 0.5,
+            "auxiliary": 0.1,
+            "lds.enabled": True,
+            "intervals.weight": 0.3,
+            "state": 0.1,
+            "species": 0.1,
+        },
         "target.transform": "log1p_z",
     }
     recipe = frozen_recipe.with_overrides(terms)
