@@ -35,11 +35,12 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def desk(swept: RunFolder, paddocks: Path, blend: Blend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with data/csiro, runs/first (five trials) and blend."""
+    """A working directory with data/csiro, two runs of five trials and blend."""
     folder = tmp_path / "desk"
     (folder / "data").mkdir(parents=True)
     (folder / "data/csiro").symlink_to(paddocks)
-    shutil.copytree(swept.folder.path, folder / "runs/first")
+    for name in ("first", "second"):
+        shutil.copytree(swept.folder.path, folder / "runs" / name)
     shutil.copytree(blend.folder, folder / "blend")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.chdir(folder)
