@@ -99,7 +99,7 @@ def _scores(page: Page, blend: Blend, outer: OuterScore | None) -> None:
     )
     figure = blend_charts.scores(estimate, None if outer is None else (outer.r2, outer.interval))
     page.figure("Scores of the blend", caption, figure)
-    caption = "The same blend, judged on images of which it has seen ever less."
+    caption = "From top to bottom, less of the procedure has seen the images that the score is computed on."
     columns = ["score", "R²", "95 % interval", "what it says"]
     page.table("Fitted, nested and outer score", caption, columns, _three_scores(estimate, outer))
     if estimate["auto"]:

@@ -19,7 +19,7 @@ function themed(layout) {
 function draw(plot) {
   const figure = read(plot.dataset.figure);
   const layout = themed(figure.layout);
-  if (narrow.matches && plot.clientWidth < 600) layout.margin = { ...layout.margin, l: Math.min(layout.margin.l ?? 60, 45), r: 10 };
+  if (narrow.matches && plot.clientWidth < 600) layout.margin = { ...layout.margin, l: Math.min(layout.margin.l ?? 60, 45), r: 26 };
   // Plotly's button that sends a chart to its cloud is left out: a page opens no connection.
   const settings = { displaylogo: false, responsive: true, plotlyServerURL: "",
     displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
