@@ -68,8 +68,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         """A trial has a worker; after a lost worker this happens again."""
         record = self._record(trial)
         if record.status in ("PENDING", "WAITING"):
-            record.status = "RUNNING"
-            self.ledger.write(record)
+            self.ledger.start(record)
         self.watch(record)
 
     @_stop_on_failure
@@ -86,6 +85,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
                 self.ledger.write_log(record, traceback)
         else:
             record.report(dict(result["report"]))
+            record.where = result.get("where", record.where)
         if result["done"]:  # in one write with the report, so that a pruned trial is not resumed after a kill
             record.status = self.scheduler.outcome(record.name, result)
             self.ledger.write(record)

@@ -94,6 +94,22 @@ def test_epochs_are_written_in_groups(house: House, report: Report, monkeypatch:
     assert house.run.checkpoints.exists("t0000.pt")
 
 
+def test_where_a_trial_runs_and_how_long_it_waited(
+    house: House, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = time.monotonic() + 30
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    house.keeper.on_trial_start(0, [], house.trial)
+    assert house.on_disk().waited == pytest.approx(30, abs=5)
+    house.result(report=report(1, 0.1), where="node-a, GPU 1", finished=True, done=True)
+    assert house.on_disk().where == "node-a, GPU 1"
+    again = House(house.run)  # another session: nothing is known of the time between them
+    record = again.ledger.records["t0001"]
+    again.ledger._proposed_at.clear()
+    again.ledger.start(record)
+    assert record.waited is None
+
+
 @pytest.mark.parametrize(
     ("ending", "status", "epochs"),
     [("finished", "COMPLETE", 1), ("pruned", "PRUNED", 1), ("error", "FAILED", 0)],
