@@ -1,36 +1,34 @@
 """What parts of a recipe are worth on dates that no model has seen, in one process without Ray.
 
-    python benchmarks/parts.py DATA --out FOLDER RECIPE [RECIPE ...] [--splits 4] [--pseudo ROUNDS]
+    python benchmarks/parts.py DATA --out FOLDER RECIPE [RECIPE ...] [--splits 4] [--groups N] [--pseudo ROUNDS]
 
 The dates are dealt into groups as by `forage outer-cv`. Without each group, every recipe is trained on its folds, and
 the mean of the models of its folds, under all elements of D4, predicts the group. The table compares each recipe, and
 the plain mean of the first recipe and each other one, with the first: R2 over all dates and its difference, with
 standard errors by the jackknife over dates. With --pseudo, the first recipe is also trained with cross-fitted
 pseudo-labels of the test photographs, whose teachers have not seen the group either. What is finished is kept in
-FOLDER, so that the same command continues.
+FOLDER, so that the same command continues. --groups takes the first groups only, for a first look.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from ensemble.blend.build import build
 from ensemble.prediction.predict import predict
 from forage.blending.cross_fit import write_cross_fitted
 from forage.outer_cv.dates import deal_dates
 from pasture.dataset import Dataset, read_train
+from pasture.exclude import write_without
 from pasture.metric import weighted_r2
 from pasture.projection import project
 from pasture.run_folder import RunFolder
-from pasture.sample_ids import split_sample_ids
 from pasture.targets import Array
 from pasture.verification import verify
 from search_spaces.catalogue import load_recipe
@@ -66,7 +64,7 @@ def predicted(recipe: Recipe, dataset: Dataset, outer: Sequence[str], rounds: in
     held = np.isin(dataset.dates, outer)
     with tempfile.TemporaryDirectory(prefix="forage-parts-") as scratch:
         folder = Path(scratch)
-        without(dataset, {image for image, out in zip(dataset.ids, held, strict=True) if out}, folder / "data")
+        write_without(dataset.root, list(dataset.images.index[held]), folder / "data")
         trained(recipe, folder / "data", RunFolder(folder / "run"))
         blend = build([RunFolder(folder / "run")], folder / "blend", "d4", "uniform")
         if rounds:
@@ -74,19 +72,6 @@ def predicted(recipe: Recipe, dataset: Dataset, outer: Sequence[str], rounds: in
             trained(recipe, folder / "pseudo", RunFolder(folder / "students"))
             blend = build([RunFolder(folder / "students")], folder / "taught", "d4", "uniform")
         return predict(blend, dataclasses.replace(dataset, images=dataset.images[held]))
-
-
-def without(dataset: Dataset, images: set[str], out: Path) -> None:
-    """Write a data folder without some labelled photographs; pictures are linked."""
-    out.mkdir()
-    table = pd.read_csv(dataset.root / "train.csv", dtype=str, keep_default_na=False)
-    seen = ~split_sample_ids(table["sample_id"])["image_id"].isin(images)
-    table[seen.to_numpy()].to_csv(out / "train.csv", index=False)
-    for entry in dataset.root.iterdir():
-        if entry.is_dir():
-            (out / entry.name).symlink_to(entry.resolve())
-        elif entry.name != "train.csv":
-            shutil.copyfile(entry, out / entry.name)
 
 
 def compared(truth: Array, dates: np.ndarray, first: Array, other: Array) -> tuple[float, float, float, float]:
@@ -101,15 +86,16 @@ def compared(truth: Array, dates: np.ndarray, first: Array, other: Array) -> tup
     return score, errors[0], difference, errors[1]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("recipes", nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--splits", type=int, default=4)
+    parser.add_argument("--groups", type=int)
     parser.add_argument("--pseudo", type=int, default=0)
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     dataset = verify(read_train(asked.data))
     jobs = {Path(name).stem: (load_recipe(name), 0) for name in asked.recipes}
     first = next(iter(jobs))
@@ -117,12 +103,14 @@ def main() -> None:
         jobs[PSEUDO] = (jobs[first][0], asked.pseudo)
     asked.out.mkdir(exist_ok=True)
     grams = {name: np.zeros_like(dataset.targets) for name in jobs}
-    for number, outer in enumerate(deal_dates(dataset, asked.splits, 0)):
+    groups = deal_dates(dataset, asked.splits, 0)[: asked.groups]
+    for number, outer in enumerate(groups):
         for name, (recipe, rounds) in jobs.items():
-            file = asked.out / f"{name}-{number}.npy"
+            file = asked.out / f"{name}-{recipe.hash}-{number}.npy"
             if not file.exists():
                 np.save(file, predicted(recipe, dataset, outer, rounds))
             grams[name][np.isin(dataset.dates, outer)] = np.load(file)
+    known = np.isin(dataset.dates, [date for outer in groups for date in outer])
     rows = dict(grams) | {
         f"mean of {first} and {name}": project((grams[first] + other) / 2)
         for name, other in grams.items()
@@ -130,7 +118,9 @@ def main() -> None:
     }
     print("| recipe | outer R2 | error | difference | error |\n|---|---|---|---|---|")
     for name, other in rows.items():
-        score, error, difference, paired = compared(dataset.targets, dataset.dates, grams[first], other)
+        score, error, difference, paired = compared(
+            dataset.targets[known], dataset.dates[known], grams[first][known], other[known]
+        )
         print(f"| {name} | {score:.3f} | {error:.3f} | {difference:+.3f} | {paired:.3f} |")
 
 

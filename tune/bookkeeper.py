@@ -11,11 +11,11 @@ import ray.exceptions
 import ray.tune
 
 from pasture.errors import ForageError, StorageError
+from tune.pruning.promotion import Promotion
+from tune.pruning.scheduler import PruningScheduler
 from tune.records.ledger import Ledger, Record
 from tune.records.stop import Stop
 from tune.search.optuna_searcher import OptunaSearcher
-from tune.search.promotion import Promotion
-from tune.search.scheduler import PruningScheduler
 
 _TABLE_SECONDS = 10.0
 _TABLE_SHARE = 0.01

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from forage.pages.formats import FigureFormat
 from forage.terminal.bars import bars
+from forage.terminal.choices import FigureFormat
 from forage.terminal.messages import say
 from forage.terminal.options import DataArgument, RecipeOption
 from forage.terminal.words import check_output, existing_run

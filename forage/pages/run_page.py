@@ -22,9 +22,9 @@ from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
 from search_spaces.space import Space
 from trainables.images import d4
+from tune.pruning.pruners import make_pruner
 from tune.records.ledger import Ledger, Record, Status
 from tune.records.plan import Plan
-from tune.search.pruners import make_pruner
 
 MOST_ROWS: Final = 500
 MOST_PANELS: Final = 1000

@@ -14,13 +14,13 @@ from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
 from tune import bookkeeper
 from tune.bookkeeper import Bookkeeper
+from tune.pruning.promotion import Promotion
+from tune.pruning.pruners import make_pruner
+from tune.pruning.scheduler import PruningScheduler
 from tune.records import ledger
 from tune.records.ledger import Ledger, Record
 from tune.records.retention import Retention
 from tune.records.stop import Stop
-from tune.search.promotion import Promotion
-from tune.search.pruners import make_pruner
-from tune.search.scheduler import PruningScheduler
 
 
 class RecordingSearcher:

@@ -328,7 +328,7 @@ def test_features_and_grams_are_mixed_with_the_same_share(
     learner = FoldLearner(recipe, 0, Widths(5), _Grams(corners.targets), corners, rows, cpu)
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def loss(_: Any, __: Any, encoded: Tensor, truth: Truth) -> Tensor:
+    def loss(_: Any, __: Any, encoded: Tensor, truth: Truth, ___: Tensor | None) -> Tensor:
         seen.append((truth.grams, encoded.detach()[:, 0]))
         return encoded.sum() * 0
 

@@ -45,12 +45,16 @@ PARTS: dict[str, dict[str, Any]] = {
     "full": {"backbone.tuning": "full"},
     "lora": {"backbone.tuning": "lora"},
 }
+LOCAL, PARTNERS = {"r2", "epsilon", "clover", "crops"}, {"density", "late", "full"}
+"""Parts that change one place only, and those that they are paired with."""
 REFUSED = {("density", "late"), ("density", "film"), ("gaussian", "epsilon"), ("r2", "epsilon")}
 """Pairs that make no sense; those that set the same field are left out."""
 PAIRS = [
     (a, b)
     for a, b in itertools.combinations(PARTS, 2)
-    if not PARTS[a].keys() & PARTS[b].keys() and (a, b) not in REFUSED
+    if not PARTS[a].keys() & PARTS[b].keys()
+    and (a, b) not in REFUSED
+    and not any(one in LOCAL and other not in PARTNERS for one, other in ((a, b), (b, a)))
 ]
 ROWS, HELD = np.arange(0, 8), np.arange(8, 11)
 
