@@ -10,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint docs quick bench gpu constraints dist clean
+.PHONY: demo test lint docs quick lowest bench gpu constraints dist clean
 
 demo: $(READY)
 	$(BIN)/forage demo --out demo
@@ -23,6 +23,9 @@ test: lint docs
 
 quick: $(READY)  ## the tests that start no Ray
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+
+lowest: .venv-lowest/.ready  ## the same tests with each dependency at its lower bound in pyproject.toml
+	.venv-lowest/bin/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -47,7 +50,7 @@ dist: $(READY)  ## the wheel and the sdist, in dist/
 	$(BIN)/uv build --quiet --out-dir dist
 
 clean:
-	rm -rf build dist .venv .venv-autogluon
+	rm -rf build dist .venv .venv-autogluon .venv-lowest
 
 # uv installs torch and its company in half a minute, where pip takes many. Compiled once here, or each of the many
 # processes of a test run would compile torch for itself where PYTHONDONTWRITEBYTECODE is set.
@@ -56,6 +59,13 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt --editable '.[lite,boosting,docs,trackers,dev]'
+	touch $@
+
+# Direct dependencies at their lower bounds, those of others as new as they go with them.
+.venv-lowest/.ready: $(READY) pyproject.toml
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python --resolution lowest-direct \
+		--editable '.[lite,boosting,trackers,docs,dev]'
 	touch $@
 
 # AutoGluon wants versions of its own, so it gets an environment of its own; only a benchmark starts it.

@@ -3,8 +3,12 @@
 Both run a class trainable that computes nothing, in processes that are reused (`reuse_actors`). forage draws recipes at
 random from a space, runs them with its pruner and writes its ledger; bare Ray Tune draws two numbers at random, once
 with its defaults (loggers, snapshots), once without what forage turns off. The second kind of rows has trials with many
-reports; none is pruned, since all do equally well. Each run gives two rows: wall time, and CPU time of the driver's
-process, which other work on the machine disturbs less. Takes about two minutes on 2 free cores.
+reports; none is pruned, since all do equally well.
+
+What is measured is CPU time of the driver's process, which other work on the machine disturbs less than wall time; the
+runs take turns. A trial's cost includes its share of the start of a sweep, where forage checks data and recipes. A
+report's cost is the difference between trials of many reports and of one. Takes less than three minutes where trials
+need not wait for a core.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from unittest import mock
@@ -22,7 +27,6 @@ import ray
 import ray.tune
 
 from benchmarks.table import Options, Row, main
-from benchmarks.timing import pairs
 from benchmarks.trivial import TrivialTrial
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
@@ -44,40 +48,47 @@ RATES = (1e-4, 1e-1)
 
 
 def measure(options: Options) -> Iterator[Row]:
-    """Rows for trials and for reports, against Ray Tune with and without loggers and snapshots."""
-    trials, reports, repeats = (4, 8, 1) if options.quick else (128, 512, 2)
-    long = max(2, trials // 64)
+    """Rows for a trial and for a report, against Ray Tune with and without loggers and snapshots."""
+    trials, reports = (4, 4) if options.quick else (64, 128)
     with session() as scratch:
-        forage(scratch, 2, 2)
-        bare(scratch, 2, 2)
-        for lean in (False, True):
-            yield from compare(scratch, trials, 1, lean, repeats, goal=1.5)
-            yield from compare(scratch, long, reports // long, lean, repeats, goal=1.0)
+        cpu = driver_cpu(scratch, {"trials": (trials, 1), "reports": (2, reports + 1), "start": (2, 1)})
+    ways = {way for way, _ in cpu}
+    trial = {way: cpu[way, "trials"] / trials for way in ways}
+    report = {way: (cpu[way, "reports"] - cpu[way, "start"]) / (2 * reports) for way in ways}
+    for way, other in (("bare", "bare Ray Tune"), ("lean", "bare Ray Tune, no loggers, no snapshots")):
+        for what, unit, cost, goal in (
+            (f"{trials} trivial trials", "trial", trial, 1.5),
+            (f"{2 * reports} reports of trivial trials", "report", report, 1.0),
+        ):
+            yield Row(
+                f"harness, {what}, driver's CPU",
+                f"{1e3 * cost['forage']:.2f} ms a {unit}",
+                f"{1e3 * cost[way]:.2f} ms a {unit} ({other})",
+                cost["forage"] / cost[way],
+                "harness",
+                at_most=goal,
+            )
 
 
-def compare(scratch: Path, trials: int, epochs: int, lean: bool, repeats: int, goal: float) -> Iterator[Row]:
-    """Two rows, wall time and CPU time of the driver: `trials` trials of `epochs` reports each."""
-    timed = pairs(
-        lambda: cpu_seconds(lambda: forage(scratch, trials, epochs)),
-        lambda: cpu_seconds(lambda: bare(scratch, trials, epochs, lean)),
-        repeats,
-        warm_up=False,
-    )
-    count, unit = (trials, "trial") if epochs == 1 else (trials * epochs, "report")
-    what = f"harness, {trials} trivial trials" + (f" of {epochs} reports" if epochs > 1 else "")
-    other = f"bare Ray Tune{', no loggers, no snapshots' if lean else ''}"
-    for kind, ours, theirs, ratio in (
-        ("", timed.our_seconds, timed.their_seconds, 1 / timed.ratio),
-        (", driver's CPU", timed.our_result, timed.their_result, timed.our_result / timed.their_result),
-    ):
-        yield Row(
-            what + kind,
-            f"{1e3 * ours / count:.2f} ms a {unit}",
-            f"{1e3 * theirs / count:.2f} ms a {unit} ({other})",
-            ratio,
-            "harness",
-            at_most=goal,
-        )
+def driver_cpu(scratch: Path, loads: dict[str, tuple[int, int]]) -> dict[tuple[str, str], float]:
+    """CPU seconds of the driver for (forage, bare and lean Ray Tune, by turns) and each load.
+
+    Args:
+        scratch: of `session`.
+        loads: name to the number of trials and of the reports of each.
+    """
+    ways: dict[str, Callable[[int, int], None]] = {
+        "forage": lambda trials, epochs: forage(scratch, trials, epochs),
+        "bare": lambda trials, epochs: bare(scratch, trials, epochs),
+        "lean": lambda trials, epochs: bare(scratch, trials, epochs, lean=True),
+    }
+    for way in ways.values():
+        way(2, 2)  # imports, and Ray's first worker
+    return {
+        (name, load): cpu_seconds(partial(way, trials, epochs))
+        for load, (trials, epochs) in loads.items()
+        for name, way in ways.items()
+    }
 
 
 def cpu_seconds(do: Callable[[], None]) -> float:

@@ -38,7 +38,7 @@ case ${LIBRARIES:-constraints} in
     exit 2
     ;;
 esac
-excludes='"excludes": ["/.git", "/.venv*", "/data", "/runs", "/build", "/dist", "/tests", "/shared"]'
+excludes='"excludes": ["/.git", "/.venv*", "/data", "/runs", "/build", "/dist", "/tests", "/shared", "/.*_cache", "__pycache__"]'
 
 job=$name
 for number in $(seq 2 1000); do # a job's name can be used once

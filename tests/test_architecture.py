@@ -17,7 +17,7 @@ SUBPACKAGES = {
     "pasture": ["synthetic", ""],
     "trainables": ["trial", "fitted", "training", "features", "network", "images", "compute", "recipe"],
     "ensemble": ["prediction", "blend", "estimate", "weighting", "members"],
-    "tune": ["", "cluster", "search", "trackers", "records"],
+    "tune": ["", "cluster", "search", "pruning", "trackers", "records"],
     "forage": [
         "",
         "commands",

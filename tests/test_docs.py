@@ -17,7 +17,9 @@ import typer
 import forage
 from forage.cli import app
 from forage.python_api.options import ResumeOptions, Selection, SweepOptions
+from forage.recipes.fields import recipe_fields
 from search_spaces.catalogue import load_recipe, load_space
+from trainables.recipe.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -109,6 +111,26 @@ def test_commands_and_options_in_the_text_exist(page: Path) -> None:
         assert command is not None, code
         named = {word.split("=")[0] for word in words if word.startswith("--") and len(word) > 2}
         assert named <= options(command), code
+
+
+def test_the_reference_has_every_command_option_and_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    pages = importlib.import_module("from_code").PAGES
+    written, fields = pages["commands"](), pages["fields"]()
+    for name, command in GROUP.commands.items():  # type: ignore[attr-defined]
+        below = getattr(command, "commands", {"": command})
+        for word, each in below.items():
+            section = written.split(f"## forage {name} {word}".rstrip() + "\n")[1].split("\n## ")[0]
+            assert all(
+                f"`{option}" in section or f"/ {option}" in section or f", {option}" in section
+                for parameter in each.params
+                for option in parameter.opts
+                if option.startswith("--")
+            ), name
+    assert all(f"`{field.field}`" in fields for field in recipe_fields(Recipe))
+    for page, bars in ((written, 3), (fields, 5)):
+        rows = [line for line in page.splitlines() if line.startswith("|")]
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {bars}
 
 
 def test_every_command_is_shown() -> None:

@@ -11,11 +11,11 @@ import ray.exceptions
 import ray.tune
 
 from pasture.errors import ForageError, StorageError
+from tune.pruning.promotion import Promotion
+from tune.pruning.scheduler import PruningScheduler
 from tune.records.ledger import Ledger, Record
 from tune.records.stop import Stop
 from tune.search.optuna_searcher import OptunaSearcher
-from tune.search.promotion import Promotion
-from tune.search.scheduler import PruningScheduler
 
 _TABLE_SECONDS = 10.0
 _TABLE_SHARE = 0.01
@@ -68,8 +68,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         """A trial has a worker; after a lost worker this happens again."""
         record = self._record(trial)
         if record.status in ("PENDING", "WAITING"):
-            record.status = "RUNNING"
-            self.ledger.write(record)
+            self.ledger.start(record)
         self.watch(record)
 
     @_stop_on_failure
@@ -86,6 +85,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
                 self.ledger.write_log(record, traceback)
         else:
             record.report(dict(result["report"]))
+            record.where = result.get("where", record.where)
         if result["done"]:  # in one write with the report, so that a pruned trial is not resumed after a kill
             record.status = self.scheduler.outcome(record.name, result)
             self.ledger.write(record)

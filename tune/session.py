@@ -24,6 +24,9 @@ from tune.cluster.placement import Placement
 from tune.cluster.ray_health import watch_ray
 from tune.cluster.trial_job import TrialJob
 from tune.cluster.trial_timeout import TrialTimeout
+from tune.pruning.promotion import Promotion
+from tune.pruning.pruners import Pruner, make_pruner
+from tune.pruning.scheduler import PruningScheduler
 from tune.records.ledger import Ledger, Record
 from tune.records.lock import Hold
 from tune.records.plan import Plan
@@ -33,9 +36,6 @@ from tune.records.stop import Stop, StopReason
 from tune.search.blend_gain import BlendGain
 from tune.search.confirmation import confirmed_scores, is_over, propose_confirmations
 from tune.search.optuna_searcher import OptunaSearcher
-from tune.search.promotion import Promotion
-from tune.search.pruners import Pruner, make_pruner
-from tune.search.scheduler import PruningScheduler
 from tune.search.warm_start import read_earlier_trials
 from tune.trackers.live import LiveTrackers
 

@@ -24,6 +24,7 @@ from tune.cluster.connection import Connection, RayConnection
 from tune.cluster.data_server import serve_data
 from tune.cluster.placement import Placement
 from tune.cluster.ray_trial import RayTrial
+from tune.pruning.pruners import rung_epochs
 from tune.records.ledger import Ledger, Record
 from tune.records.lock import exclusive_lock
 from tune.records.plan import RESOURCES, Limits, Plan, Search, option
@@ -31,7 +32,6 @@ from tune.records.retention import Retention
 from tune.records.stop import reaches
 from tune.search.blend_gain import check_comparable
 from tune.search.confirmation import is_over
-from tune.search.pruners import rung_epochs
 from tune.search.warm_start import EARLIER_TRIALS, warm_start, write_earlier_trials
 from tune.session import Cluster, Outcome, Session, ignore
 from tune.trackers.choose import check_trackers

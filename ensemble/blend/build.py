@@ -19,6 +19,7 @@ from ensemble.estimate.evidence import Evidence
 from ensemble.estimate.prefixes import Prefix, prefixes
 from ensemble.estimate.remarks import remarks, tta_remarks
 from ensemble.estimate.scores import Estimate, evaluate
+from ensemble.estimate.steps import steps
 from ensemble.estimate.target_scores import target_scores
 from ensemble.estimate.tta_scores import ELEMENTS, tta_worth
 from ensemble.members.load import load_members
@@ -109,8 +110,13 @@ def decide(pool: Pool, method: MethodChoice, options: Options, scale: bool = Fal
     share = estimate.weights @ WEIGHTS
     chosen = [int(i) for i in np.argsort(-share, kind="stable") if estimate.weights[i].any()]
     choice = estimate.choice
+    name = choice.name if choice else method
+    assert name != "auto"
+    taken = steps(name, library, options)
+    keys = [member.key for member in pool.members]
     how = {
-        "method": choice.name if choice else method,
+        "method": name,
+        "steps": asdict(taken) | {"members": [keys[i] for i in taken.members]} if taken else None,
         "options": options.model_dump(exclude_defaults=True) | ({"scale": True} if scale else {}),
         "auto": {"held_out": choice.scores, "behind": choice.behind, "error": choice.error} if choice else None,
     }

@@ -30,9 +30,22 @@ def best_k(residuals: Array, day: NDArray[np.intp]) -> NDArray[np.intp]:
         day: (n,) number of each image's date. With one date there is nothing to choose by: all members.
     """
     m = len(residuals)
-    days = np.unique(day)
-    if len(days) < 2:
+    if len(np.unique(day)) < 2:
         return np.arange(m)
+    held_out = held_out_losses(residuals, day)
+    excess = held_out - held_out[:, [held_out.sum(axis=0).argmin()]]
+    k = int(np.flatnonzero(excess.sum(axis=0) <= ERRORS * standard_error(excess))[-1]) + 1
+    return np.sort(np.argsort((residuals**2).sum(axis=(1, 2)), kind="stable")[:k])
+
+
+def held_out_losses(residuals: Array, day: NDArray[np.intp]) -> Array:
+    """(days, m) loss on each date of the mean of the k best members, ranked on the other dates, for k from 1 to m.
+
+    Args:
+        residuals: (m, n, 5), weighted, in grams.
+        day: (n,) number of each image's date, at least two.
+    """
+    m, days = len(residuals), np.unique(day)
     loss = np.stack([(residuals[:, day == d] ** 2).sum(axis=(1, 2)) for d in days], axis=1)  # (m, days)
     total = loss.sum(axis=1)
     held_out = np.empty((len(days), m))  # of the mean of the k first
@@ -40,6 +53,4 @@ def best_k(residuals: Array, day: NDArray[np.intp]) -> NDArray[np.intp]:
         order = np.argsort(total - loss[:, row], kind="stable")
         sums = residuals[np.ix_(order, day == d)].cumsum(axis=0)
         held_out[row] = (sums**2).sum(axis=(1, 2)) / np.arange(1, m + 1) ** 2
-    excess = held_out - held_out[:, [held_out.sum(axis=0).argmin()]]
-    k = int(np.flatnonzero(excess.sum(axis=0) <= ERRORS * standard_error(excess))[-1]) + 1
-    return np.sort(np.argsort(total, kind="stable")[:k])
+    return held_out

@@ -119,7 +119,7 @@ def _weights(name: MethodName, library: Library, options: Options) -> Array:
     method = METHODS[name]
     if name == "greedy":
         return method.fit(library, options)
-    kept = _admitted(library, options)
+    kept = admitted(library, options)
     if method.solves and len(kept) > WIDEST:
         best = np.argsort(library.gram.diagonal[kept], kind="stable")[:WIDEST]
         kept = np.sort(kept[best])
@@ -152,7 +152,8 @@ def _drawn_to_uniform(residuals: Array, day: NDArray[np.intp]) -> Array:
     return convex_weights(residuals, penalty((residuals - mean).T, -mean, day))
 
 
-def _admitted(library: Library, options: Options) -> NDArray[np.intp]:
+def admitted(library: Library, options: Options) -> NDArray[np.intp]:
+    """Positions of the members that a method may weigh: all, or those that greedy selection picks under the limits."""
     if not options.limited:
         return np.arange(len(library))
     return np.flatnonzero(greedy(library.gram, library.backbones, options).weights)

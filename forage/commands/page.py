@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from forage.pages.formats import FigureFormat
 from forage.terminal.bars import bars
+from forage.terminal.choices import FigureFormat
 from forage.terminal.messages import say
 from forage.terminal.options import DataArgument, RecipeOption
 from forage.terminal.words import check_output, existing_run
@@ -32,6 +32,12 @@ def report(
             help="Data folder, for the photographs, states and species of a blend.  [default: that of its runs]",
         ),
     ] = None,
+    outer_cv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of `forage outer-cv` on the same data: adds the outer score of a blend."
+        ),
+    ] = None,
     figures: FiguresOption = None,
     figure_format: FormatOption = "svg",
 ) -> None:
@@ -48,9 +54,11 @@ def report(
         raise InputError(f"--data {data}: no such folder; expected a data folder")
     folder: Folder
     if Path(location, NAME).is_file():
-        folder, page = Folder.at(location), blend_page(Blend.read(Path(location)), str(data or ""))
+        folder, page = Folder.at(location), blend_page(Blend.read(Path(location)), str(data or ""), outer_cv)
     else:
         run = existing_run(location)
+        if outer_cv is not None:
+            raise InputError(f"--outer-cv belongs to the page of a blend, and {location} is a run; leave it out")
         folder, page = run.folder, run_page(run, str(data or ""))
     say(f"report: {write_page(page, folder, out)}")
     if figures:

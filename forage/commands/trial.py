@@ -11,7 +11,7 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from forage.pages.formats import SUFFIXES, Against, ExportFormat
+from forage.terminal.choices import SUFFIXES, Against, ExportFormat
 from forage.terminal.messages import messages, print_json, say, show, show_table, warn
 from forage.terminal.options import JsonOption, RunArgument
 from forage.terminal.words import check_output, check_output_folder, existing_run

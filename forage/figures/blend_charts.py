@@ -16,6 +16,7 @@ from pasture.metric import weighted_r2
 from pasture.targets import TARGETS, WEIGHTS, Array
 
 _SCORES: Final = {
+    "outer": "whole procedure:<br>dates held out of the search",
     "nested": "blend, nested:<br>on dates held out",
     "fitted": "blend, fitted:<br>on its own images",
     "optimum": "best of all<br>convex weights",
@@ -28,32 +29,43 @@ _LEVELS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
 _COLORS: Final = (GOOD, "#a07a45", "#a05fb5", WAITS, BEST)
 
 
-def scores(estimate: dict[str, Any]) -> go.Figure:
-    """A dot for each score, the interval of the nested score, and a line at the baseline."""
-    names = [name for name in _SCORES if estimate[name] is not None]
-    values = [estimate[name] for name in names]
+def scores(estimate: dict[str, Any], outer: tuple[float, tuple[float, float]] | None = None) -> go.Figure:
+    """A dot for each score, intervals, and a line at the baseline.
+
+    Args:
+        estimate: as in blend.json.
+        outer: the outer score and its interval.
+    """
+    found: dict[str, tuple[float, Sequence[float] | None]] = {
+        name: (estimate[name], None) for name in _SCORES if estimate.get(name) is not None
+    }
+    if "nested" in found:
+        found["nested"] = (estimate["nested"], estimate["interval"])
+    if outer:
+        found = {"outer": outer, **found}
     figure = go.Figure()
-    if estimate["interval"]:
-        low, high = estimate["interval"]
-        row = [_SCORES["nested"]] * 2
-        figure.add_scatter(x=[low, high], y=row, mode="lines", line={"color": BEST, "width": 5}, opacity=0.5)
+    for name, (_, interval) in found.items():
+        if interval:
+            row, line = [_SCORES[name]] * 2, {"color": BEST, "width": 5}
+            figure.add_scatter(x=list(interval), y=row, mode="lines", line=line, opacity=0.5)
+    values = [value for value, _ in found.values()]
     figure.add_scatter(
         x=values,
-        y=[_SCORES[name] for name in names],
+        y=[_SCORES[name] for name in found],
         text=[f"{value:.3f}" for value in values],
         textposition="top center",
         mode="markers+text",
-        marker={"size": 12, "color": [BEST if name == "nested" else GOOD for name in names]},
+        marker={"size": 12, "color": [BEST if name in ("nested", "outer") else GOOD for name in found]},
         cliponaxis=False,
         hoverinfo="text+y",
     )
     baseline = estimate["baseline"]
     line = {"line": BASELINE_LINE, "opacity": 1, "annotation_text": "each target's mean"}
     figure.add_vline(x=baseline, annotation_position="top", **line)
-    ends = ScoreAxis.of([*values, *(estimate["interval"] or [])], baseline).ends
+    ends = ScoreAxis.of([*values, *(end for _, interval in found.values() for end in interval or [])], baseline).ends
     figure.update_xaxes(title="R²", range=ends)
-    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=[_SCORES[n] for n in names])
-    return framed(figure, 90 + 48 * len(names)).update_layout(showlegend=False)
+    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=[_SCORES[n] for n in found])
+    return framed(figure, 90 + 48 * len(found)).update_layout(showlegend=False)
 
 
 def target_scores(targets: dict[str, dict[str, float | None]], kind: str) -> go.Figure:
@@ -117,6 +129,29 @@ def score_by_members(evidence: Evidence, shares: Array, keys: Sequence[str]) -> 
     figure.update_xaxes(title="members", **({"dtick": 1} if len(x) <= 15 else {}))
     figure.update_yaxes(title="R² (out of fold)")
     return framed(figure, 340)
+
+
+def steps(taken: dict[str, Any]) -> go.Figure:
+    """Score after every step of the choice of members, and the step at which the blend ends.
+
+    Args:
+        taken: `members`, `scores` and `kept` of each step, as in blend.json.
+    """
+    x, names = list(range(1, len(taken["scores"]) + 1)), [label(name) for name in taken["members"]]
+    text = [f"{name}: {score:.4f}" for name, score in zip(names, taken["scores"], strict=True)]
+    figure = go.Figure()
+    mode = "lines+markers" if len(x) <= MOST_MEMBERS else "lines"
+    figure.add_scatter(x=x, y=taken["scores"], text=text, mode=mode, line={"color": GOOD}, hoverinfo="x+text")
+    end, score = taken["kept"], taken["scores"][taken["kept"] - 1]
+    figure.add_scatter(
+        x=[end], y=[score], text=[f"{score:.4f}"], mode="markers+text", marker={"color": BEST, "size": 12}
+    )
+    figure.data[-1].update(textposition="top center", hoverinfo="x+text", cliponaxis=False)
+    figure.add_vline(x=end, line={"color": WAITS, "dash": "dot", "width": 1}, opacity=1)
+    span = max(max(taken["scores"]) - min(taken["scores"]), 0.01)
+    figure.update_xaxes(title="members added", **({"dtick": 1} if len(x) <= 15 else {}))
+    figure.update_yaxes(title="R²", range=[min(taken["scores"]) - 0.1 * span, max(taken["scores"]) + 0.25 * span])
+    return framed(figure, 340).update_layout(showlegend=False)
 
 
 def residual_correlation(evidence: Evidence, keys: Sequence[str]) -> go.Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,7 +47,10 @@ def outer_cv(
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder of the sweeps; what is finished there is not run again.")
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="Folder of the sweeps and of outer-cv.json; what is finished there is not run again."
+        ),
     ] = Path("outer-cv"),
     pruner: Annotated[Pruner, typer.Option(help="Of the judged sweeps, as in `forage sweep`.")] = "asha",
     objective: Annotated[Objective, typer.Option(help="Of the judged sweeps, as in `forage sweep`.")] = "score",
@@ -88,16 +92,21 @@ def _measure(dataset: Dataset, kinds: Sequence[Sweep], splits: int, seeds: int, 
 
     groups = [deal_dates(dataset, splits, seed) for seed in range(seeds)]
     # torch and Ray take seconds to import: only once the options are known to be right.
+    from ensemble.estimate.outer_score import NAME
     from forage.outer_cv.compare import compare
     from forage.outer_cv.run_sweeps import Stopped, run_sweeps
     from forage.outer_cv.score_blends import score_sweep
+    from pasture.files import Folder
 
     try:
         scored = [score_sweep(run, dataset, tta) for run in run_sweeps(out, dataset, kinds, groups, say)]
     except Stopped:
         say(f"stopped; the same command goes on from {out}")
         raise typer.Exit(INTERRUPTED) from None
-    return compare(scored, dataset)
+    table = compare(scored, dataset)
+    dates = sorted({str(date) for date in dataset.dates[dataset.scored]})
+    Folder.at(out).write(NAME, json.dumps({**table.to_dict(), "date_names": dates}, indent=2).encode())
+    return table
 
 
 def _print(table: Compared) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import BlendMember
 from ensemble.estimate.evidence import Evidence
+from ensemble.estimate.outer_score import OuterScore
 from ensemble.estimate.tta_scores import ELEMENTS
 from forage.figures import blend_charts, groups
 from forage.pages.data_folder import LARGE, SMALL, DataFolder, thumbnails
@@ -28,18 +31,32 @@ MAPPED: Final = 4
 MOST_PHOTOGRAPHS: Final = 1000
 """Photographs that appear over a chart at most, so that the page stays below 15 MB."""
 
+_HELD_OUT: Final = (
+    "The mean of the k best members, for every k: ranked without each date in turn, then scored on it. The largest k "
+    "is taken whose loss is not above the least by more than two standard errors over dates."
+)
+_GREEDY: Final = (
+    "Each step adds the member that raises the score of the mean most; one that is added again has more weight. Scores "
+    "are on the images that members are chosen by, so they are too high. The blend ends at the best score."
+)
 
-def blend_page(blend: Blend, data: str = "") -> Page:
+
+def blend_page(blend: Blend, data: str = "", outer_cv: Path | None = None) -> Page:
     """The page of a blend that was built or read.
 
     Args:
         blend: with its evidence, or with an evidence.npz in its folder.
         data: location of the data folder; that of its runs by default.
+        outer_cv: folder of a finished `forage outer-cv` on the same data, for the outer score.
 
     Raises:
-        InputError: no evidence.npz, or a damaged one.
+        InputError: no evidence.npz, or a damaged one; `outer_cv` has no score of such a blend.
     """
     evidence = blend.evidence or Evidence.read(Folder.at(blend.folder))
+    outer = None
+    if outer_cv is not None:
+        refitted = all(member.folds == 1 for member in blend.members)
+        outer = OuterScore.read(outer_cv, blend.estimate["method"], refitted, set(evidence.dates.tolist()))
     folder = DataFolder.find(data or evidence.data, evidence.image_ids, evidence.truth)
     page = Page(f"Blend {blend.folder.name}")
     page.text(
@@ -49,7 +66,7 @@ def blend_page(blend: Blend, data: str = "") -> Page:
     _cards(page, blend, evidence)
     for warning in blend.warnings:
         page.note(warning)
-    _scores(page, blend)
+    _scores(page, blend, outer)
     _targets(page, blend.estimate["targets"])
     _members(page, blend, evidence)
     _photographs(page, blend, evidence, folder)
@@ -65,7 +82,7 @@ def _cards(page: Page, blend: Blend, evidence: Evidence) -> None:
     page.cards(
         [
             (_number(estimate["nested"]), "nested score"),
-            (f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "-", "its 95 % interval, over dates"),
+            (_interval(interval), "its 95 % interval, over dates"),
             (_number(estimate["baseline"]), "predicting each target's mean"),
             (f"{estimate['gap']:.4f}", "fitted score below the best convex weights"),
             (str(len(blend.members)), f"members, by method {estimate['method']}"),
@@ -74,13 +91,17 @@ def _cards(page: Page, blend: Blend, evidence: Evidence) -> None:
     )
 
 
-def _scores(page: Page, blend: Blend) -> None:
+def _scores(page: Page, blend: Blend, outer: OuterScore | None) -> None:
     estimate = blend.estimate
     caption = (
-        "The bar is the 95 % interval of the nested score, by leaving out each date in turn. The mean of all "
+        "Bars are 95 % intervals over dates. The mean of all "
         "candidates has no weights to choose, so its two scores differ only where epochs were chosen by score."
     )
-    page.figure("Scores of the blend", caption, blend_charts.scores(estimate))
+    figure = blend_charts.scores(estimate, None if outer is None else (outer.r2, outer.interval))
+    page.figure("Scores of the blend", caption, figure)
+    caption = "The same blend, judged on images of which it has seen ever less."
+    columns = ["score", "R²", "95 % interval", "what it says"]
+    page.table("Fitted, nested and outer score", caption, columns, _three_scores(estimate, outer))
     if estimate["auto"]:
         caption = (
             "Each scored on dates held out, over 2 groupings of the dates. The simplest method that is behind the best "
@@ -88,6 +109,26 @@ def _scores(page: Page, blend: Blend) -> None:
             "score, over 5 other groupings, contains this choice."
         )
         page.table("Methods", caption, ["method", "held out", "behind the best", "standard error"], _methods(estimate))
+
+
+def _three_scores(estimate: dict[str, Any], outer: OuterScore | None) -> list[list[str]]:
+    fitted = "Members and weights were chosen on the images that it is computed on, so it is too high."
+    nested = (
+        "Members and weights were chosen without the dates that it is computed on; the search that proposed the "
+        "members has seen those dates."
+    )
+    rows = [
+        ["fitted", _number(estimate["fitted"]), "-", fitted],
+        ["nested", _number(estimate["nested"]), _interval(estimate["interval"]), nested],
+    ]
+    if outer is None:
+        said = "Not measured; forage outer-cv repeats the search as well without the dates that it is computed on."
+        return [*rows, ["outer", "-", "-", said]]
+    said = (
+        f"The mean of {outer.seeds} seed(s) of whole sweeps blended by {outer.strategy.removeprefix('search: ')}: "
+        "neither search nor blend has seen the dates it is computed on. It judges the procedure, not these members."
+    )
+    return [*rows, ["outer", _number(outer.r2), _interval(outer.interval), said]]
 
 
 def _targets(page: Page, targets: dict[str, dict[str, float | None]]) -> None:
@@ -124,6 +165,11 @@ def _members(page: Page, blend: Blend, evidence: Evidence) -> None:
     elements = [f"D4: {number}" for number in ELEMENTS]
     columns = ["trial", "weight", "alone", *elements, "backbone", "tuning", "view", "recipe", "models"]
     page.table("Members", caption, columns, [_member_row(member) for member in blend.members])
+    if taken := blend.estimate.get("steps"):
+        how = _HELD_OUT if taken["held_out"] else _GREEDY
+        page.figure(
+            "How members were chosen", f"{how} Steps of this blend: {taken['kept']}.", blend_charts.steps(taken)
+        )
     if len(keys) > 1 and len(evidence.members) == len(keys):
         caption = (
             "Members join in the order of their weights, of equal weights the better first. Out of fold: too high."
@@ -246,6 +292,10 @@ def _member_row(member: BlendMember) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "-"
 
 
 def _grams(value: float | None, form: str = ".2f") -> str:

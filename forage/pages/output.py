@@ -6,8 +6,8 @@ import importlib
 from pathlib import Path
 from typing import Final
 
-from forage.pages.formats import FigureFormat
 from forage.pages.page import Page
+from forage.terminal.choices import FigureFormat
 from pasture.atomic import atomic_file
 from pasture.errors import InputError, JobError
 from pasture.files import Folder

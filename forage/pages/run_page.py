@@ -22,9 +22,9 @@ from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
 from search_spaces.space import Space
 from trainables.images import d4
+from tune.pruning.pruners import make_pruner
 from tune.records.ledger import Ledger, Record, Status
 from tune.records.plan import Plan
-from tune.search.pruners import make_pruner
 
 MOST_ROWS: Final = 500
 MOST_PANELS: Final = 1000
@@ -166,8 +166,15 @@ def _best(page: Page, run: RunFolder, ledger: Ledger, data: str, truth: pd.DataF
 
 def _cost(page: Page, records: Sequence[Record]) -> None:
     saved = trial_charts.saved_by_pruning(records)
+    waited = [r.waited for r in records if r.waited is not None]
+    wait = (
+        f"{len(waited)} trial(s) waited for a worker for {_clock(sum(waited))} in all, the longest "
+        f"{_clock(max(waited))}, from their proposal to their start. "
+        if waited
+        else ""
+    )
     caption = (
-        "Seconds that trials reported, all folds together. Time that trials wait for a worker is not recorded. "
+        f"Seconds that trials reported, all folds together. {wait}"
         f"Pruned trials would have taken {_clock(saved)} longer at their own speed."
     )
     page.figure("Time by backbone", caption, trial_charts.seconds_by(records, "backbone.name"))
@@ -180,7 +187,7 @@ def _trials_table(page: Page, scored: Sequence[Record]) -> None:
         [r.name, r.status.lower(), _number(r.score), *_effort(r), *(_text(r.params.get(name)) for name in names)]
         for r in top
     ]
-    columns = ["trial", "status", "R²", "epochs", "best epoch", "seconds", *names]
+    columns = ["trial", "status", "R²", "epochs", "best epoch", "seconds", "waited", "node", *names]
     page.table("Trials", f"{len(top)} of {len(scored)}, best first.", columns, rows, trials=True)
 
 
@@ -235,8 +242,10 @@ def _oof(run: RunFolder, trial: str) -> OofTable | None:
         return None
 
 
-def _effort(record: Record) -> tuple[str, str, str]:
-    return str(len(record.curve)), str(record.curve[-1]["best_epoch"]), f"{trial_charts.seconds(record):.0f}"
+def _effort(record: Record) -> tuple[str, ...]:
+    waited = "-" if record.waited is None else f"{record.waited:.0f}"
+    seconds = f"{trial_charts.seconds(record):.0f}"
+    return str(len(record.curve)), str(record.curve[-1]["best_epoch"]), seconds, waited, record.where or "-"
 
 
 def _clock(seconds: float) -> str:

@@ -14,11 +14,11 @@ from forage.replay.snap import Snap
 from forage.replay.table import Split, Table
 from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
+from tune.pruning.pruners import make_pruner
+from tune.pruning.scheduler import PruningScheduler
 from tune.records.ledger import Ledger, Record
 from tune.records.plan import Limits, Search
 from tune.search.optuna_searcher import OptunaSearcher, Start
-from tune.search.pruners import make_pruner
-from tune.search.scheduler import PruningScheduler
 
 
 class ForageSearch(Strategy):

@@ -12,8 +12,8 @@ import numpy as np
 from forage.replay.table import Table
 from pasture.errors import InputError
 from pasture.targets import Array
+from tune.pruning.pruners import make_pruner
 from tune.records.ledger import Ledger
-from tune.search.pruners import make_pruner
 
 RESAMPLES: Final = 200
 DRIVER_SECONDS: Final = 0.05

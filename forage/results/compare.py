@@ -16,7 +16,7 @@ from ensemble.blend.blend import Blend
 from ensemble.blend.blend_file import NAME
 from ensemble.estimate.evidence import Evidence
 from ensemble.weighting.nested import standard_error
-from forage.pages.formats import Against
+from forage.terminal.choices import Against
 from pasture.errors import InputError
 from pasture.files import Folder
 from pasture.metric import total_ss, weighted_r2
@@ -82,6 +82,8 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """What the numbers say, in one plain sentence."""
+        if self.difference == 0:
+            return f"{self.first} and {self.second} have the same score, {self.first_score:.4f}."
         ahead, behind = (self.first, self.second) if self.difference >= 0 else (self.second, self.first)
         lead = f"{ahead} is ahead of {behind} by {abs(self.difference):.4f}"
         if self.interval is None or self.p is None or self.p_holm is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 
 from forage.figures.study import frozen_trial, quiet
-from forage.pages.formats import TableFormat, TrackerFormat
+from forage.terminal.choices import TableFormat, TrackerFormat
 from pasture.atomic import atomic_file
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder

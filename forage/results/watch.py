@@ -57,8 +57,8 @@ class Watched:
             title_justify="left",
             caption_justify="left",
         )
-        for column in ("trial", "backbone", "epoch", "score", "images/s", "s/epoch", "last report"):
-            table.add_column(column, justify="left" if column in ("trial", "backbone") else "right")
+        for column in ("trial", "backbone", "epoch", "score", "images/s", "s/epoch", "waited", "node", "last report"):
+            table.add_column(column, justify="left" if column in ("trial", "backbone", "node") else "right")
         for record in ledger.with_status("RUNNING"):
             table.add_row(*self._row(record))
         return table
@@ -74,6 +74,8 @@ class Watched:
             f"{last['score']:.4f}" if last else "first epoch",
             f"{last['images_per_second']:.0f}" if last and "images_per_second" in last else "",
             f"{last['seconds']:.1f}" if last else "",
+            "" if record.waited is None else f"{record.waited:.0f} s",
+            record.where,
             f"{quiet:.0f} s{mark}",
         ]
 

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 from pasture.run_folder import RunFolder
+from tune.pruning.pruners import make_pruner
 from tune.records.plan import Plan
-from tune.search.pruners import make_pruner
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -21,8 +21,8 @@ from pasture.targets import balance_gap
 from pasture.verification import verify
 from search_spaces.catalogue import load_space
 from trainables.recipe.recipe import Recipe
+from tune.pruning.pruners import make_pruner
 from tune.records.plan import Plan
-from tune.search.pruners import make_pruner
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

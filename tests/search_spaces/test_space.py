@@ -62,7 +62,10 @@ def parse(search: dict[str, Any], **base: Any) -> Space:
         ({"head.dropout": {"uniform": [0.1, 1.5]}}, r"search\.head\.dropout: head\.dropout=1\.5: .*less than 1"),
         ({"head.dropout": {"uniform": [-0.1, 0.5]}}, r"head\.dropout=-0\.1: .*greater than or equal to 0"),
         ({"view.size": {"integer": [16, 64]}}, r"view\.size=16"),
-        ({"loss.kind": {"choice": ["mse", "mae"]}}, r"loss\.kind='mae': .*'smooth_l1', 'huber' or 'mse'"),
+        (
+            {"loss.kind": {"choice": ["mse", "mae"]}},
+            r"loss\.kind='mae': .*'smooth_l1', 'huber', 'mse', 'gaussian_nll' or 'r2'",
+        ),
         ({"head.dropout": {"constant": 2}}, r"head\.dropout=2"),
         ({"head.dropout": {"uniform": [0.5, 0.1]}}, r"the low end 0\.5 is above the high end 0\.1"),
         ({"schedule.batch_size": {"integer": [32, 8]}}, "the low end 32.* is above the high end 8"),

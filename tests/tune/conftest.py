@@ -19,15 +19,15 @@ from search_spaces.space import Space
 from tune.bookkeeper import Bookkeeper
 from tune.cluster.ray_trial import result_of
 from tune.cluster.trial_job import TrialJob
+from tune.pruning.promotion import Promotion
+from tune.pruning.pruners import make_pruner
+from tune.pruning.scheduler import PruningScheduler
 from tune.records.ledger import Ledger, Record
 from tune.records.plan import Pruner as PrunerName
 from tune.records.plan import Search
 from tune.records.retention import Retention
 from tune.records.stop import Stop
 from tune.search.optuna_searcher import OptunaSearcher, Start
-from tune.search.promotion import Promotion
-from tune.search.pruners import make_pruner
-from tune.search.scheduler import PruningScheduler
 
 EPOCHS = 9
 SPACE: dict[str, Any] = {

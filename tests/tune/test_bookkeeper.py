@@ -14,13 +14,13 @@ from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
 from tune import bookkeeper
 from tune.bookkeeper import Bookkeeper
+from tune.pruning.promotion import Promotion
+from tune.pruning.pruners import make_pruner
+from tune.pruning.scheduler import PruningScheduler
 from tune.records import ledger
 from tune.records.ledger import Ledger, Record
 from tune.records.retention import Retention
 from tune.records.stop import Stop
-from tune.search.promotion import Promotion
-from tune.search.pruners import make_pruner
-from tune.search.scheduler import PruningScheduler
 
 
 class RecordingSearcher:
@@ -92,6 +92,22 @@ def test_epochs_are_written_in_groups(house: House, report: Report, monkeypatch:
     assert house.watched == [("t0000", "RUNNING", 0), ("t0000", "RUNNING", 1), ("t0000", "RUNNING", 2)]
     assert house.searcher.ends == []
     assert house.run.checkpoints.exists("t0000.pt")
+
+
+def test_where_a_trial_runs_and_how_long_it_waited(
+    house: House, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = time.monotonic() + 30
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    house.keeper.on_trial_start(0, [], house.trial)
+    assert house.on_disk().waited == pytest.approx(30, abs=5)
+    house.result(report=report(1, 0.1), where="node-a, GPU 1", finished=True, done=True)
+    assert house.on_disk().where == "node-a, GPU 1"
+    again = House(house.run)  # another session: nothing is known of the time between them
+    record = again.ledger.records["t0001"]
+    again.ledger._proposed_at.clear()
+    again.ledger.start(record)
+    assert record.waited is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import time
 import traceback
 from collections.abc import Sequence
@@ -126,7 +128,7 @@ class RayTrial(ray.tune.Trainable):  # type: ignore[misc]
             elif self.position == self.job.cut or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
                 artifacts.write_checkpoint(self.run, self.trial)
                 self.saved_at = time.monotonic()
-        return result_of(report, finished=last)
+        return result_of(report, finished=last) | {"where": _where(self.job)}
 
     def _open(self) -> None:
         fingerprint = fingerprint_without(self.job.fingerprint, self.job.outer)
@@ -203,6 +205,15 @@ def _dataset(data: str, fingerprint: str, node: str | None) -> VerifiedDataset:
     server = ray.get_actor(f"forage-data-{fingerprint}")
     names, read = server.names.remote, server.read.remote
     return local_copy(data, fingerprint, lambda: ray.get(names()), lambda name: ray.get(read(name)))
+
+
+def _where(job: TrialJob) -> str:
+    """This node, and the GPUs that Ray gave to the trial: their numbers, or how many where fold workers have them."""
+    gpus = sum(part.get("GPU", 0) for part in bundles(job.resources))
+    if not gpus:
+        return socket.gethostname()
+    numbers = os.environ.get("CUDA_VISIBLE_DEVICES", "") if len(bundles(job.resources)) == 1 else ""
+    return f"{socket.gethostname()}, {f'GPU {numbers}' if numbers else f'{gpus:g} GPU(s)'}"
 
 
 def _out_of_memory(recipe: Recipe, error: Exception) -> str:

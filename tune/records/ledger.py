@@ -44,6 +44,9 @@ class Record:
         curve: one report per epoch.
         error: why it failed.
         origin: where the trial comes from.
+        waited: seconds from its proposal until it had a worker; None where the session that proposed it did not start
+            it.
+        where: node and GPUs that trained its last epoch.
     """
 
     number: int
@@ -53,6 +56,8 @@ class Record:
     curve: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
     origin: Origin = "search"
+    waited: float | None = None
+    where: str = ""
 
     @property
     def name(self) -> str:
@@ -89,6 +94,7 @@ class Ledger:
             records = list(pool.map(self._read, names))
         self.records: dict[str, Record] = {r.name: r for r in sorted(records, key=lambda r: r.number)}
         self._free = 0
+        self._proposed_at: dict[str, float] = {}
         self._unwritten: dict[str, Record] = {}
         self._group_ended = self._group_took = 0.0
 
@@ -106,8 +112,17 @@ class Ledger:
         content = recipe.to_dict() if recipe else {}
         record = Record(self.next_number, params, content, "PENDING" if recipe else "FAILED", [], error, origin)
         self.records[record.name] = record
+        self._proposed_at[record.name] = time.monotonic()
         self.write(record)
         return record
+
+    def start(self, record: Record) -> None:
+        """Write that a trial has a worker, and how long it waited for it."""
+        proposed = self._proposed_at.pop(record.name, None)
+        if proposed is not None:
+            record.waited = time.monotonic() - proposed
+        record.status = "RUNNING"
+        self.write(record)
 
     def write(self, record: Record) -> None:
         """Write a record atomically; it is on the disk when this returns."""
@@ -190,6 +205,8 @@ class Ledger:
                     "epochs": len(record.curve),
                     "best_epoch": record.curve[-1]["best_epoch"] if record.curve else None,
                     "seconds": sum(report["seconds"] for report in record.curve),
+                    "waited": record.waited,
+                    "where": record.where,
                     "error": record.error,
                     **{k: json.dumps(v) if isinstance(v, list) else v for k, v in flat.items()},
                 }

@@ -1,4 +1,4 @@
-"""Which trials run and for how long: proposals, pruning, promotion.
+"""Which recipes are tried: proposals by Optuna, warm starts, confirmations.
 
-What trials have reported is kept by `tune.records`.
+For how long a trial runs belongs in `tune.pruning`, what trials have reported in `tune.records`.
 """

@@ -24,7 +24,7 @@ from trainables.recipe.recipe import Recipe
 from trainables.recipe.seeds import mix
 from tune.records.ledger import Ledger, Record, Status
 from tune.records.plan import Search
-from tune.search.trial_cost import TrialCost
+from tune.records.trial_cost import TrialCost
 
 Start = tuple[dict[str, Label], Recipe]
 """A recipe to try before the search: its labels in the space, as far as it has any, and the whole recipe."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from tune.trackers.tracker import Tracker
 _MODULES: Final[dict[TrackerName, str]] = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
 """The module that each tracker needs."""
 
+_IDENTITY: Final = threading.Lock()
 _MLFLOW_DEFAULTS: Final = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is down is given up after seconds, not minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -78,12 +80,12 @@ def open_tracker(name: TrackerName, run: RunFolder, folder: Path | None = None) 
     if name == "wandb":
         from tune.trackers.wandb_runs import WandbTracker
 
-        return WandbTracker(local, run.name, _identity(run))
+        return WandbTracker(local, run.name, identity(run))
     for variable, value in _MLFLOW_DEFAULTS.items():
         os.environ.setdefault(variable, value)
     from tune.trackers.mlflow_store import MlflowTracker
 
-    return MlflowTracker(mlflow_uri(run, folder), run.name, _identity(run))
+    return MlflowTracker(mlflow_uri(run, folder), run.name, identity(run))
 
 
 def mlflow_uri(run: RunFolder, folder: Path | None = None) -> str:
@@ -95,8 +97,9 @@ def mlflow_uri(run: RunFolder, folder: Path | None = None) -> str:
     return f"sqlite:///{folder.absolute()}/mlflow.db"
 
 
-def _identity(run: RunFolder) -> str:
+def identity(run: RunFolder) -> str:
     """A random name that stays with the run directory when that is moved or renamed."""
-    if not run.trackers.exists("id"):
-        run.trackers.write("id", uuid.uuid4().hex[:12].encode())
-    return run.trackers.read("id").decode().strip()
+    with _IDENTITY:  # two trackers begin in two threads
+        if not run.trackers.exists("id"):
+            run.trackers.write("id", uuid.uuid4().hex[:12].encode())
+        return run.trackers.read("id").decode().strip()

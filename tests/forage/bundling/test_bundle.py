@@ -24,15 +24,14 @@ from forage.bundling.packages import HOST, lacking
 from trainables.features import embeddings
 from trainables.recipe.versions import DISTRIBUTION, forage_version
 
-GOLDEN = Path(__file__).parents[2] / "assets" / "golden"
 TRAINING = "ray", "optuna", "albumentations", "plotly", "peft"
 
 
 @pytest.fixture(autouse=True)
-def golden_bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def golden_bank(golden_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The embeddings that the golden blend was made from."""
     monkeypatch.setenv("FORAGE_CACHE", str(tmp_path / "cache"))
-    embeddings.adopt("golden", forage.load_run(GOLDEN / "run").folder.banks)
+    embeddings.adopt("golden", forage.load_run(golden_folder / "run").folder.banks)
 
 
 @pytest.fixture
@@ -59,9 +58,11 @@ def own_wheel() -> str:
     return f"{DISTRIBUTION.replace('-', '_')}-{forage_version()}-py3-none-any.whl"
 
 
-def test_a_bundle_holds_blend_wheels_embeddings_and_notebook(registry: Path, shell: Any, tmp_path: Path) -> None:
+def test_a_bundle_holds_blend_wheels_embeddings_and_notebook(
+    golden_folder: Path, registry: Path, shell: Any, tmp_path: Path
+) -> None:
     out = tmp_path / "bundle"
-    said = shell("bundle", GOLDEN / "blend", "--out", out, "--python-version", "3.12", "--with", "safetensors")
+    said = shell("bundle", golden_folder / "blend", "--out", out, "--python-version", "3.12", "--with", "safetensors")
     assert (said.status, said.out) == (0, ""), said.err
     assert sorted(path.name for path in out.iterdir()) == ["blend", "cache", "inference.ipynb", "wheels"]
     names = {path.name for path in (out / "wheels").iterdir()}
@@ -70,15 +71,15 @@ def test_a_bundle_holds_blend_wheels_embeddings_and_notebook(registry: Path, she
     assert "warning: bank:golden has embeddings of the photographs that were imported" in said.err
     copy, original = (folder / "embeddings" / "golden.safetensors" for folder in (out / "cache", tmp_path / "cache"))
     assert copy.read_bytes() == original.read_bytes()
-    files = [path for path in (GOLDEN / "blend").rglob("*") if path.is_file()]
+    files = [path for path in (golden_folder / "blend").rglob("*") if path.is_file()]
     assert files
     for path in files:
-        assert (out / "blend" / path.relative_to(GOLDEN / "blend")).read_bytes() == path.read_bytes()
+        assert (out / "blend" / path.relative_to(golden_folder / "blend")).read_bytes() == path.read_bytes()
 
 
-def test_a_zip_file_and_what_the_host_has(registry: Path, tmp_path: Path) -> None:
+def test_a_zip_file_and_what_the_host_has(golden_folder: Path, registry: Path, tmp_path: Path) -> None:
     shutil.rmtree(registry)  # nothing is to be downloaded
-    made = forage.load_blend(GOLDEN / "blend").bundle(tmp_path / "new" / "b.zip", without=["Timm"])
+    made = forage.load_blend(golden_folder / "blend").bundle(tmp_path / "new" / "b.zip", without=["Timm"])
     assert made.wheels == [own_wheel()]
     with zipfile.ZipFile(made.path) as archive:
         assert {"blend/blend.json", "inference.ipynb", f"wheels/{own_wheel()}"} <= set(archive.namelist())
@@ -94,35 +95,35 @@ def test_a_zip_file_and_what_the_host_has(registry: Path, tmp_path: Path) -> Non
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(
-    words: list[str], status: int, message: str, registry: Path, shell: Any, tmp_path: Path
+    golden_folder: Path, words: list[str], status: int, message: str, registry: Path, shell: Any, tmp_path: Path
 ) -> None:
     before = sorted(tmp_path.iterdir())
-    said = shell("bundle", GOLDEN / "blend", *(word.format(tmp=tmp_path) for word in words))
+    said = shell("bundle", golden_folder / "blend", *(word.format(tmp=tmp_path) for word in words))
     assert (said.status, said.err.count("\n")) == (status, 1), said.err
     assert message in said.err
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_forage_that_was_never_installed_is_refused(
-    tmp_path: Path, shell: Any, monkeypatch: pytest.MonkeyPatch
+    golden_folder: Path, tmp_path: Path, shell: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (packages, wheels):
         monkeypatch.setattr(module, "DISTRIBUTION", "no-such-distribution")
-    said = shell("bundle", GOLDEN / "blend", "--out", tmp_path / "b")
+    said = shell("bundle", golden_folder / "blend", "--out", tmp_path / "b")
     assert (said.status, said.err.count("\n")) == (2, 1)
     assert "is not installed" in said.err
 
 
-def test_requirements_are_followed_as_far_as_the_host_lacks_them() -> None:
-    blend = Blend.read(GOLDEN / "blend")
+def test_requirements_are_followed_as_far_as_the_host_lacks_them(golden_folder: Path) -> None:
+    blend = Blend.read(golden_folder / "blend")
     assert dict(lacking(blend, HOST)) == {"timm": version("timm")}
     more = {name for name, _ in lacking(blend, HOST - {"scikit-learn"})}
     assert more >= {"timm", "scikit-learn", "joblib", "threadpoolctl"}
     assert not more & {"scipy", "numpy", *TRAINING}
 
 
-def test_what_a_member_alone_needs() -> None:
-    blend = Blend.read(GOLDEN / "blend")
+def test_what_a_member_alone_needs(golden_folder: Path) -> None:
+    blend = Blend.read(golden_folder / "blend")
     member = blend.members[0]
     assert member.recipe is not None
     lora = member.recipe.model_copy(update={"backbone": member.recipe.backbone.model_copy(update={"tuning": "lora"})})
@@ -148,7 +149,7 @@ def test_the_wheel_of_forage_is_whole(tmp_path: Path) -> None:
     assert not [name for name in names if "__pycache__" in name]
 
 
-def test_predicting_imports_nothing_that_only_training_needs(tmp_path: Path) -> None:
+def test_predicting_imports_nothing_that_only_training_needs(golden_folder: Path, tmp_path: Path) -> None:
     code = (
         "import json, sys, forage\n"
         "predictions = forage.load_blend(sys.argv[1] + '/blend').predict(sys.argv[1] + '/data')\n"
@@ -156,7 +157,10 @@ def test_predicting_imports_nothing_that_only_training_needs(tmp_path: Path) -> 
         f"print(json.dumps(sorted(set({TRAINING!r}) & set(sys.modules))))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(GOLDEN), str(tmp_path / "s.csv")], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, str(golden_folder), str(tmp_path / "s.csv")],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []

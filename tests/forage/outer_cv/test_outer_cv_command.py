@@ -63,6 +63,9 @@ def test_every_strategy_is_scored_on_dates_that_its_sweep_has_not_seen(
     runs = [f"seed0-split{split}-{name}" for split in (0, 1) for name in ("search", "one-recipe")]
     assert launched == runs
     rows = _rows(said.out)
+    written = json.loads((tmp_path / "out" / "outer-cv.json").read_text())
+    assert len(written.pop("date_names")) == written["dates"]
+    assert written == json.loads(said.out)
     assert set(rows) == {f"search: {m}" for m in (*METHODS, "best single")} | {
         "start portfolio",
         "start portfolio, refitted",

@@ -17,7 +17,7 @@ from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from tests.forage.conftest import Shell
 from tests.forage.replay.conftest import make_table
-from tune.search.pruners import rung_epochs
+from tune.pruning.pruners import rung_epochs
 
 __all__ = ["make_table"]
 
@@ -118,12 +118,13 @@ def test_the_command_without_recorded_trials_says_how_to_record_some(
     assert "its trials are of another space than --space default; leave --space out" in said.err
 
 
-def test_the_forecast_in_the_docs_is_what_the_command_prints(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(__file__).parents[3]
-    page = (root / "docs" / "how-to" / "large-sweep.md").read_text()
-    command = re.findall(r"(?m)^forage (plan --run tests/.+)$", page)[0]
+def test_the_forecast_in_the_docs_is_what_the_command_prints(
+    shell: Shell, golden_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "large-sweep.md").read_text()
+    (command,) = re.findall(r"(?m)^forage (plan --run golden/.+)$", page)
     (text,) = re.findall(r"(?ms)^```text\n(.+?)^```", page)
-    monkeypatch.chdir(root)
+    monkeypatch.chdir(golden_folder.parent)
     said = shell(*command.split())
     assert said.status == 0
     printed = [line.rstrip() for line in (said.err + said.out).splitlines() if line.strip()]

@@ -98,6 +98,7 @@ def test_the_p_value_is_students_and_that_of_equal_results_is_1() -> None:
     assert found.p == pytest.approx(2 * t.sf(abs(found.difference) / found.error, 7))
     same = pair(result("a", 2.0), result("b", 2.0))
     assert (same.difference, same.p) == (0, 1)
+    assert same.sentence == f"a and b have the same score, {same.first_score:.4f}."
 
 
 def test_forage_compare(shell: Any, swept: RunFolder, blend: Any, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_watching_a_sweep(swept: RunFolder, capsys: pytest.CaptureFixture[str]) 
     now = [0.0]
     ledger = Ledger(swept)
     record = ledger.records["t0000"]
-    record.status = "RUNNING"
+    record.status, record.waited, record.where = "RUNNING", 7.2, "node-a, GPU 1"
     ledger.write(record)
     watched = Watched(swept, lambda: now[0])
     assert not watched.over
@@ -174,6 +174,8 @@ def test_watching_a_sweep(swept: RunFolder, capsys: pytest.CaptureFixture[str]) 
     assert "best 0.5000 by t0001" in shown
     (row,) = (line for line in shown.splitlines() if "t0000" in line)
     assert "2/2" in row
+    assert "7 s" in row
+    assert "node-a, GPU 1" in row
     assert "90 s (quiet)" in row
     record.curve.append(dict(record.curve[-1], epoch=3))
     ledger.write(record)

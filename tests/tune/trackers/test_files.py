@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pasture.run_folder import RunFolder
 from tune.records.ledger import Ledger
+from tune.trackers.choose import identity
 from tune.trackers.names import METRICS, metrics
 
 Follow = Callable[..., None]
@@ -57,6 +59,12 @@ def test_event_files_have_every_epoch_once(golden: RunFolder, follow_two_session
     assert len(list((folder / "t0001").iterdir())) == 2, "the second session continues in a file of its own"
     assert len(list((folder / "t0000").iterdir())) == 1, "what an earlier session has written is not written again"
     assert b"head.kind" in b"".join(path.read_bytes() for path in (folder / "t0001").iterdir()), "the drawn fields"
+
+
+def test_all_trackers_of_a_run_get_the_same_identity(golden: RunFolder) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        identities = set(pool.map(lambda _: identity(golden), range(64)))
+    assert identities == {golden.trackers.read("id").decode()}
 
 
 def test_an_epoch_that_was_half_written_is_written_again(golden: RunFolder, follow_two_sessions: Follow) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
+from tune.pruning import scheduler
+from tune.pruning.pruners import Pruner, make_pruner, rung_epochs
+from tune.pruning.scheduler import PruningScheduler
 from tune.records.ledger import Ledger, Record
-from tune.search import scheduler
 from tune.search.optuna_searcher import Start
-from tune.search.pruners import Pruner, make_pruner, rung_epochs
-from tune.search.scheduler import PruningScheduler
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 PRUNERS: Any = ("asha", "paired", "none")

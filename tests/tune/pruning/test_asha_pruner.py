@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import ASHAScheduler
 
-from tune.search.asha_pruner import AshaPruner
+from tune.pruning.asha_pruner import AshaPruner
 
 
 def judge(pruner: AshaPruner, trial: str, epoch: int, score: float) -> bool:

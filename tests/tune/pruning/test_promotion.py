@@ -10,10 +10,10 @@ import pytest
 
 from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
+from tune.pruning.promotion import Promotion
 from tune.records.ledger import Ledger, Record, Status
 from tune.records.retention import Retention
 from tune.search.optuna_searcher import Start
-from tune.search.promotion import Promotion
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 EPOCHS = 9

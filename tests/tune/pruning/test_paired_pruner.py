@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from tune.search.asha_pruner import AshaPruner
-from tune.search.paired_pruner import PairedPruner, _losses_at_cutoff, _standard_error_of_sum
-from tune.search.rungs import Entry, RungPruner
+from tune.pruning.asha_pruner import AshaPruner
+from tune.pruning.paired_pruner import PairedPruner, _losses_at_cutoff, _standard_error_of_sum
+from tune.pruning.rungs import Entry, RungPruner
 
 SST = 10.0
 

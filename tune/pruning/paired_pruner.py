@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pasture.targets import Array
-from tune.search.rungs import Entry, RungPruner
+from tune.pruning.rungs import Entry, RungPruner
 
 
 class PairedPruner(RungPruner):

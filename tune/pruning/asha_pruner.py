@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tune.search.rungs import Entry, RungPruner
+from tune.pruning.rungs import Entry, RungPruner
 
 
 class AshaPruner(RungPruner):

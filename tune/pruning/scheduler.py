@@ -6,8 +6,8 @@ from typing import Any
 
 import ray.tune.schedulers
 
+from tune.pruning.pruners import Pruner
 from tune.records.ledger import Ledger, Status
-from tune.search.pruners import Pruner
 
 
 class PruningScheduler(ray.tune.schedulers.FIFOScheduler):  # type: ignore[misc]

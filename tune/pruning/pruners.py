@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from pasture.errors import InputError
+from tune.pruning.asha_pruner import AshaPruner
+from tune.pruning.paired_pruner import PairedPruner
 from tune.records.plan import Pruner as PrunerName
-from tune.search.asha_pruner import AshaPruner
-from tune.search.paired_pruner import PairedPruner
 
 
 class Pruner(Protocol):

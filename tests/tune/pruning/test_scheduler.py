@@ -10,9 +10,9 @@ from pasture.oof import Origin
 from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
 from tune.cluster.ray_trial import result_of
+from tune.pruning.pruners import make_pruner
+from tune.pruning.scheduler import PruningScheduler
 from tune.records.ledger import Ledger
-from tune.search.pruners import make_pruner
-from tune.search.scheduler import PruningScheduler
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 Result = Callable[[int, float], dict[str, Any]]

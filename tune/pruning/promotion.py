@@ -10,9 +10,9 @@ Start trials have no first stage. They train to their end at once, and do not co
 
 from __future__ import annotations
 
+from tune.pruning.pruners import first_stage_epochs
 from tune.records.ledger import Ledger, Record
 from tune.records.retention import Retention
-from tune.search.pruners import first_stage_epochs
 
 
 class Promotion:

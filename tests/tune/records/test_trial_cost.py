@@ -10,8 +10,8 @@ import pytest
 from pasture.run_folder import RunFolder
 from search_spaces.space import Space
 from tune.records.ledger import Ledger, Record
+from tune.records.trial_cost import TrialCost
 from tune.search.optuna_searcher import OptunaSearcher
-from tune.search.trial_cost import TrialCost
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 SPACE = Space.parse(
