@@ -140,7 +140,7 @@ def test_what_fails_half_way_leaves_nothing(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(forage.blending.pseudo, "_link", fail)
+    monkeypatch.setattr(forage.blending.pseudo, "link_or_copy", fail)
     with pytest.raises(KeyboardInterrupt):
         write_pseudo(one_teacher(blend, 0.5), paddocks, tmp_path / "out", 0.5)
     assert not any(tmp_path.iterdir())

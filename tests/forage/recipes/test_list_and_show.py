@@ -35,7 +35,7 @@ def test_fields_of_a_section(shell: Any) -> None:
     assert all(field.startswith("loss.lds.") for field in fields)
     text = shell("recipes", "fields", "loss").out
     assert "loss.beta" in text
-    assert "Loss of one predicted value." in text
+    assert "Loss of one predicted value;" in text
     said = shell("recipes", "fields", "los")
     assert (said.status, said.out) == (2, "")
     assert "los: no field of a recipe begins so; its sections are view, backbone" in said.err

@@ -155,7 +155,8 @@ def test_auxiliary_by_hand_and_what_was_not_measured() -> None:
 
 
 def test_rows_and_mixing_take_every_part_along() -> None:
-    truth = Truth(torch.rand(4, 5), torch.rand(4), torch.rand(4, 5), torch.rand(4, 2), torch.rand(4, 5, 3))
+    parts = torch.rand(4, 5), torch.rand(4), torch.rand(4, 5), torch.rand(4, 2), torch.rand(4, 5, 3)
+    truth = Truth(*parts, states=torch.rand(4, 2), species=torch.rand(4, 6))
     order, share = torch.tensor([2, 0, 3, 1]), 0.7
     for part, row, mixed in zip(truth, truth.rows(order), truth.mixed(order, share), strict=True):
         assert part is not None
