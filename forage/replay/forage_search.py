@@ -72,6 +72,7 @@ class MemoryLedger(Ledger):
         self.run = RunFolder("/nowhere")
         self.records = {}
         self._free = 0
+        self._proposed_at = {}
 
     def write(self, record: Record) -> None:
         """Does nothing."""

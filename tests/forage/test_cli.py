@@ -32,7 +32,7 @@ from tune.records.ledger import Ledger
 STATUS_KEYS = {"trials", "complete", "pruned", "failed", "running", "waiting", "best_score", "best_trial"}
 ENSEMBLE_KEYS = {
     "fitted", "nested", "interval", "best_single", "uniform", "uniform_nested", "optimum", "gap", "baseline",
-    "method", "options", "auto", "tta", "members", "start", "targets", "prefixes",
+    "method", "options", "auto", "tta", "members", "start", "targets", "prefixes", "steps",
 }  # fmt: skip
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]  # type: ignore[union-attr]
 

@@ -45,7 +45,7 @@ class Record:
         error: why it failed.
         origin: where the trial comes from.
         waited: seconds from its proposal until it had a worker; None where the session that proposed it did not start
-            it.
+            it. Like `where` it depends on the cluster, so two records are equal whatever it is.
         where: node and GPUs that trained its last epoch.
     """
 
@@ -56,8 +56,8 @@ class Record:
     curve: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
     origin: Origin = "search"
-    waited: float | None = None
-    where: str = ""
+    waited: float | None = field(default=None, compare=False)
+    where: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:

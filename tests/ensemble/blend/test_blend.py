@@ -58,7 +58,7 @@ def test_the_folder_holds_what_the_contract_says(blend: Blend) -> None:
     }  # fmt: skip
     assert set(content["scores"]) == {
         "fitted", "nested", "interval", "best_single", "uniform", "uniform_nested", "optimum", "gap", "baseline",
-        "start", "method", "options", "auto", "tta", "targets", "prefixes",
+        "start", "method", "options", "auto", "tta", "targets", "prefixes", "steps",
     }  # fmt: skip
     assert [(m["key"], m["weight"]) for m in content["members"]] == [
         ("run-t0000", 0.5), ("run-t0002", 0.3), ("run-t0001", 0.2)

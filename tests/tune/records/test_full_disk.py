@@ -20,11 +20,11 @@ from tune.records.lock import exclusive_lock
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 128 kB."""
+    """A disk of 256 kB."""
     disk = tmp_path / "small"
     disk.mkdir()
     try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(disk)], check=True, capture_output=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("only root can mount a disk")
     yield disk

@@ -24,7 +24,7 @@ FACTS: dict[str, Any] = {"data": "d", "space": {}, "search": "random", "seed": 0
         ({"trials": 2, "max_failures": -1}, "--max-failures -1: expected at least 0"),
         ({"trials": 2, "pruner": "asah"}, "--pruner asah: expected 'asha', 'paired' or 'none'"),
         ({"trials": 2, "reduction": 1}, "--reduction 1: expected at least 2"),
-        ({"trials": 2, "objective": "best"}, "--objective best: expected 'score' or 'blend'"),
+        ({"trials": 2, "objective": "best"}, "--objective best: expected 'score', 'blend' or 'score-per-second'"),
         ({"trials": 2, "budget": 1}, "--budget: no such option"),
     ],
 )
