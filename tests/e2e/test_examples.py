@@ -19,7 +19,7 @@ import json, os, pathlib, runpy, sys
 import ray
 examples = pathlib.Path(sys.argv[1])
 os.chdir(sys.argv[2])
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
 for script in ("sweep", "resume", "own_model"):
     sys.argv = [script]
     runpy.run_path(str(examples / f"{script}.py"), run_name="__main__")

@@ -1,4 +1,7 @@
-"""Two sweeps with every option of the search: the second begins with the best recipes of the first. Slow."""
+"""Two sweeps with every option of the search: the second begins with the best recipes of the first. Slow.
+
+The same Ray refuses a trial that it can never hold.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from search_spaces.space import Space
 from tests.e2e.conftest import SPACE
@@ -29,7 +33,7 @@ Records = list[Record]
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:
     """This process is connected to a Ray of its own."""
-    ray.init(address="local", num_gpus=0, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -49,6 +53,13 @@ def sweeps(session: None, data: Path, tmp_path_factory: pytest.TempPathFactory) 
     second = resume(run, {"trials": 6, "confirm": 1}, connection=shared)
     assert second.stopped_by is None
     return list(first.ledger.records.values()), list(second.ledger.records.values())
+
+
+def test_a_trial_that_the_cluster_can_never_hold_is_refused(session: None, data: Path, tmp_path: Path) -> None:
+    limits = Limits(trials=1, gpus_per_trial=9)
+    with pytest.raises(InputError, match=r"can never hold a trial of 1 CPU and 9 GPU, in 9 workers.* too little GPU"):
+        launch(RunFolder(tmp_path / "run"), data, Space.parse(SPACE), limits, connection=ExistingRay())
+    assert not (tmp_path / "run").exists()
 
 
 def test_origins(sweeps: tuple[Records, Records]) -> None:

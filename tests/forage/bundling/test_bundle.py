@@ -149,6 +149,18 @@ def test_the_wheel_of_forage_is_whole(tmp_path: Path) -> None:
     assert not [name for name in names if "__pycache__" in name]
 
 
+def test_the_wheel_has_metadata_in_the_folder_of_a_checkout_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There Python finds the egg-info of an editable installation first."""
+    egg = tmp_path / "checkout" / f"{DISTRIBUTION.replace('-', '_')}.egg-info"
+    egg.mkdir(parents=True)
+    (egg / "PKG-INFO").write_text(f"Metadata-Version: 2.4\nName: {DISTRIBUTION}\nVersion: 7.0\n")
+    monkeypatch.syspath_prepend(egg.parent)
+    with zipfile.ZipFile(wheels.write_own_wheel(tmp_path)) as wheel:
+        assert b"Version: 7.0" in wheel.read(f"{egg.stem}-7.0.dist-info/METADATA")
+
+
 def test_predicting_imports_nothing_that_only_training_needs(golden_folder: Path, tmp_path: Path) -> None:
     code = (
         "import json, sys, forage\n"
