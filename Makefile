@@ -15,10 +15,11 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/forage demo --out demo
 
-# Three processes, not one a core: journeys through Ray often wait. Files begin in the order of their names, so the longest,
-# those of tests/e2e, come early and quick ones fill the end.
+# What starts Ray runs three at a time, not one a core: each Ray measures out the machine's cores itself. In the order of their
+# names: by default files of few tests, which here are the long ones, come last, when one of the three has nothing left to do.
 test: lint docs
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m slow --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 quick: $(READY)  ## the tests that start no Ray
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
