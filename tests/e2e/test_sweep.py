@@ -194,7 +194,7 @@ def test_where_every_trial_fails_the_reason_is_said(
     sweep: Callable[..., Any], records: Records, forage: Forage, tmp_path: Path
 ) -> None:
     cache = {"FORAGE_CACHE": str(tmp_path), "FORAGE_CACHE_LIMIT": "1e-6"}
-    run, said = sweep("doomed", "--trials", 3, **cache)
+    run, said = sweep("doomed", "--trials", 3, "--cpus-per-trial", os.cpu_count(), **cache)
     assert said.returncode == 1
     assert [record["status"] for record in records(run).values()] == ["FAILED"] * 3
     reason, hint = said.stderr.splitlines()[-2:]
