@@ -72,6 +72,7 @@ def entry_recipe(base: Recipe, parameters: Sequence[Parameter], entry: Mapping[s
     Raises:
         InputError: an unknown field or recipe, or a value out of range.
     """
+    _check_options(parameters, entry, where)
     values = {field: _value(field, value, parameters) for field, value in entry.items() if field != RECIPE}
     given = {leaf: part for field, value in values.items() for leaf, part in leaves(field, value)}
     flat = base.flat()
@@ -126,6 +127,17 @@ def _recognised(choice: Parameter, parameters: Sequence[Parameter], flat: Mappin
 
 def _rank(parameter: Parameter) -> int:
     return _ONE_EACH.index(parameter.field)
+
+
+def _check_options(parameters: Sequence[Parameter], entry: Mapping[str, Any], where: str) -> None:
+    """Check that a name which stands for several fields is that of an option."""
+    for parameter in parameters:
+        value, several = entry.get(parameter.field), [isinstance(v, Mapping) for v in parameter.options.values()]
+        if isinstance(value, str) and value not in parameter.options and several and all(several):
+            raise InputError(
+                f"{where}: {parameter.field} {value!r}: expected one of its options, {', '.join(parameter.options)}; "
+                "a space that extends another one and has other options needs a `start` of its own"
+            )
 
 
 def _value(field: str, value: Any, parameters: Sequence[Parameter]) -> Any:
