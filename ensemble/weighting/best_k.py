@@ -25,10 +25,10 @@ def best_k(residuals: Array, day: NDArray[np.intp], backbone: NDArray[np.intp]) 
     """Positions of the k members with the least loss, k chosen with each date held out in turn.
 
     Without a date the members are ranked by their loss on the other dates, and the mean over backbones of the k first,
-    for every k, is scored on it. Of all k the largest is taken whose loss, summed over dates, is not above the least by more than two
-    standard errors of the difference: a rule like the one of L. Breiman et al.: Classification and Regression Trees,
-    1984, section 3.4.3, with the mean of all members in the place of the simplest tree. Averaging the top members with
-    equal weights: C. Granger, Y. Jeon: Thick modeling, Economic Modelling 21, 2004.
+    for every k, is scored on it. Of all k the largest is taken whose loss, summed over dates, is not above the least by
+    more than two standard errors of the difference: a rule like the one of L. Breiman et al.: Classification and
+    Regression Trees, 1984, section 3.4.3, with the blend of all members in the place of the simplest tree. Averaging
+    the top members: C. Granger, Y. Jeon: Thick modeling, Economic Modelling 21, 2004.
 
     Args:
         residuals: (m, n, 5), weighted, in grams.
