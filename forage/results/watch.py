@@ -7,11 +7,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
+from rich.console import RenderableType
 from rich.table import Table
 
 from pasture.run_folder import RunFolder
 from tune.records.ledger import Ledger, Record
 from tune.records.plan import Plan
+from tune.records.preparation import read_preparations
 
 QUIET_SECONDS: Final = 60.0
 """A running trial without a report for so long is marked."""
@@ -34,7 +36,9 @@ class Watched:
     def read(self) -> None:
         """Read the ledger again."""
         self.plan, self.ledger = Plan.read(self.run), Ledger(self.run)
-        for record in self.ledger.with_status("RUNNING"):
+        running = self.ledger.with_status("RUNNING")
+        self.preparations = read_preparations(self.run, running)
+        for record in running:
             epochs = len(record.curve)
             if self.seen.get(record.name, (-1, 0.0))[0] != epochs:
                 self.seen[record.name] = epochs, self.clock()
@@ -63,7 +67,7 @@ class Watched:
             table.add_row(*self._row(record))
         return table
 
-    def _row(self, record: Record) -> list[str]:
+    def _row(self, record: Record) -> list[RenderableType]:
         last = record.curve[-1] if record.curve else None
         quiet = self.clock() - self.seen[record.name][1]
         mark = " (quiet)" if quiet > QUIET_SECONDS else ""
@@ -71,7 +75,7 @@ class Watched:
             record.name,
             str(record.recipe["backbone"]["name"]),
             f"{len(record.curve)}/{record.recipe['schedule']['epochs']}",
-            f"{last['score']:.4f}" if last else "first epoch",
+            self.preparations.get(record.name) or (f"{last['score']:.4f}" if last else "first epoch"),
             f"{last['images_per_second']:.0f}" if last and "images_per_second" in last else "",
             f"{last['seconds']:.1f}" if last else "",
             "" if record.waited is None else f"{record.waited:.0f} s",
