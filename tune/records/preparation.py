@@ -64,20 +64,27 @@ class PreparationWriter:
 
     def __init__(self, run: RunFolder, trial: str, epochs: int) -> None:
         self.run, self.trial, self.epochs = run, trial, epochs
-        self.step, self.written = "", 0.0
+        self.steps: dict[str, Preparation] = {}  # a step may begin within another: decoding within features
+        self.written = 0.0
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Write where a step is."""
-        name = f"{self.trial}.json"
+        before = list(self.steps)
+        if done < total:
+            self.steps[step] = Preparation(step, done, total, self.epochs)
+        else:
+            self.steps.pop(step, None)
+        if list(self.steps) != before or (self.steps and time.monotonic() - self.written > WRITE_SECONDS):
+            self._write(f"{self.trial}.json")
+
+    def _write(self, name: str) -> None:
+        self.written = time.monotonic()
         with suppress(StorageError):  # only a display; the trial meets a full disk where it matters
-            if done == total:
-                if self.step:  # nothing was written of what was in the cache
-                    self.run.preparations.delete(name)
-                self.step = ""
-            elif step != self.step or time.monotonic() - self.written > WRITE_SECONDS:
-                content = json.dumps(asdict(Preparation(step, done, total, self.epochs)))
-                self.step, self.written = step, time.monotonic()
-                self.run.preparations.write(name, content.encode())
+            if self.steps:
+                latest = next(reversed(self.steps.values()))
+                self.run.preparations.write(name, json.dumps(asdict(latest)).encode())
+            else:
+                self.run.preparations.delete(name)
 
 
 def read_preparations(run: RunFolder, running: Sequence[Record]) -> dict[str, Preparation]:

@@ -115,7 +115,7 @@ def test_the_run_directory_says_how_far_features_are(
 
     monkeypatch.setattr(Folder, "write", recorded)
     RayTrial(config=make_config()).train()
-    assert written == ["features", "decoding", "features"]
+    assert written == ["features", "decoding", "features"], "the features go on after the pictures that they need"
     assert run.preparations.names() == []
     RayTrial(config=make_config("t1")).train()
     assert len(written) == 3, "features from the cache are no news"

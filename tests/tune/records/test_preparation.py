@@ -68,9 +68,21 @@ def test_not_every_photograph_is_a_write(
     for done in range(100):
         clock[0] += 0.1  # 100 photographs in 10 s
         writer("decoding", done, 200)
-    writer("features", 0, 200)
-    assert 4 <= len(writes) <= 7
-    assert read_preparations(run, [record])[record.name].step == "features"
+    assert 4 <= len(writes) <= 6
+
+
+def test_a_step_within_a_step(run: RunFolder, record: Record) -> None:
+    writer = PreparationWriter(run, record.name, 0)
+
+    def shown() -> str:
+        return read_preparations(run, [record])[record.name].step
+
+    writer("features", 0, 357)
+    assert shown() == "features"
+    writer("decoding", 1, 357)
+    assert shown() == "decoding"
+    writer("decoding", 357, 357)
+    assert shown() == "features"
 
 
 def test_a_disk_without_room_does_not_fail_the_trial(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
