@@ -12,8 +12,9 @@ from rich.table import Table
 
 from pasture.run_folder import RunFolder
 from tune.records.ledger import Ledger, Record
+from tune.records.lock import driver_at_work
 from tune.records.plan import Plan
-from tune.records.preparation import read_preparations
+from tune.records.preparation import Preparation, read_preparations
 
 QUIET_SECONDS: Final = 60.0
 """A running trial without a report for so long is marked."""
@@ -30,7 +31,7 @@ class Watched:
     def __init__(self, run: RunFolder, clock: Callable[[], float] = time.monotonic) -> None:
         self.run, self.clock = run, clock
         self.plan = Plan.read(run)
-        self.seen: dict[str, tuple[int, float]] = {}
+        self.seen: dict[str, tuple[int, Preparation | None, float]] = {}
         self.read()
 
     def read(self) -> None:
@@ -39,9 +40,10 @@ class Watched:
         running = self.ledger.with_status("RUNNING")
         self.preparations = read_preparations(self.run, running)
         for record in running:
-            epochs = len(record.curve)
-            if self.seen.get(record.name, (-1, 0.0))[0] != epochs:
-                self.seen[record.name] = epochs, self.clock()
+            state = len(record.curve), self.preparations.get(record.name)
+            if self.seen.get(record.name, ())[:2] != state:
+                self.seen[record.name] = *state, self.clock()
+        self.at_work = driver_at_work(self.run)
 
     @property
     def over(self) -> bool:
@@ -69,7 +71,7 @@ class Watched:
 
     def _row(self, record: Record) -> list[RenderableType]:
         last = record.curve[-1] if record.curve else None
-        quiet = self.clock() - self.seen[record.name][1]
+        quiet = self.clock() - self.seen[record.name][2]
         mark = " (quiet)" if quiet > QUIET_SECONDS else ""
         return [
             record.name,
@@ -90,6 +92,8 @@ class Watched:
         left = max(0, self.plan.trials + self.plan.confirm - len(ended))
         if not left:
             return "over"
+        if self.at_work is False:
+            return "no process runs it; forage resume goes on with it"
         if not running:
             return "none running"
         if not took:

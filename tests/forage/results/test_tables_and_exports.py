@@ -20,6 +20,7 @@ from forage.results.watch import Watched
 from forage.terminal.messages import show_table
 from pasture.run_folder import RunFolder
 from tune.records.ledger import Ledger
+from tune.records.lock import exclusive_lock
 from tune.records.preparation import PreparationWriter
 
 
@@ -168,7 +169,8 @@ def test_watching_a_sweep(swept: RunFolder, capsys: pytest.CaptureFixture[str]) 
     watched = Watched(swept, lambda: now[0])
     assert not watched.over
     now[0] = 90.0
-    watched.read()
+    with exclusive_lock(swept):
+        watched.read()
     show_table(watched.table())
     shown = capsys.readouterr().out
     assert "4 of 5 trials, ETA about 0:00:02" in shown, "one trial is left, of which the mean was (3 + 3 + 1.5) / 3 s"
