@@ -183,6 +183,7 @@ class Session:
                 trial_dirname_creator=lambda trial: str(trial.config["trial"]),
                 storage_path=scratch,
                 verbose=0,
+                progress_reporter=_SilentReporter(),
             )
         if stop.failure is None and not self.hold.lost:
             ledger.flush()
@@ -211,6 +212,17 @@ class Session:
             **self.cluster.placement.request(Recipe.parse(record.recipe))._asdict(),
         )
         return job.to_config()
+
+
+class _SilentReporter(ray.tune.ProgressReporter):  # type: ignore[misc]
+    """In place of Ray Tune's own, which in a notebook clears the output of the cell and with it forage's table."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Report nothing."""
 
 
 @contextmanager
