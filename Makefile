@@ -63,7 +63,7 @@ $(READY): pyproject.toml constraints.txt
 
 # Direct dependencies at their lower bounds, those of others as new as they go with them.
 .venv-lowest/.ready: $(READY) pyproject.toml
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python --resolution lowest-direct \
 		--editable '.[lite,boosting,trackers,docs,dev]'
 	touch $@

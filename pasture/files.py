@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +95,12 @@ class Folder:
         with _reachable(self):
             infos = self.filesystem.get_file_info(selector)
         return {i.path[len(self.path) + 1 :]: int(i.size) for i in infos if i.type == pafs.FileType.File}
+
+    def age(self, name: str) -> float | None:
+        """Seconds since a file was written, by the clock of this machine; None if there is no such file."""
+        with _reachable(self / name):
+            info = self.filesystem.get_file_info(self.file(name))
+        return None if info.mtime is None else time.time() - info.mtime.timestamp()
 
     def read(self, name: str) -> bytes:
         """Content of a file.

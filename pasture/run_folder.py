@@ -42,6 +42,7 @@ class RunFolder:
     checkpoints/<trial>.pt              a trial under way
     banks/<name>.safetensors            imported feature banks
     features/                           feature banks under way, where a cluster has several nodes
+    preparations/<trial>.json           how far a running trial is with its features, before its first epoch
     trackers/                           what live tracking writes: event files, CSV, an MLflow store, W&B runs
     retired/<trial>.parquet             OOF of a trial whose weights were not kept
     """
@@ -97,6 +98,11 @@ class RunFolder:
     def features(self) -> Folder:
         """Folder of feature banks that the nodes of a cluster compute together."""
         return self.folder / "features"
+
+    @property
+    def preparations(self) -> Folder:
+        """Folder of what running trials do before their first epoch."""
+        return self.folder / "preparations"
 
     @property
     def retired(self) -> Folder:

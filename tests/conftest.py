@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,11 @@ from trainables.recipe.recipe import Recipe
 from trainables.trial.artifacts import write_finished
 from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
+
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)  # a busy machine is no failure
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_finish() -> None:

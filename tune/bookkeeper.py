@@ -48,6 +48,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         promotion: prunes waiting trials that will not be promoted; its retention deletes what ended trials no longer
             need.
         watch: called after every event, with its record.
+        tick: called at least ten times a second.
     """
 
     def __init__(
@@ -58,9 +59,10 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
         stop: Stop,
         promotion: Promotion,
         watch: Callable[[Record], None],
+        tick: Callable[[], None],
     ) -> None:
         self.ledger, self.scheduler, self.searcher = ledger, scheduler, searcher
-        self.stop, self.promotion, self.watch = stop, promotion, watch
+        self.stop, self.promotion, self.watch, self.tick = stop, promotion, watch, tick
         self.table_written, self.table_cost = time.monotonic(), 0.0
 
     @_stop_on_failure
@@ -97,6 +99,7 @@ class Bookkeeper(ray.tune.Callback):  # type: ignore[misc]
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Ray Tune's loop, at least ten times a second."""
         self.ledger.write_group()
+        self.tick()
 
     @_stop_on_failure
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -30,6 +30,7 @@ from tune.pruning.scheduler import PruningScheduler
 from tune.records.ledger import Ledger, Record
 from tune.records.lock import Hold
 from tune.records.plan import Plan
+from tune.records.preparation import no_preparations_left
 from tune.records.progress import Progress
 from tune.records.retention import Retention
 from tune.records.stop import Stop, StopReason
@@ -117,6 +118,7 @@ class Session:
             Stop(plan.hours, plan.until_score, self.hold, str(self.run)) as stop,
             watch_ray(self.run, self.cluster.on_loss or stop.interrupt),
             _resumable(self.run),
+            no_preparations_left(self.run),
         ):
             while stop.reason is None:
                 promoted = [record.name for record in self.promotion.due()]
@@ -125,7 +127,8 @@ class Session:
                     break
                 if promoted:
                     progress.say(f"the first stage is over; these trials continue to the end: {', '.join(promoted)}")
-                self._run_stage(left, promoted, stop, (progress.watch, stop.watch, trackers.watch, self.watch))
+                watchers = (progress.watch, stop.watch, trackers.watch, self.watch)
+                self._run_stage(left, promoted, stop, watchers, progress.tick)
             if self.hold.lost:
                 raise JobError(f"{self.run}: another forage has taken over this run directory; this one has stopped")
             if stop.failure:
@@ -137,7 +140,9 @@ class Session:
                     progress.say(line)
         return Outcome(self.run, ledger, None if is_over(ledger, plan) else stop.reason)
 
-    def _run_stage(self, left: int, promoted: Sequence[str], stop: Stop, watchers: Sequence[Watch]) -> None:
+    def _run_stage(
+        self, left: int, promoted: Sequence[str], stop: Stop, watchers: Sequence[Watch], tick: Callable[[], None]
+    ) -> None:
         """Run `left` trials with a new scheduler and a new searcher, both made from the ledger alone."""
         plan, ledger, promotion = self.plan, self.ledger, self.promotion
 
@@ -159,7 +164,7 @@ class Session:
             promoted=promoted,
             per_second=plan.objective == "score-per-second",
         )
-        callbacks = [Bookkeeper(ledger, scheduler, searcher, stop, promotion, watch)]
+        callbacks = [Bookkeeper(ledger, scheduler, searcher, stop, promotion, watch, tick)]
         if plan.trial_timeout:
             callbacks.append(TrialTimeout(ledger, plan.trial_timeout))
         with tempfile.TemporaryDirectory(prefix="forage-ray-", ignore_cleanup_errors=True) as scratch:
@@ -178,6 +183,7 @@ class Session:
                 trial_dirname_creator=lambda trial: str(trial.config["trial"]),
                 storage_path=scratch,
                 verbose=0,
+                progress_reporter=_SilentReporter(),
             )
         if stop.failure is None and not self.hold.lost:
             ledger.flush()
@@ -206,6 +212,17 @@ class Session:
             **self.cluster.placement.request(Recipe.parse(record.recipe))._asdict(),
         )
         return job.to_config()
+
+
+class _SilentReporter(ray.tune.ProgressReporter):  # type: ignore[misc]
+    """In place of Ray Tune's own, which in a notebook clears the output of the cell and with it forage's table."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Report nothing."""
 
 
 @contextmanager

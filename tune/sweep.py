@@ -124,6 +124,7 @@ def resume(
     retry_failed: bool = False,
     connection: Connection = LOCAL,
     trainable: type[ray.tune.Trainable] = RayTrial,
+    watch: Callable[[Record], None] = ignore,
 ) -> Outcome:
     """Continue a sweep from its run directory alone.
 
@@ -136,6 +137,7 @@ def resume(
         retry_failed: run failed trials again, from their beginning.
         connection: how to reach Ray.
         trainable: the class that runs a trial.
+        watch: as of `launch`.
 
     Raises:
         InputError: no run directory, damaged records, changes that the sweep cannot go on with, data that changed,
@@ -167,7 +169,7 @@ def resume(
                 ledger.retry(record)
             with serve_data(dataset, connection.local) as node:
                 cluster = Cluster(placement, node, trainable, connection.on_loss)
-                return Session(run, plan, ledger, hold, cluster).work()
+                return Session(run, plan, ledger, hold, cluster, watch).work()
 
 
 def collect(run: RunFolder, keep: int | None = None) -> int:

@@ -121,6 +121,11 @@ def status(
         show(summary_line(swept.path, state))
         disk = f"{state['bytes'] / 1e6:.1f} MB on disk, {state['weights_bytes'] / 1e6:.1f} of them weights"
         show(f"trials have computed for {timedelta(seconds=round(state['seconds']))}; {disk}")
+        ended = state["complete"] + state["pruned"] + state["failed"]
+        if state["at_work"]:
+            show("a process runs this sweep now")
+        elif state["at_work"] is False and ended < swept.plan.trials + swept.plan.confirm:
+            show(f"no process runs this sweep; go on with: forage resume {run}")
 
 
 def gc(run: RunArgument, keep: KeepOption = None, as_json: JsonOption = False) -> None:

@@ -95,13 +95,13 @@ def _scores(page: Page, ledger: Ledger, scored: Sequence[Record], baseline: floa
     caption = f"A pruned trial is shown at the score at which it was stopped.{waits}{outside} Click for the recipe."
     page.figure("Score of every trial", caption, trial_charts.score_by_trial(scored, baseline))
     caption = "Out-of-fold score after every epoch."
-    running = [r for r in ledger.with_status("RUNNING") if r.curve]
+    shown = [*scored, *(r for r in ledger.with_status("RUNNING") if r.curve)]
+    rungs = [rung for rung in rungs if any(len(r.curve) >= rung for r in shown)]
     if rungs:
-        cut = len(ledger.with_status("PRUNED"))
-        caption += (
-            f" Dotted lines: epochs {', '.join(map(str, rungs))}, at which the pruner compares trials; {cut} cut."
-        )
-    page.figure("Learning curves", caption, trial_charts.learning_curves([*scored, *running], best, baseline, rungs))
+        caption += f" Dotted lines: epochs {', '.join(map(str, rungs))}, at which the pruner compares trials."
+    if cut := len(ledger.with_status("PRUNED")):
+        caption += f" {cut} cut by the pruner."
+    page.figure("Learning curves", caption, trial_charts.learning_curves(shown, best, baseline, rungs))
 
 
 def _fields(page: Page, scored: Sequence[Record], baseline: float, space: Space) -> None:

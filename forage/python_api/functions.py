@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from forage.python_api.blend import Blend
+from forage.python_api.live_report import live_report
 from forage.python_api.options import Resources, ResumeOptions, Selection, SweepOptions
 from forage.python_api.run import Interrupted, Run, as_folder
 
@@ -41,7 +42,8 @@ def launch(
     """Search for recipes on Ray, as `forage sweep` does, and return when all trials have ended.
 
     Progress goes to standard error, in a notebook to the output of the cell. Ctrl-C, or interrupting the kernel of a
-    notebook, ends the sweep so that it can be resumed.
+    notebook, ends the sweep so that it can be resumed. A sweep of more than a minute keeps report.html in the run
+    directory up to date.
 
     Args:
         data: data folder in the competition's layout.
@@ -69,7 +71,8 @@ def launch(
     from tune.sweep import launch as start  # only now: torch and Ray take seconds to import
 
     opened = _connection(connection)
-    return _ended(start(run, Path(data), chosen, limits, search=search, seed=seed, connection=opened))
+    with live_report(run) as watch:
+        return _ended(start(run, Path(data), chosen, limits, search=search, seed=seed, connection=opened, watch=watch))
 
 
 def propose(
@@ -171,7 +174,8 @@ def resume(
     from tune.sweep import resume as go_on
 
     given = {option: value for option, value in changes.items() if value is not None}
-    return _ended(go_on(folder, given, retry_failed=retry_failed, connection=_connection(connection)))
+    with live_report(folder) as watch:
+        return _ended(go_on(folder, given, retry_failed=retry_failed, connection=_connection(connection), watch=watch))
 
 
 def load_run(path: str | Path) -> Run:

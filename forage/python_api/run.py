@@ -58,14 +58,19 @@ class Run:
         return Plan.read(self.folder)
 
     def status(self) -> dict[str, Any]:
-        """What `forage status --json` prints: numbers of trials by outcome, the best trial, time and disk space."""
+        """What `forage status --json` prints: numbers of trials by outcome, the best trial, time and disk space.
+
+        `at_work` says whether a process runs the sweep now; None where this user may not open its lock.
+        """
         from forage.results.summary import effort, imported, summarise
         from tune.records.ledger import Ledger
+        from tune.records.lock import driver_at_work
 
         if self.folder.external:
             return imported(self.folder)
         ledger = Ledger(self.folder)
-        return summarise(ledger, self.plan.trials) | effort(self.folder, ledger)
+        at_work = {"at_work": driver_at_work(self.folder)}
+        return summarise(ledger, self.plan.trials) | effort(self.folder, ledger) | at_work
 
     @property
     def trials(self) -> pd.DataFrame:

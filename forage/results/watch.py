@@ -7,11 +7,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
+from rich.console import RenderableType
 from rich.table import Table
 
 from pasture.run_folder import RunFolder
 from tune.records.ledger import Ledger, Record
+from tune.records.lock import driver_at_work
 from tune.records.plan import Plan
+from tune.records.preparation import Preparation, read_preparations
 
 QUIET_SECONDS: Final = 60.0
 """A running trial without a report for so long is marked."""
@@ -28,16 +31,19 @@ class Watched:
     def __init__(self, run: RunFolder, clock: Callable[[], float] = time.monotonic) -> None:
         self.run, self.clock = run, clock
         self.plan = Plan.read(run)
-        self.seen: dict[str, tuple[int, float]] = {}
+        self.seen: dict[str, tuple[int, Preparation | None, float]] = {}
         self.read()
 
     def read(self) -> None:
         """Read the ledger again."""
         self.plan, self.ledger = Plan.read(self.run), Ledger(self.run)
-        for record in self.ledger.with_status("RUNNING"):
-            epochs = len(record.curve)
-            if self.seen.get(record.name, (-1, 0.0))[0] != epochs:
-                self.seen[record.name] = epochs, self.clock()
+        running = self.ledger.with_status("RUNNING")
+        self.preparations = read_preparations(self.run, running)
+        for record in running:
+            state = len(record.curve), self.preparations.get(record.name)
+            if self.seen.get(record.name, ())[:2] != state:
+                self.seen[record.name] = *state, self.clock()
+        self.at_work = driver_at_work(self.run)
 
     @property
     def over(self) -> bool:
@@ -63,15 +69,15 @@ class Watched:
             table.add_row(*self._row(record))
         return table
 
-    def _row(self, record: Record) -> list[str]:
+    def _row(self, record: Record) -> list[RenderableType]:
         last = record.curve[-1] if record.curve else None
-        quiet = self.clock() - self.seen[record.name][1]
+        quiet = self.clock() - self.seen[record.name][2]
         mark = " (quiet)" if quiet > QUIET_SECONDS else ""
         return [
             record.name,
             str(record.recipe["backbone"]["name"]),
             f"{len(record.curve)}/{record.recipe['schedule']['epochs']}",
-            f"{last['score']:.4f}" if last else "first epoch",
+            self.preparations.get(record.name) or (f"{last['score']:.4f}" if last else "first epoch"),
             f"{last['images_per_second']:.0f}" if last and "images_per_second" in last else "",
             f"{last['seconds']:.1f}" if last else "",
             "" if record.waited is None else f"{record.waited:.0f} s",
@@ -86,6 +92,8 @@ class Watched:
         left = max(0, self.plan.trials + self.plan.confirm - len(ended))
         if not left:
             return "over"
+        if self.at_work is False:
+            return "no process runs it; forage resume goes on with it"
         if not running:
             return "none running"
         if not took:

@@ -28,6 +28,7 @@ from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
 from trainables.recipe.recipe import Recipe
 from tune.records.ledger import Ledger
+from tune.records.lock import exclusive_lock
 
 STATUS_KEYS = {"trials", "complete", "pruned", "failed", "running", "waiting", "best_score", "best_trial"}
 ENSEMBLE_KEYS = {
@@ -105,12 +106,25 @@ def test_status_json(shell: Any, swept: RunFolder) -> None:
     assert content.pop("bytes") > content.pop("weights_bytes") > 100
     assert content == {
         "trials": 5, "complete": 3, "pruned": 1, "failed": 1, "running": 0, "waiting": 0,
-        "best_score": 0.5, "best_trial": "t0001",
+        "best_score": 0.5, "best_trial": "t0001", "at_work": False,
     }  # fmt: skip
     said = shell("status", swept).out
     assert "waiting" not in said
     assert "3 complete, 1 pruned, 1 failed" in said
     assert re.search(r"trials have computed for 0:00:10; \d+\.\d MB on disk, \d+\.\d of them weights", said)
+
+
+def test_status_tells_a_running_sweep_from_a_dead_one(shell: Any, swept: RunFolder) -> None:
+    assert "process" not in shell("status", swept).out, "it is over"
+    ledger = Ledger(swept)
+    record = ledger.records["t0000"]
+    record.status = "RUNNING"
+    ledger.write(record)
+    assert f"no process runs this sweep; go on with: forage resume {swept}\n" in shell("status", swept).out
+    assert "4 of 5 trials, no process runs it; forage resume goes on with it" in shell("watch", swept).out
+    with exclusive_lock(swept):
+        assert "a process runs this sweep now" in shell("status", swept).out
+        assert json.loads(shell("status", swept, "--json").out)["at_work"] is True
 
 
 def test_an_imported_run_says_what_it_is(shell: Any, paddocks: Path, tmp_path: Path) -> None:

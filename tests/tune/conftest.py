@@ -179,7 +179,7 @@ def drive(make_searcher: Callable[..., OptunaSearcher]) -> Callable[..., Ledger]
         searcher: OptunaSearcher, scheduler: PruningScheduler, promotion: Promotion, event: Callable[[], None]
     ) -> None:
         ledger = searcher.ledger
-        keeper = Bookkeeper(ledger, scheduler, searcher, Stop(), promotion, lambda _: None)
+        keeper = Bookkeeper(ledger, scheduler, searcher, Stop(), promotion, lambda _: None, lambda: None)
         while (config := searcher.suggest("ray's id")) != "FINISHED":
             event()
             assert isinstance(config, dict)

@@ -39,6 +39,7 @@ class House:
     def __init__(self, run: RunFolder, promote: int | None = None) -> None:
         self.run, self.ledger, self.searcher = run, Ledger(run), RecordingSearcher()
         self.watched: list[tuple[str, str, int]] = []
+        self.ticks: list[float] = []
         self.stop = Stop()
         retention = Retention(run, self.ledger, None)
         promotion = Promotion(self.ledger, retention, trials=2, count=promote, epochs=9)
@@ -50,6 +51,7 @@ class House:
             self.stop,
             promotion,
             self.watch,
+            lambda: self.ticks.append(time.monotonic()),
         )
         self.record = self.ledger.propose({}, Recipe())
         error = RuntimeError("the worker\ndied")
@@ -87,6 +89,7 @@ def test_epochs_are_written_in_groups(house: House, report: Report, monkeypatch:
     assert (house.on_disk().status, len(house.on_disk().curve)) == ("RUNNING", 0)
     now += 0.1 + max(ledger.GROUP_SECONDS, 0.1 / ledger.GROUP_SHARE)
     house.keeper.on_step_begin(0, [])
+    assert len(house.ticks) == 3
     assert house.on_disk() == house.record
     assert (house.on_disk().status, len(house.on_disk().curve)) == ("RUNNING", 2)
     assert house.watched == [("t0000", "RUNNING", 0), ("t0000", "RUNNING", 1), ("t0000", "RUNNING", 2)]

@@ -64,22 +64,23 @@ def shared_array(
             array[span.start : span.stop] = block(span)
 
     patience = _LEAST_PATIENCE
-    for done, i in enumerate(np.random.default_rng().permutation(len(spans)), start=1):
+    for done, i in enumerate(np.random.default_rng().permutation(len(spans))):
         if path.exists():
             break
+        watch("features", min(done * _ROWS, shape[0]), shape[0])
         claim = f"{spans[i].start:08d}.claim"
         if not blocks.exists(claim):
             blocks.write(claim, b"")
             start = time.monotonic()
             block(spans[i])
             patience = max(patience, 3 * (time.monotonic() - start))
-        watch("features", min(done * _ROWS, shape[0]), shape[0])
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and not (path.exists() or all(blocks.exists(_file(span)) for span in spans)):
         time.sleep(_POLL_SECONDS)
     array = cached_array(kind, key, shape, dtype, fill)
     if shared is None:
         shutil.rmtree(blocks.path, ignore_errors=True)
+    watch("features", shape[0], shape[0])
     return array
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -105,13 +106,15 @@ class RayConnection:
         try:
             with shipped() if self.ship_code else nullcontext() as environment:
                 # address="local" starts a new Ray even if a dead one has left its address file.
-                ray.init(
+                context = ray.init(
                     address=self.address,
                     include_dashboard=False if self.local else None,
                     runtime_env=environment,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
+            if context.dashboard_url:
+                print(f"Ray's dashboard: http://{context.dashboard_url}", file=sys.stderr)
         except ForageError:
             raise
         except Exception as error:  # Ray raises a plain Exception where its processes take too long to start

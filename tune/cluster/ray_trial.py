@@ -32,6 +32,7 @@ from trainables.trial.trial import Report, Trial
 from tune.cluster.data_copy import local_copy
 from tune.cluster.parallel_folds import ParallelFolds, WorkerLostError, bug, bundles
 from tune.cluster.trial_job import TrialJob
+from tune.records.preparation import PreparationWriter
 
 CHECKPOINT_SECONDS = 5.0
 """A checkpoint is written after at least this much work since the last one."""
@@ -186,8 +187,9 @@ def _recipe(job: TrialJob) -> Recipe:
 
 def _context(job: TrialJob, dataset: VerifiedDataset) -> TrialContext:
     """The data and the device: a GPU if the trial asked Ray for one, not if torch happens to see one."""
-    device = best_device(gpu=job.resources.get("GPU", 0) > 0)
-    return TrialContext(dataset, device, RunFolder(job.run).features if job.node else None)
+    device, run = best_device(gpu=job.resources.get("GPU", 0) > 0), RunFolder(job.run)
+    watch = PreparationWriter(run, job.trial, job.reported)
+    return TrialContext(dataset, device, run.features if job.node else None, watch)
 
 
 def _fetched(job: TrialJob, recipe: Recipe) -> VerifiedDataset:

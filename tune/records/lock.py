@@ -24,7 +24,11 @@ BEAT_SECONDS = 5.0
 STALE_SECONDS = 20.0
 """The holder of a lease that has not changed for this long has died."""
 
+_LOCK = ".driver.lock"
 _LEASE = "driver.json"
+
+_PROBE_SECONDS = 0.5
+"""A driver waits so long for a lock that `driver_at_work` holds for an instant."""
 
 
 @dataclass
@@ -55,12 +59,34 @@ def exclusive_lock(run: RunFolder) -> Iterator[Hold]:
         yield hold
 
 
+def driver_at_work(run: RunFolder) -> bool | None:
+    """Whether a driver holds the run directory; None where this user may not open the lock.
+
+    For display only: on an object store it follows from the age of the lease, where a wrong clock misleads.
+
+    Raises:
+        StorageError: the store cannot be reached.
+    """
+    if not run.folder.is_local:
+        age = run.folder.age(_LEASE)
+        return age is not None and age < STALE_SECONDS
+    if not run.folder.exists(_LOCK):
+        return False
+    try:
+        with FileLock(run.folder.file(_LOCK), timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return None
+
+
 @contextmanager
 def _locked(run: RunFolder) -> Iterator[Hold]:
-    lock = FileLock(run.folder.file(".driver.lock"))
+    lock = FileLock(run.folder.file(_LOCK))
     try:
         Path(run.folder.path).mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_PROBE_SECONDS)
     except Timeout:
         raise InputError(f"{run}: another forage is at work in this run directory; wait for it or stop it") from None
     except OSError as error:

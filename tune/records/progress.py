@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -10,10 +11,18 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pasture.errors import StorageError
 from tune.records.ledger import Ledger, Record
 from tune.records.notebook import Cell
+from tune.records.preparation import WRITE_SECONDS, Preparation, read_preparations
 
 _REFRESH_SECONDS = 0.25
+
+_TICK_SECONDS = 1.0
+"""Time between two drawings of the table while nothing is reported."""
+
+_READ_SHARE = 0.05
+"""Share of the driver's time that reading what trials do before their first epoch may take."""
 
 
 class Progress:
@@ -32,6 +41,8 @@ class Progress:
         self.live = _live(self.console)
         self.started = time.monotonic()
         self.shown = 0.0
+        self.preparations: dict[str, Preparation] = {}
+        self.read_again = 0.0
         self.ended_before = self._ended()
 
     def __enter__(self) -> Self:
@@ -53,6 +64,18 @@ class Progress:
         elif time.monotonic() - self.shown > _REFRESH_SECONDS or record.status != "RUNNING":
             self.live.update(self._table(), refresh=True)
             self.shown = time.monotonic()
+
+    def tick(self) -> None:
+        """Let the clock and the bars go on while nothing is reported; to be called often."""
+        now = time.monotonic()
+        if self.live is None or now - self.shown < _TICK_SECONDS:
+            return
+        if now > self.read_again:
+            with suppress(StorageError):  # only a display
+                self.preparations = read_preparations(self.ledger.run, self.ledger.with_status("RUNNING"))
+            self.read_again = now + max(WRITE_SECONDS, (time.monotonic() - now) / _READ_SHARE)
+        self.live.update(self._table(), refresh=True)
+        self.shown = time.monotonic()
 
     def say(self, text: str) -> None:
         """Print a line that is not about a single trial."""
@@ -90,11 +113,13 @@ class Progress:
             table.add_column(column, justify="left" if column in ("trial", "backbone") else "right")
         for record in self.ledger.with_status("RUNNING"):
             last = record.curve[-1] if record.curve else None
+            score = f"{last['score']:.4f}" if last else "starting"
+            preparation = self.preparations.get(record.name)
             table.add_row(
                 record.name,
                 record.recipe["backbone"]["name"],
                 f"{len(record.curve)}/{self.epochs}",
-                f"{last['score']:.4f}" if last else "starting",
+                preparation if preparation and preparation.epochs == len(record.curve) else score,
                 f"{last['images_per_second']:.0f}" if last else "",
             )
         return table

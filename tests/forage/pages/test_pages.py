@@ -86,6 +86,15 @@ def test_the_recipe_on_the_page_is_the_trials_recipe(swept: RunFolder) -> None:
     assert facts["t0001"]["command"].startswith("forage train ")
 
 
+def test_only_rungs_that_a_trial_has_reached_are_named(swept: RunFolder) -> None:
+    assert "Dotted lines" not in run_page(swept).html(), "two epochs of 60"
+    ledger = Ledger(swept)
+    record = ledger.records["t0000"]
+    record.curve = [dict(record.curve[0], epoch=epoch) for epoch in range(1, 11)]
+    ledger.write(record)
+    assert "Dotted lines: epochs 7, at which" in run_page(swept).html()
+
+
 def test_waiting_and_nodes_of_trials(swept: RunFolder) -> None:
     assert "waited for a worker" not in read(write_run_report(swept))[1].text
     ledger = Ledger(swept)

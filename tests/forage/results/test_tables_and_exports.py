@@ -20,6 +20,8 @@ from forage.results.watch import Watched
 from forage.terminal.messages import show_table
 from pasture.run_folder import RunFolder
 from tune.records.ledger import Ledger
+from tune.records.lock import exclusive_lock
+from tune.records.preparation import PreparationWriter
 
 
 def names(said: Any) -> list[str]:
@@ -167,7 +169,8 @@ def test_watching_a_sweep(swept: RunFolder, capsys: pytest.CaptureFixture[str]) 
     watched = Watched(swept, lambda: now[0])
     assert not watched.over
     now[0] = 90.0
-    watched.read()
+    with exclusive_lock(swept):
+        watched.read()
     show_table(watched.table())
     shown = capsys.readouterr().out
     assert "4 of 5 trials, ETA about 0:00:02" in shown, "one trial is left, of which the mean was (3 + 3 + 1.5) / 3 s"
@@ -186,6 +189,22 @@ def test_watching_a_sweep(swept: RunFolder, capsys: pytest.CaptureFixture[str]) 
     ledger.write(record)
     watched.read()
     assert watched.over
+
+
+def test_watch_shows_how_far_features_are(swept: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger(swept)
+    record = ledger.records["t0000"]
+    record.status, record.curve = "RUNNING", []
+    ledger.write(record)
+    watched = Watched(swept)
+    show_table(watched.table())
+    assert "first epoch" in capsys.readouterr().out
+    PreparationWriter(swept, "t0000", 0)("features", 128, 357)
+    watched.read()
+    show_table(watched.table())
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "t0000" in line)
+    assert "features" in row
+    assert "35 %" in row
 
 
 def test_watch_without_a_terminal_prints_the_table_once(shell: Any, swept: RunFolder) -> None:

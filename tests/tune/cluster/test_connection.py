@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import socket
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from pasture.errors import InputError, JobError
 from tune.cluster import connection
 from tune.cluster.connection import ExistingRay, RayConnection
+
+
+class Session(NamedTuple):
+    """What ray.init returns."""
+
+    dashboard_url: str
 
 
 def node(cpu: float, gpu: float = 0, alive: bool = True) -> dict[str, Any]:
@@ -52,20 +58,23 @@ def test_ray_client_is_refused_with_what_to_do_instead(monkeypatch: pytest.Monke
     assert "\n" not in str(caught.value)
 
 
-def test_an_address_where_something_listens_is_passed_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_something_listens_is_passed_to_ray_and_its_dashboard_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     addresses: list[str] = []
     monkeypatch.setattr("ray.nodes", list)
-    monkeypatch.setattr("ray.init", lambda address, **_: addresses.append(address))
+    monkeypatch.setattr("ray.init", lambda address, **_: addresses.append(address) or Session("10.0.0.1:8265"))
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with RayConnection(address).open():
             pass
     assert addresses == [address]
+    assert capsys.readouterr().err == "Ray's dashboard: http://10.0.0.1:8265\n"
 
 
 def test_ray_is_shut_down_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    monkeypatch.setattr("ray.init", lambda **_: calls.append("init"))
+    monkeypatch.setattr("ray.init", lambda **_: calls.append("init") or Session(""))
     monkeypatch.setattr("ray.shutdown", lambda: calls.append("shutdown"))
     with pytest.raises(ZeroDivisionError), RayConnection().open():
         _ = 1 / 0

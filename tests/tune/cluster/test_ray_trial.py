@@ -16,6 +16,7 @@ import ray
 import torch
 
 from pasture.errors import InputError
+from pasture.files import Folder
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
 from pasture.verification import VerifiedDataset
@@ -98,6 +99,26 @@ def test_it_steps_to_the_end(make_config: MakeConfig, run: RunFolder) -> None:
     assert run.read_oof("t0").metadata["curve"] == [dict(r["report"]) for r in results]
     assert run.read_oof("t0").metadata["score"] == results[-1]["score"]
     assert len(run.weights("t0").names(".safetensors")) == 3
+
+
+def test_the_run_directory_says_how_far_features_are(
+    make_config: MakeConfig, run: RunFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FORAGE_CACHE", str(tmp_path / "cache"))
+    written: list[str] = []
+    write = Folder.write
+
+    def recorded(self: Folder, name: str, content: bytes) -> None:
+        if self.path == run.preparations.path:
+            written.append(json.loads(content)["step"])
+        write(self, name, content)
+
+    monkeypatch.setattr(Folder, "write", recorded)
+    RayTrial(config=make_config()).train()
+    assert written == ["features", "decoding", "features"], "the features go on after the pictures that they need"
+    assert run.preparations.names() == []
+    RayTrial(config=make_config("t1")).train()
+    assert len(written) == 3, "features from the cache are no news"
 
 
 def test_it_is_the_trial_itself(make_config: MakeConfig, make_trial: MakeTrial, frozen_recipe: Recipe) -> None:

@@ -13,7 +13,7 @@ from pasture.errors import InputError, JobError
 from pasture.files import Folder
 from pasture.run_folder import RunFolder
 from tune.records import lock
-from tune.records.lock import exclusive_lock
+from tune.records.lock import driver_at_work, exclusive_lock
 
 
 @pytest.fixture
@@ -42,6 +42,27 @@ def test_a_lock_file_of_the_dead_is_no_lock(run: RunFolder) -> None:
     run.folder.write(".driver.lock", b"")
     with exclusive_lock(run), pytest.raises(TimeoutError), FileLock(run.folder.file(".driver.lock")).acquire(timeout=0):
         pass
+
+
+def test_whether_a_driver_is_at_work(run: RunFolder) -> None:
+    assert driver_at_work(run) is False, "nobody ever was"
+    with exclusive_lock(run):
+        assert driver_at_work(run) is True
+    assert driver_at_work(run) is False
+    with exclusive_lock(run):
+        pass
+
+
+def test_whether_the_driver_of_a_remote_run_is_at_work(store: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert driver_at_work(store) is False
+    age = 0.1
+    monkeypatch.setattr(Folder, "age", lambda self, name: age if self.exists(name) else None)
+    with exclusive_lock(store):
+        assert driver_at_work(store) is True
+        age = 1.0
+        assert driver_at_work(store) is False, "it was killed"
+    age = 0.1
+    assert driver_at_work(store) is False
 
 
 def test_a_folder_that_cannot_be_made(run: RunFolder) -> None:

@@ -14,6 +14,7 @@ from pasture.run_folder import RunFolder
 from trainables.recipe.recipe import Recipe
 from tune.records import progress
 from tune.records.ledger import Ledger, Record, Status
+from tune.records.preparation import PreparationWriter
 from tune.records.progress import Progress
 
 Report = Callable[..., dict[str, Any]]
@@ -119,6 +120,26 @@ def test_the_table_is_not_redrawn_for_every_epoch(run: RunFolder, report: Report
         assert terminal.tell() == before
         shown.watch(end(record, "COMPLETE"))
         assert terminal.tell() > before
+
+
+def test_bars_and_clock_go_on_while_nothing_is_reported(run: RunFolder, report: Report, terminal: io.StringIO) -> None:
+    ledger = Ledger(run)
+    with Progress(ledger, 9, 30, "night") as shown:
+        record = begin(ledger)
+        PreparationWriter(run, record.name, 0)("features", 128, 357)
+        shown.shown = 0.0
+        shown.started -= 125
+        shown.tick()
+        frame = last_frame(terminal)
+        assert "2:05 so far" in frame
+        assert re.search(r"t0000 .* 0/30 .* features ━+ +35 %", frame)
+        before = terminal.tell()
+        shown.tick()
+        assert terminal.tell() == before, "it was drawn a moment ago"
+        record.report(report(1, 0.125))
+        shown.shown = 0.0
+        shown.tick()
+        assert re.search(r"t0000 .* 1/30 .* 0\.1250", last_frame(terminal))
 
 
 def test_the_time_left_counts_this_session_only(run: RunFolder, report: Report) -> None:
