@@ -44,6 +44,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "semantic": {"backbone.semantic": {"name": "test_vit", "weights": "none", "size": 32}},
     "full": {"backbone.tuning": "full"},
     "lora": {"backbone.tuning": "lora"},
+    "lora_blocks": {"backbone": {"tuning": "lora", "lora": {"target_modules": ["qkv", "proj", "mlp"], "blocks": 2}}},
 }
 LOCAL, PARTNERS = {"r2", "epsilon", "clover", "crops"}, {"density", "late", "full"}
 """Parts that change one place only, and those that they are paired with."""
