@@ -75,7 +75,7 @@ def add_lora(backbone: Backbone, config: BackboneConfig) -> None:
 
 
 def lora_layers(backbone: Backbone, config: BackboneConfig) -> list[str]:
-    """Names of the layers that get adapters: those of `backbone.lora.target_modules` in the last `backbone.lora.blocks`.
+    """Names of the layers that get adapters: those of the target modules in the last blocks.
 
     Raises:
         InputError: the model lacks such layers, has fewer blocks, or does not call its qkv layers.
