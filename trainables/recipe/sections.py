@@ -183,10 +183,18 @@ class Augment(Section):
     shrink: float = Field(1.0, ge=0.1, le=1)
     """Scale and pad: each training picture is scaled to a random share of its side, from this to 1, and padded with
     black. 1 for none."""
+    artefacts: float = Field(0.0, ge=0, le=1)
+    """Share of training pictures on which rows of red dots (the light of a sensor) or an orange date stamp are drawn,
+    as some photographs of the competition have them. 0 for none."""
     replicas: int = Field(4, ge=1, le=64)
-    """For a frozen backbone with `medium`, `heavy`, `crop` or `shrink`: how many augmented copies of each photograph
-    are kept as features beside its D4 elements."""
+    """For a frozen backbone with `medium`, `heavy`, `crop`, `shrink` or `artefacts`: how many augmented copies of each
+    photograph are kept as features beside its D4 elements."""
     mixup: Mixup = Mixup()
+
+    @property
+    def extras(self) -> dict[str, float]:
+        """What changes pixels beside the strength: those of crop, shrink and artefacts that are in use."""
+        return self.model_dump(include={"crop", "shrink", "artefacts"}, exclude_defaults=True)
 
 
 class Optimizer(Section):

@@ -37,6 +37,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "clover": {"target": {"kind": "clover", "transform": "z"}},
     "dead_ratio": {"target": {"kind": "dead_ratio", "transform": "sqrt"}},
     "crops": {"augment": {"crop": 0.5, "shrink": 0.5}},
+    "artefacts": {"augment.artefacts": 0.5},
     "late": {"fusion.kind": "late"},
     "film": {"fusion.within": "film"},
     "corners": {"view.kind": "corners"},
@@ -46,7 +47,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "lora": {"backbone.tuning": "lora"},
     "lora_blocks": {"backbone": {"tuning": "lora", "lora": {"target_modules": ["qkv", "proj", "mlp"], "blocks": 2}}},
 }
-LOCAL, PARTNERS = {"r2", "epsilon", "clover", "crops"}, {"density", "late", "full"}
+LOCAL, PARTNERS = {"r2", "epsilon", "clover", "crops", "artefacts"}, {"density", "late", "full"}
 """Parts that change one place only, and those that they are paired with."""
 REFUSED = {("density", "late"), ("density", "film"), ("gaussian", "epsilon"), ("r2", "epsilon")}
 """Pairs that make no sense; those that set the same field are left out."""
