@@ -59,7 +59,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.view.kind == "corners" and self.view.tiles > 1:
-            raise ValueError("view.tiles goes with view.kind whole or halves; corners are crops already")
+            raise ValueError(
+                "view.tiles goes with view.kind whole, halves or whole_and_halves; corners are crops already"
+            )
         if self.backbone.bank and not self.banked:
             raise ValueError("backbone.name=bank:... has no network to train; schedule.stages must all be frozen")
         if self.backbone.bank and self.augment.extras:

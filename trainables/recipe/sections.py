@@ -27,18 +27,18 @@ class Section(BaseModel):
 class View(Section):
     """How a photograph is cut into square pictures."""
 
-    kind: Literal["whole", "halves", "corners"] = "halves"
-    """`whole`: the photograph squeezed into one square; `halves`: its left and its right half; `corners`: the whole and
-    its four quarters."""
+    kind: Literal["whole", "halves", "whole_and_halves", "corners"] = "halves"
+    """`whole`: the photograph squeezed into one square; `halves`: its left and its right half; `whole_and_halves`: all
+    three; `corners`: the whole and its four quarters."""
     tiles: int = Field(1, ge=1, le=8)
-    """With `whole` and `halves`: cut each into tiles x tiles squares of `size` pixels, a group for fusion."""
+    """Cut the whole and each half into tiles x tiles squares of `size` pixels, which are a group. Not with `corners`."""
     size: int = Field(256, ge=32, le=1536)
     """Side of each square, in pixels."""
 
 
 class Fusion(Section):
-    """How the features of several views become one vector: first within each group (the tiles of a half, or the whole
-    and its corners), then across groups."""
+    """How the features of several views become one vector: first within each group (the tiles of the whole or of a
+    half, or the whole with its corners), then across groups."""
 
     within: Literal["mean", "film", "attention"] = "mean"
     """`film`: each view is modulated by the mean of its group; `attention`: a weighted mean."""

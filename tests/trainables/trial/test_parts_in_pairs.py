@@ -41,6 +41,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "late": {"fusion.kind": "late"},
     "film": {"fusion.within": "film"},
     "corners": {"view.kind": "corners"},
+    "whole_and_halves": {"view.kind": "whole_and_halves"},
     "terms": {"loss": {"auxiliary": 0.1, "proportions": 0.1, "consistency": 0.1}, "augment.mixup.probability": 1.0},
     "semantic": {"backbone.semantic": {"name": "test_vit", "weights": "none", "size": 32}},
     "full": {"backbone.tuning": "full"},
