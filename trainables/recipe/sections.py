@@ -31,7 +31,7 @@ class View(Section):
     """`whole`: the photograph squeezed into one square; `halves`: its left and its right half; `whole_and_halves`: all
     three; `corners`: the whole and its four quarters."""
     tiles: int = Field(1, ge=1, le=8)
-    """Cut the whole and each half into tiles x tiles squares of `size` pixels, which are a group. Not with `corners`."""
+    """Cut the whole and each half into tiles x tiles squares of `size` pixels, a group each. Not with `corners`."""
     size: int = Field(256, ge=32, le=1536)
     """Side of each square, in pixels."""
 
