@@ -1,6 +1,7 @@
 """What parts of a recipe are worth on dates that no model has seen, in one process without Ray.
 
     python benchmarks/parts.py DATA --out FOLDER RECIPE [RECIPE ...] [--splits 4] [--groups N] [--pseudo ROUNDS]
+    python benchmarks/parts.py DATA --out FOLDER frozen_mlp benchmarks/part_recipes/*.yaml --pseudo 2
 
 The dates are dealt into groups as by `forage outer-cv`. Without each group, every recipe is trained on its folds, and
 the mean of the models of its folds, under all elements of D4, predicts the group. The table compares each recipe, and

@@ -77,7 +77,7 @@ def normal(name: str) -> str:
 def _needed(blend: Blend) -> set[str]:
     recipes = [member.recipe for member in blend.members if member.recipe]
     names = set(_requirements(DISTRIBUTION)) - _TRAINING - {"peft"}
-    if any(recipe.backbone.tuning == "lora" for recipe in recipes):
+    if any(recipe.adapted for recipe in recipes):
         names.add("peft")
     return names | ({recipe.head.kind for recipe in recipes} & {"catboost", "lightgbm"})
 

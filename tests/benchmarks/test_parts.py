@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import benchmarks.parts
 from benchmarks.parts import compared, main
 from pasture.metric import weighted_r2
+from search_spaces.catalogue import load_recipe
 from trainables.recipe.recipe import Recipe
 
 
@@ -22,6 +24,16 @@ def test_errors_are_those_of_the_jackknife_over_dates() -> None:
     assert difference == pytest.approx(score - weighted_r2(truth, first))
     assert error == pytest.approx(np.std(scores[1], ddof=1) * 2 / np.sqrt(3))  # (n - 1) / sqrt(n) standard deviations
     assert paired == pytest.approx(np.std(np.subtract(scores[1], scores[0]), ddof=1) * 2 / np.sqrt(3))
+
+
+SHIPPED = sorted(Path(benchmarks.parts.__file__).with_name("part_recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_recipe_is_the_reference_with_one_part_changed(path: Path) -> None:
+    reference, part = load_recipe("frozen_mlp").flat(), load_recipe(str(path)).flat()
+    changed = {field for field, value in part.items() if value != reference[field]}
+    assert 1 <= len(changed) <= 2  # of a z-score, the scale of the loss too
 
 
 def test_every_recipe_and_pseudo_labels_have_a_row_and_nothing_is_trained_twice(

@@ -311,6 +311,7 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: VerifiedDataset
         ("two_stream", {"loss": {"lds.enabled": True}}),
         ("dinov3_lora", {"view.tiles": 2, "fusion.within": "attention"}),
         ("dinov3_lora", {"fusion.kind": "late"}),
+        ("dinov3_lora", {"backbone.lora": {"target_modules": ["qkv", "proj", "mlp"], "blocks": 2}}),
         ("two_stream", {"target": {"kind": "five", "transform": "log1p_z"}, "head.output": "linear"}),
         ("multi_tile_siglip", {"fusion.kind": "late", "loss.auxiliary": 0.1, "loss.proportions": 0.5}),
         ("lightning_halves", {"fusion.kind": "attention", "schedule": {"kind": "restarts"}, "target.kind": "four"}),

@@ -61,7 +61,7 @@ def training_elements(recipe: Recipe) -> tuple[int, ...]:
 def copies(recipe: Recipe) -> int:
     """How many augmented copies of a photograph a frozen recipe is trained on."""
     config = recipe.augment
-    return config.replicas if config.strength in ("medium", "heavy") or min(config.crop, config.shrink) < 1 else 0
+    return config.replicas if config.strength in ("medium", "heavy") or config.extras else 0
 
 
 def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
@@ -124,7 +124,7 @@ def feature_bank(recipe: Recipe, context: TrialContext) -> FeatureBank:
         pictures = views.cpu().numpy()
         return torch.from_numpy(np.stack([augment(pipeline, pictures, mix(row, copy)) for copy in range(count)]))
 
-    draw = {"draw": config.strength} | config.model_dump(include={"crop", "shrink"}, exclude_defaults=True)
+    draw = {"draw": config.strength} | config.extras
     return FeatureBank(elements, built(count, augmented, copies=count, **draw))
 
 

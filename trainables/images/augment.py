@@ -18,21 +18,25 @@ if TYPE_CHECKING:
 def build(config: Augment, size: int) -> A.Compose | None:
     """Augmentation pipeline for uint8 pictures (size, size, 3); None where nothing is augmented.
 
-    First crops and scales, then what the strength says: `light` flips; `medium` adds the other elements of D4, colour
-    jitter and coarse dropout; `heavy` makes those stronger and adds an affine transform and a blur. The size does not
-    change.
+    First crops, scales and artefacts, then what the strength says: `light` flips; `medium` adds the other elements of
+    D4, colour jitter and coarse dropout; `heavy` makes those stronger and adds an affine transform and a blur. The size
+    does not change.
     """
-    if config.strength == "none" and config.crop == config.shrink == 1:
+    if config.strength == "none" and not config.extras:
         return None
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import queries the network
     import albumentations as A  # only for training: prediction runs without it
     import cv2
+
+    from trainables.images.artefacts import Artefacts
 
     steps: list[A.BasicTransform] = []
     if config.crop < 1:
         steps.append(A.RandomResizedCrop(size=(size, size), scale=(config.crop, 1.0), p=1.0))
     if config.shrink < 1:
         steps.append(A.Affine(scale=(config.shrink, 1.0), border_mode=cv2.BORDER_CONSTANT, fill=0, p=1.0))
+    if config.artefacts:
+        steps.append(Artefacts(p=config.artefacts))
     if config.strength == "light":
         steps += [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
     elif config.strength != "none":

@@ -27,6 +27,7 @@ class Box(NamedTuple):
 _BOXES: Final[dict[str, tuple[Box, ...]]] = {
     "whole": (Box(0, 0, 1, 1),),
     "halves": (Box(0, 0, 0.5, 1), Box(0.5, 0, 0.5, 1)),
+    "whole_and_halves": (Box(0, 0, 1, 1), Box(0, 0, 0.5, 1), Box(0.5, 0, 0.5, 1)),
     "corners": (Box(0, 0, 1, 1), *(Box(x, y, 0.5, 0.5) for y in (0, 0.5) for x in (0, 0.5))),
 }
 
@@ -52,7 +53,7 @@ def view_groups(view: View) -> tuple[int, ...]:
     """Number of views in each group: the tiles of the whole or of a half, or the whole with its corners."""
     if view.kind == "corners":
         return (5,)
-    return (view.tiles**2,) * (2 if view.kind == "halves" else 1)
+    return (view.tiles**2,) * len(_BOXES[view.kind])
 
 
 def view_count(view: View) -> int:

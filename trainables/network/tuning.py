@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from timm.models import group_parameters
+from torch import nn
 
 from pasture.errors import InputError
 from trainables.network.backbone import Backbone
 from trainables.recipe.backbone import Backbone as BackboneConfig
+from trainables.recipe.backbone import LoraTarget
 from trainables.recipe.sections import Tuning
+
+_LORA_LAYERS: Final[dict[LoraTarget, str]] = {
+    "qkv": r"(^|\.)(qkv|[qkv]_proj)$",
+    "proj": r"attn\.proj$",
+    "mlp": r"mlp\.fc\d(_[gx])?$",
+}
+"""What timm calls these layers in ViT (also DINOv2, SigLIP), EVA (also DINOv3), Swin and the like."""
 
 
 def layers(backbone: Backbone) -> list[list[str]]:
@@ -49,19 +61,61 @@ def set_tuning(backbone: Backbone, config: BackboneConfig, tuning: Tuning, block
 
 
 def add_lora(backbone: Backbone, config: BackboneConfig) -> None:
-    """Add low-rank adapters to the qkv matrices; they change nothing until they are trained.
+    """Add low-rank adapters; they change nothing until they are trained.
 
     Raises:
-        InputError: the model has no qkv matrices.
+        InputError: as `lora_layers`.
     """
     from peft import LoraConfig, inject_adapter_in_model  # slow to import, so only when adapters are used
 
     lora = config.lora
-    adapters = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=["qkv"])
-    try:
-        inject_adapter_in_model(adapters, backbone.model)
-    except ValueError:
-        raise InputError(f"backbone.tuning=lora: {config.name} has no qkv matrices; use last_blocks or full") from None
+    targets = lora_layers(backbone, config)
+    adapters = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
+    inject_adapter_in_model(adapters, backbone.model)
+
+
+def lora_layers(backbone: Backbone, config: BackboneConfig) -> list[str]:
+    """Names of the layers that get adapters: those of the target modules in the last blocks.
+
+    Raises:
+        InputError: the model lacks such layers, has fewer blocks, or does not call its qkv layers.
+    """
+    lora, modules = config.lora, dict(backbone.model.named_modules())
+    found = {
+        target: [
+            name
+            for name, module in modules.items()
+            if isinstance(module, nn.Linear | nn.Conv2d) and re.search(pattern, name) and _block(name)
+        ]
+        for target, pattern in _LORA_LAYERS.items()
+    }
+    if missing := [target for target in lora.target_modules if not found[target]]:
+        others = ", ".join(target for target, names in found.items() if names)
+        what = f"set backbone.lora.target_modules=[{others}]" if others else "use last_blocks or full"
+        raise InputError(f"backbone.tuning=lora: {config.name} has no {missing[0]} matrices; {what}")
+    with_layers = {_block(name) for names in found.values() for name in names}
+    blocks = [name for name in modules if name in with_layers]
+    if lora.blocks > len(blocks):
+        raise InputError(f"backbone.lora.blocks={lora.blocks}: {config.name} has {len(blocks)} blocks; give fewer")
+    layers = [n for target in lora.target_modules for n in found[target] if _block(n) in blocks[-lora.blocks :]]
+    if any(_bypassed(modules[name.rpartition(".")[0]], name) for name in layers):
+        raise InputError(
+            f"backbone.lora.target_modules=qkv: {config.name} reads the qkv matrix without calling its layer, so that "
+            "an adapter has no effect; set backbone.lora.target_modules=[proj, mlp]"
+        )
+    return layers
+
+
+def _block(layer: str) -> str:
+    """The block of a layer: its name up to the last index; empty for a layer outside of blocks, such as a pool's."""
+    parts = layer.split(".")
+    return ".".join(parts[: max((i + 1 for i, part in enumerate(parts) if part.isdigit()), default=0)])
+
+
+def _bypassed(attention: nn.Module, layer: str) -> bool:
+    """Whether an attention of timm (BEiT, Swin v2) computes with `qkv.weight` and separate biases."""
+    separate = getattr(attention, "qkv_bias_separate", False)
+    return layer.endswith("qkv") and getattr(attention, "q_bias", None) is not None and not separate
 
 
 def merge_lora(backbone: Backbone) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -29,8 +29,12 @@ def _check_pool(pool: str) -> str:
 Pool = Annotated[str, AfterValidator(_check_pool)]
 
 
+LoraTarget = Literal["qkv", "proj", "mlp"]
+
+
 class Lora(Section):
-    """Low-rank adapters on a transformer's qkv matrices (Hu et al., ICLR 2022), used with `backbone.tuning` lora."""
+    """Low-rank adapters on matrices of a transformer's blocks (Hu et al., ICLR 2022), used with `backbone.tuning`
+    lora."""
 
     rank: int = Field(8, ge=1, le=256)
     """Rank of the update of a matrix."""
@@ -38,6 +42,11 @@ class Lora(Section):
     """The update is scaled by alpha over rank."""
     dropout: float = Field(0.05, ge=0, lt=1)
     """Dropout before the adapters."""
+    target_modules: tuple[LoraTarget, ...] = Field(("qkv",), min_length=1)
+    """Matrices of each block that get adapters: `qkv` (queries, keys and values of the attention, one matrix or three),
+    `proj` (the output of the attention), `mlp` (the linear layers of the MLP, a gated one's too)."""
+    blocks: int = Field(0, ge=0, le=200)
+    """Adapters in so many of the last blocks only; 0 for all blocks."""
 
 
 class Semantic(Section):

@@ -59,12 +59,16 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.view.kind == "corners" and self.view.tiles > 1:
-            raise ValueError("view.tiles goes with view.kind whole or halves; corners are crops already")
+            raise ValueError(
+                "view.tiles goes with view.kind whole, halves or whole_and_halves; corners are crops already"
+            )
         if self.backbone.bank and not self.banked:
             raise ValueError("backbone.name=bank:... has no network to train; schedule.stages must all be frozen")
-        if self.backbone.bank and min(self.augment.crop, self.augment.shrink) < 1:
+        if self.backbone.bank and self.augment.extras:
+            field = next(iter(self.augment.extras))
             raise ValueError(
-                "augment.crop and augment.shrink change pictures; backbone.name=bank:... has none, set them to 1"
+                f"augment.{field} changes pictures; backbone.name=bank:... has none, set it to "
+                f"{getattr(Augment(), field):g}"
             )
         if not self.neural and not self.banked:
             raise ValueError(f"head.kind={self.head.kind} needs backbone.tuning=frozen and a fixed backbone.pool")

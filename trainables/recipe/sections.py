@@ -27,18 +27,18 @@ class Section(BaseModel):
 class View(Section):
     """How a photograph is cut into square pictures."""
 
-    kind: Literal["whole", "halves", "corners"] = "halves"
-    """`whole`: the photograph squeezed into one square; `halves`: its left and its right half; `corners`: the whole and
-    its four quarters."""
+    kind: Literal["whole", "halves", "whole_and_halves", "corners"] = "halves"
+    """`whole`: the photograph squeezed into one square; `halves`: its left and its right half; `whole_and_halves`: all
+    three; `corners`: the whole and its four quarters."""
     tiles: int = Field(1, ge=1, le=8)
-    """With `whole` and `halves`: cut each into tiles x tiles squares of `size` pixels, a group for fusion."""
+    """Cut the whole and each half into tiles x tiles squares of `size` pixels, a group each. Not with `corners`."""
     size: int = Field(256, ge=32, le=1536)
     """Side of each square, in pixels."""
 
 
 class Fusion(Section):
-    """How the features of several views become one vector: first within each group (the tiles of a half, or the whole
-    and its corners), then across groups."""
+    """How the features of several views become one vector: first within each group (the tiles of the whole or of a
+    half, or the whole with its corners), then across groups."""
 
     within: Literal["mean", "film", "attention"] = "mean"
     """`film`: each view is modulated by the mean of its group; `attention`: a weighted mean."""
@@ -183,10 +183,18 @@ class Augment(Section):
     shrink: float = Field(1.0, ge=0.1, le=1)
     """Scale and pad: each training picture is scaled to a random share of its side, from this to 1, and padded with
     black. 1 for none."""
+    artefacts: float = Field(0.0, ge=0, le=1)
+    """Share of training pictures on which rows of red dots (the light of a sensor) or an orange date stamp are drawn,
+    as some photographs of the competition have them. 0 for none."""
     replicas: int = Field(4, ge=1, le=64)
-    """For a frozen backbone with `medium`, `heavy`, `crop` or `shrink`: how many augmented copies of each photograph
-    are kept as features beside its D4 elements."""
+    """For a frozen backbone with `medium`, `heavy`, `crop`, `shrink` or `artefacts`: how many augmented copies of each
+    photograph are kept as features beside its D4 elements."""
     mixup: Mixup = Mixup()
+
+    @property
+    def extras(self) -> dict[str, float]:
+        """What changes pixels beside the strength: those of crop, shrink and artefacts that are in use."""
+        return self.model_dump(include={"crop", "shrink", "artefacts"}, exclude_defaults=True)
 
 
 class Optimizer(Section):

@@ -61,7 +61,7 @@ def _say_space(recipe: Recipe, images: int) -> None:
 def _check_bank(name: str, recipe: Recipe, ids: Sequence[str]) -> None:
     views = embeddings.read(name).rows(ids, name).shape[2]
     if views != (expected := view_count(recipe.view)):
-        kinds = {1: "whole", 2: "halves", 5: "corners"}
+        kinds = {1: "whole", 2: "halves", 3: "whole_and_halves", 5: "corners"}
         raise InputError(
             f"backbone.name=bank:{name} has {views} view(s) of a photograph, view.kind={recipe.view.kind} with "
             f"view.tiles={recipe.view.tiles} has {expected}; set view.kind"

@@ -44,6 +44,9 @@ def test_views_lie_where_they_were_cut() -> None:
     assert composed(halves, View(kind="halves"))[0, :, :, 0].tolist() == [[0, 3, 0, 0], [0, 0, 5, 0]]
     tiles = torch.arange(4.0, dtype=torch.float64).view(1, 4, 1, 1, 1).expand(-1, -1, -1, -1, 5)
     assert composed(tiles, View(kind="whole", tiles=2))[0, :, :, 0].tolist() == [[0, 1], [2, 3]]
+    three = torch.zeros(1, 3, 2, 2, 5, dtype=torch.float64)
+    three[0, 0, 0, 0], three[0, 2, 1, 1] = 8.0, 1.0  # the whole, whose upper left cell is two wide, and the right half
+    assert composed(three, View(kind="whole_and_halves"))[0, :, :, 0].tolist() == [[4, 4, 0, 0], [0, 0, 0, 1]]
     corners = torch.zeros(1, 5, 1, 1, 5, dtype=torch.float64)
     corners[0, 0], corners[0, 2] = 8.0, 1.0  # the whole, spread over its four quarters, and the upper right corner
     assert composed(corners, View(kind="corners"))[0, :, :, 0].tolist() == [[2, 3], [2, 2]]

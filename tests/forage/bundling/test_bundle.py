@@ -22,6 +22,7 @@ from ensemble.blend.blend import Blend
 from forage.bundling import packages, wheels
 from forage.bundling.packages import HOST, lacking
 from trainables.features import embeddings
+from trainables.recipe.sections import Stage
 from trainables.recipe.versions import DISTRIBUTION, forage_version
 
 TRAINING = "ray", "optuna", "albumentations", "plotly", "peft"
@@ -127,8 +128,10 @@ def test_what_a_member_alone_needs(golden_folder: Path) -> None:
     member = blend.members[0]
     assert member.recipe is not None
     lora = member.recipe.model_copy(update={"backbone": member.recipe.backbone.model_copy(update={"tuning": "lora"})})
+    stages = (Stage(share=1.0, tuning="lora"),)
+    stage = member.recipe.model_copy(update={"schedule": member.recipe.schedule.model_copy(update={"stages": stages})})
     boosted = member.recipe.with_overrides({"head.kind": "lightgbm"})
-    for recipe, name in ((lora, "peft"), (boosted, "lightgbm")):
+    for recipe, name in ((lora, "peft"), (stage, "peft"), (boosted, "lightgbm")):
         object.__setattr__(member, "recipe", recipe)
         assert name in dict(lacking(blend, HOST - {"lightgbm"}))
 

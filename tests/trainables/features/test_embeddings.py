@@ -119,7 +119,10 @@ def test_what_does_not_fit_is_refused_before_any_trial(dataset: VerifiedDataset)
     embeddings.write("b", dataset.ids, np.zeros((len(dataset), 4)))
     with pytest.raises(InputError, match=r"1 view\(s\) of a photograph, view.kind=halves.*set view.kind=whole"):
         check_recipe(_recipe(kind="halves"), dataset.ids)
-    with pytest.raises(InputError, match=r"bank:c: no such bank \(there are b\)"):
+    embeddings.write("three", dataset.ids, np.zeros((len(dataset), 3, 4)))
+    with pytest.raises(InputError, match=r"3 view\(s\) of a photograph.*set view.kind=whole_and_halves"):
+        check_recipe(_recipe("three", kind="halves"), dataset.ids)
+    with pytest.raises(InputError, match=r"bank:c: no such bank \(there are b, three\)"):
         check_recipe(_recipe("c"), dataset.ids)
 
 

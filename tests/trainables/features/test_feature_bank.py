@@ -93,6 +93,7 @@ def test_replicas_are_augmented_photographs(
         ({"strength": "none"}, (0,), 0),
         ({"strength": "light"}, (0, 2, 4, 6), 0),
         ({"strength": "light", "shrink": 0.5}, (0, 2, 4, 6), 5),
+        ({"strength": "light", "artefacts": 0.5}, (0, 2, 4, 6), 5),
         ({"strength": "medium"}, tuple(range(8)), 5),
         ({"strength": "heavy"}, tuple(range(8)), 5),
     ],
@@ -125,6 +126,7 @@ def test_the_backbone_runs_once(bank: Bank, frozen_recipe: Recipe, monkeypatch: 
         ("view.kind", "whole"),
         ("augment.strength", "medium"),
         ("augment.replicas", 5),
+        ("augment.artefacts", 0.5),
         ("backbone.name", "test_resnet"),
     ):
         with pytest.raises(AssertionError, match="runs again"):

@@ -105,6 +105,27 @@ def test_a_crop_enlarges_and_scale_and_pad_shrinks(field: str) -> None:
     assert np.ptp(white) > 0.1
 
 
+def test_artefacts_are_red_dots_or_a_date_stamp_on_their_share_of_pictures() -> None:
+    grass = np.full((1, 128, 128, 3), (60, 120, 40), np.uint8)
+    pipeline = build(Augment(strength="none", artefacts=0.6), 128)
+    results = [augment(pipeline, grass, seed)[0] for seed in range(200)]
+    assert all(result.shape == (128, 128, 3) and result.dtype == np.uint8 for result in results)
+    assert (grass == (60, 120, 40)).all()
+    drawn = [(result != grass[0]).any(axis=2) for result in results]
+    changed = np.array([mask.any() for mask in drawn])
+    assert changed.mean() == pytest.approx(0.6, abs=0.1)
+    assert max(mask.mean() for mask in drawn) < 0.5
+    red, orange = (
+        np.array([((r[..., 0] > 200) & (r[..., 1] > low) & (r[..., 1] < high)).sum() > 10 for r in results])
+        for low, high in ((-1, 100), (105, 175))
+    )
+    assert red[changed].mean() == pytest.approx(0.5, abs=0.15)
+    assert orange[changed & ~red].mean() > 0.9
+    assert not (red | orange)[~changed].any()
+    again = [augment(pipeline, grass, seed)[0] for seed in range(200)]
+    assert np.array_equal(results, again)
+
+
 def _white(picture: np.ndarray) -> float:
     return float((picture > 150).mean())
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pasture.errors import InputError
-from trainables.images.views import cut, load_views, view_count
+from trainables.images.views import cut, load_views, view_count, view_groups
 from trainables.recipe.sections import View
 
 RED, BLUE = (250, 10, 20), (5, 30, 240)
@@ -40,6 +40,30 @@ def test_whole_is_the_whole(photograph: Path, size: int) -> None:
     assert views.shape == (1, size, size, 3)
     assert (views[0, :, : size // 2 - 2] == RED).all()
     assert (views[0, :, size // 2 + 2 :] == BLUE).all()
+
+
+def test_the_whole_beside_its_halves(photograph: Path) -> None:
+    kinds = ("whole", "halves", "whole_and_halves")
+    whole, halves, three = (load_views(photograph, View.model_validate({"kind": kind, "size": 32})) for kind in kinds)
+    assert np.array_equal(three, np.concatenate([whole, halves]))
+    whole, halves, three = (
+        load_views(photograph, View.model_validate({"kind": k, "size": 32, "tiles": 2})) for k in kinds
+    )
+    assert np.array_equal(three, np.concatenate([whole, halves]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "tiles", "groups"),
+    [
+        ("whole", 2, (4,)),
+        ("halves", 1, (1, 1)),
+        ("whole_and_halves", 1, (1, 1, 1)),
+        ("whole_and_halves", 2, (4, 4, 4)),
+        ("corners", 1, (5,)),
+    ],
+)
+def test_groups_are_parts_of_the_photograph(kind: str, tiles: int, groups: tuple[int, ...]) -> None:
+    assert view_groups(View.model_validate({"kind": kind, "tiles": tiles})) == groups
 
 
 def test_shrinking_averages_areas() -> None:

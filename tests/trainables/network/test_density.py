@@ -41,6 +41,8 @@ def net_of(recipe: Recipe, features: int = 3) -> BiomassNet:
         ({"kind": "whole"}, [1.0]),
         ({"kind": "halves"}, [0.5, 0.5]),
         ({"kind": "halves", "tiles": 2}, [0.125] * 8),
+        ({"kind": "whole_and_halves"}, [0.5, 0.25, 0.25]),  # so is everything here
+        ({"kind": "whole_and_halves", "tiles": 2}, [0.125] * 4 + [0.0625] * 8),
         ({"kind": "corners"}, [0.5, 0.125, 0.125, 0.125, 0.125]),  # everything is seen twice
     ],
 )

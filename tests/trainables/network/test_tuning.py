@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
 from pasture.errors import InputError
+from trainables.network.backbone import Backbone as BackboneModule
 from trainables.network.backbone import create_backbone
 from trainables.network.tuning import add_lora, merge_lora, set_tuning, train_mode
 from trainables.recipe.backbone import Backbone
+from trainables.recipe.recipe import Recipe
 
 TINY = "test_efficientnet"
 TINY_BLOCKS = 5
@@ -128,6 +131,78 @@ def test_dropout_goes_with_the_module_it_is_part_of() -> None:
     assert not any(m.training for m in backbone.modules())
 
 
-def test_lora_needs_attention() -> None:
-    with pytest.raises(InputError, match=f"backbone.tuning=lora: {TINY} has no qkv"):
-        add_lora(create_backbone(_tiny(), 32), _tiny())
+def _family(name: str, **smaller: Any) -> BackboneModule:
+    """A shallow, narrow model of a family, with random weights."""
+    model = timm.create_model(name, num_classes=0, depth=3, embed_dim=24, num_heads=2, **smaller)
+    return BackboneModule(model, Backbone(name=name))
+
+
+# Numbers are those of one block of width 24: what goes into and out of each matrix.
+ATTENTION = {"qkv": [(24, 72)], "proj": [(24, 24)], "mlp": [(24, 96), (96, 24)]}
+GATED = ATTENTION | {"mlp": [(24, 96), (24, 96), (96, 24)]}
+FAMILIES: dict[str, tuple[dict[str, Any], dict[str, list[tuple[int, int]]]]] = {
+    "vit_small_patch16_224": ({"img_size": 32}, ATTENTION),
+    "vit_small_patch14_reg4_dinov2": ({"img_size": 28}, ATTENTION),
+    "vit_base_patch16_siglip_224": ({"img_size": 32}, ATTENTION),  # its attention pool gets no adapters
+    "vit_small_patch16_dinov3": ({"img_size": 32}, ATTENTION),
+    "vit_huge_plus_patch16_dinov3": ({"img_size": 32, "mlp_ratio": 4}, GATED),
+    "eva02_base_patch14_224": ({"img_size": 28, "mlp_ratio": 4}, GATED | {"qkv": [(24, 24)] * 3}),
+}
+
+
+@pytest.mark.parametrize("blocks", [0, 2])
+@pytest.mark.parametrize("targets", [("qkv",), ("proj",), ("mlp",), ("qkv", "proj", "mlp")], ids="+".join)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_lora_on_chosen_matrices_of_the_last_blocks(name: str, targets: tuple[str, ...], blocks: int) -> None:
+    smaller, matrices = FAMILIES[name]
+    backbone = _family(name, **smaller)
+    lora = {"rank": 2, "dropout": 0.0, "target_modules": targets, "blocks": blocks}
+    config = Backbone.model_validate({"name": name, "tuning": "lora", "lora": lora})
+    add_lora(backbone, config)
+    set_tuning(backbone, config, "lora")
+    train_mode(backbone)
+    trained = {n: p for n, p in backbone.model.named_parameters() if p.requires_grad}
+    assert {int(n.split(".")[1]) for n in trained if n.startswith("blocks.")} == set(range(3)[-blocks:])
+    sizes = [rank_two for target in targets for inside, out in matrices[target] for rank_two in (2 * inside, out * 2)]
+    assert sorted(p.numel() for p in trained.values()) == sorted(sizes * (blocks or 3))
+    side = smaller["img_size"]
+    with torch.no_grad():
+        for parameter in trained.values():
+            parameter += 0.01  # an adapter starts with a matrix of zeros, which keeps gradients from the other one
+    backbone(_pictures(side)).pow(2).sum().backward()
+    assert [n for n, p in trained.items() if p.grad is None or not p.grad.any()] == []
+
+
+def test_lora_on_the_mlps_of_a_convolutional_network() -> None:
+    config = Backbone.model_validate(
+        {"name": "test_convnext", "weights": "none", "lora": {"target_modules": ["mlp"], "blocks": 1}}
+    )
+    backbone = create_backbone(config, 32)
+    add_lora(backbone, config)
+    set_tuning(backbone, config, "lora")
+    trained = {n.split(".lora_")[0] for n, p in backbone.model.named_parameters() if p.requires_grad}
+    assert trained == {"stages.3.blocks.1.mlp.fc1", "stages.3.blocks.1.mlp.fc2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "lora", "message"),
+    [
+        (TINY, {}, f"backbone.tuning=lora: {TINY} has no qkv matrices; use last_blocks or full"),
+        ("test_convnext", {}, r"test_convnext has no qkv matrices; set backbone.lora.target_modules=\[mlp\]"),
+        ("test_convnext", {"target_modules": ["mlp", "proj"]}, "test_convnext has no proj matrices; set"),
+        ("test_vit", {"blocks": 7}, "backbone.lora.blocks=7: test_vit has 6 blocks; give fewer"),
+        ("beit_base_patch16_224", {}, "target_modules=qkv: beit_base_patch16_224 reads the qkv matrix without"),
+    ],
+)
+def test_lora_where_it_makes_no_sense(name: str, lora: dict[str, Any], message: str) -> None:
+    config = Backbone.model_validate({"name": name, "weights": "none", "tuning": "lora", "lora": lora})
+    backbone = _family(name, img_size=32) if name.startswith("beit") else create_backbone(config, 32)
+    with pytest.raises(InputError, match=rf"^[^\n]*{message}[^\n]*$"):
+        add_lora(backbone, config)
+
+
+@pytest.mark.parametrize("lora", [{"target_modules": []}, {"target_modules": ["fc1"]}, {"blocks": -1}])
+def test_bounds_of_lora(lora: dict[str, Any]) -> None:
+    field = "backbone.lora." + next(iter(lora))
+    with pytest.raises(InputError, match=rf"^recipe: {field}[^\n]*$"):
+        Recipe.parse({"backbone": {"lora": lora}})

@@ -33,6 +33,7 @@ FIELDS = dict(_leaves(Recipe))
 
 
 SPECIAL = {
+    "backbone.lora.target_modules": ["proj", "mlp"],
     "backbone.pool": "mean_max_min_gem",
     "schedule.stages": [{"share": 1.0, "tuning": "full", "blocks": None, "backbone_lr": None, "head_lr": 0.1}],
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -219,6 +220,31 @@ def test_lora_trains_and_saves_adapters_and_head_only(make_learner: MakeLearner,
     assert sum(tensor.numel() for tensor in adapters.values()) == 6 * (4 * 64 + 192 * 4)
     assert moved <= set(saved)
     assert learner.learning_rates()["backbone_lr"] > 0
+
+
+def test_lora_on_chosen_matrices_of_the_last_blocks_is_saved_and_restored(
+    make_learner: MakeLearner, frozen_recipe: Recipe
+) -> None:
+    part = {"rank": 2, "target_modules": ["proj", "mlp"], "blocks": 2}
+    recipe = frozen_recipe.with_overrides({**LORA, "backbone.lora": part})
+    learner = make_learner(recipe)
+    before = learner.weights()
+    learner.train_epoch(0, [])
+    state, weights = copy.deepcopy(learner.state()), learner.weights()
+    adapters = {name for name in weights if name.startswith("backbone.")}
+    layers = {name.split(".lora_")[0] for name in adapters}
+    assert layers == {
+        f"backbone.model.blocks.{block}.{layer}" for block in (4, 5) for layer in ("attn.proj", "mlp.fc1", "mlp.fc2")
+    }
+    # 64 to 64, 64 to 192, 192 to 64; rank 2 on both sides; two blocks
+    assert sum(weights[name].numel() for name in adapters) == 2 * 2 * (128 + 256 + 256)
+    assert all(not torch.equal(before[name], weights[name]) for name in adapters)
+    learner.train_epoch(1, [])
+    restored = make_learner(recipe)
+    restored.load_state(state)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in restored.weights().items())
+    restored.train_epoch(1, [])
+    assert np.array_equal(restored.predict(ROWS, (0, 5)), learner.predict(ROWS, (0, 5)))
 
 
 def test_untrained_adapters_change_nothing(make_learner: MakeLearner, frozen_recipe: Recipe) -> None:

@@ -115,7 +115,12 @@ def test_the_gradient_of_the_spread_reaches_the_head(changes: dict[str, Any], fr
             {"validation": {"stratify": "state", "splitter": "group"}},
             "validation.stratify=state goes with .*, not group",
         ),
-        ({"augment.crop": 0.5, "backbone.name": "bank:mine"}, "augment.crop and augment.shrink change pictures"),
+        ({"augment.crop": 0.5, "backbone.name": "bank:mine"}, "augment.crop changes pictures; .*, set it to 1"),
+        (
+            {"augment.artefacts": 0.5, "backbone.name": "bank:mine"},
+            "augment.artefacts changes pictures; .* set it to 0",
+        ),
+        ({"augment.artefacts": 1.5}, "less than or equal to 1"),
         ({"augment.shrink": 0.0}, "greater than or equal to 0.1"),
         ({"loss.epsilon": -1}, "greater than or equal to 0"),
         ({"loss.state": 101}, "less than or equal to 100"),

@@ -63,6 +63,10 @@ def test_a_trained_parameter_takes_its_weight_gradient_and_two_moments() -> None
     lora = needs(backbone__tuning="lora", backbone__lora__rank=1)
     assert lora.trained < full.trained / 10
     assert lora.least < full.least / 2
+    chosen = {"rank": 1, "target_modules": ("proj", "mlp"), "blocks": 1}
+    last = needs(backbone__tuning="lora", **{f"backbone__lora__{field}": value for field, value in chosen.items()})
+    # Of one block instead of two: 64 to 64, 64 to 192 and back in place of 64 to 192; the head is the same.
+    assert last.trained - lora.trained == (64 + 64) + 2 * (64 + 192) - 2 * (64 + 192)
 
 
 def test_activations_grow_with_photographs_and_pixels_and_shrink_with_checkpointing() -> None:

@@ -37,15 +37,18 @@ PARTS: dict[str, dict[str, Any]] = {
     "clover": {"target": {"kind": "clover", "transform": "z"}},
     "dead_ratio": {"target": {"kind": "dead_ratio", "transform": "sqrt"}},
     "crops": {"augment": {"crop": 0.5, "shrink": 0.5}},
+    "artefacts": {"augment.artefacts": 0.5},
     "late": {"fusion.kind": "late"},
     "film": {"fusion.within": "film"},
     "corners": {"view.kind": "corners"},
+    "whole_and_halves": {"view.kind": "whole_and_halves"},
     "terms": {"loss": {"auxiliary": 0.1, "proportions": 0.1, "consistency": 0.1}, "augment.mixup.probability": 1.0},
     "semantic": {"backbone.semantic": {"name": "test_vit", "weights": "none", "size": 32}},
     "full": {"backbone.tuning": "full"},
     "lora": {"backbone.tuning": "lora"},
+    "lora_blocks": {"backbone": {"tuning": "lora", "lora": {"target_modules": ["qkv", "proj", "mlp"], "blocks": 2}}},
 }
-LOCAL, PARTNERS = {"r2", "epsilon", "clover", "crops"}, {"density", "late", "full"}
+LOCAL, PARTNERS = {"r2", "epsilon", "clover", "crops", "artefacts"}, {"density", "late", "full"}
 """Parts that change one place only, and those that they are paired with."""
 REFUSED = {("density", "late"), ("density", "film"), ("gaussian", "epsilon"), ("r2", "epsilon")}
 """Pairs that make no sense; those that set the same field are left out."""
