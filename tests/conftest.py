@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,9 @@ from trainables.recipe.recipe import Recipe
 from trainables.trial.artifacts import write_finished
 from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
+
+hypothesis.settings.register_profile("forage", deadline=None)  # how long an example takes says how busy the machine is
+hypothesis.settings.load_profile("forage")
 
 
 def pytest_collection_finish() -> None:

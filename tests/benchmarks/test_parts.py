@@ -11,6 +11,8 @@ from benchmarks.parts import compared, main
 from pasture.metric import weighted_r2
 from trainables.recipe.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 
 def test_errors_are_those_of_the_jackknife_over_dates() -> None:
     truth = np.random.default_rng(0).gamma(2.0, 10.0, (6, 5))

@@ -19,6 +19,8 @@ from forage.replay.simulate import simulate
 from forage.replay.table import Table
 from tests.forage.replay.conftest import EPOCHS, make_table
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["make_table"]
 MakeTable = Callable[..., Table]
 
