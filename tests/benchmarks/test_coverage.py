@@ -16,7 +16,7 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_nested_score_and_its_interval_hold_on_new_dates_and_the_fitted_score_does_not() -> None:
     """Members that differ are blended on 18 dates; what the blend is to be expected to score on new ones is known.
 

@@ -13,7 +13,7 @@ from pasture.dataset import Dataset
 from pasture.metric import baseline_r2, weighted_r2
 from pasture.targets import TARGETS, from_components
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 RANDOM = np.random.default_rng(0)
 GROUPS = np.repeat(np.arange(20), 5)

@@ -11,7 +11,7 @@ from benchmarks import gpu
 from benchmarks.gpu_child import lose
 from benchmarks.table import Measure, Row
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 Rows = Callable[[Measure], list[Row]]
 

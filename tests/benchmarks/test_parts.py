@@ -11,7 +11,7 @@ from benchmarks.parts import compared, main
 from pasture.metric import weighted_r2
 from trainables.recipe.recipe import Recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 
 def test_errors_are_those_of_the_jackknife_over_dates() -> None:

@@ -19,7 +19,7 @@ from forage.replay.simulate import simulate
 from forage.replay.table import Table
 from tests.forage.replay.conftest import EPOCHS, make_table
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 __all__ = ["make_table"]
 MakeTable = Callable[..., Table]

@@ -18,7 +18,7 @@ from benchmarks import (
 )
 from benchmarks.table import Measure, Row
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 Rows = Callable[[Measure], list[Row]]
 

@@ -13,7 +13,7 @@ from ensemble.blend.blend import Blend
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 
 ENSEMBLE_KEYS = {

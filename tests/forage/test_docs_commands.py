@@ -13,7 +13,7 @@ import pytest
 from ensemble.blend.blend import Blend
 from pasture.run_folder import RunFolder
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -260,7 +260,7 @@ def test_the_width_of_a_view_is_the_real_one(name: str) -> None:
     assert backbone.features == times * backbone.width
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_short_life(name: str, make_trial: MakeTrial, dataset: VerifiedDataset, tmp_path: Path) -> None:
     recipe = small(name)
@@ -305,7 +305,7 @@ def test_a_short_life(name: str, make_trial: MakeTrial, dataset: VerifiedDataset
     assert len(predict(blend, dataset)) == 20
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
@@ -349,7 +349,7 @@ def plain_pictures(dataset: VerifiedDataset, tmp_path_factory: pytest.TempPathFa
     return plain
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["crop_attention_distilled", "frozen_mlp", "multi_tile_siglip", "swin_mlp"])
 def test_turning_a_picture_of_one_colour_changes_nothing(name: str, plain_pictures: Dataset) -> None:
     # Tuned and banked, tiles and corners, with a second backbone and without.

@@ -189,7 +189,7 @@ def test_draws_of_a_real_sampler_respect_ranges_and_conditions(draw_many: Callab
 HYPOTHESIS_SPACE = parse(SEARCH)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 # Values here are drawn by us rather than by a sampler: any that lies in its range must do.
 @given(data=st.data())
 @settings(max_examples=200)

@@ -67,7 +67,7 @@ def test_the_scores_stand_in_order(pool: Pool) -> None:
     assert estimate.notes == ()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_same_seed_gives_the_same_estimate(pool: Pool) -> None:
     a, b, c = (evaluate(Library.of(pool), GREEDY, seed=seed) for seed in (1, 1, 2))
     assert (a.nested, a.interval) == (b.nested, b.interval)
@@ -193,7 +193,7 @@ def score(estimate: Estimate) -> float:
     return estimate.nested
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_noise_shows_no_skill_though_the_fitted_score_does(make_pool: MakePool) -> None:
     """Members that know nothing: their errors, alike within a date, match the truth of some dates by chance.
 

@@ -27,7 +27,7 @@ from pasture.targets import TARGETS, WEIGHTS
 from tests.ensemble.members.external_files import DATES, IMAGES, MEMBERS, SHUFFLED, Theirs, come_in
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_34_members_give_the_numbers_that_plain_arithmetic_gives(theirs: Theirs, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "theirs")
     come_in(theirs, run, *(theirs.array(p, f"m{i:02}") for i, p in enumerate(theirs.members)))
@@ -155,7 +155,7 @@ def test_imports_are_blended_with_trials_on_the_same_truth(
     assert fit_method("greedy", Library.of(pool), Options()).shape == (3, 5)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_folds_of_a_blends_oof_are_those_of_all_its_members(theirs: Theirs, tmp_path: Path) -> None:
     """Where the members were held out in different folds, or the folds are not known, there is no fold to name."""
     runs = {}

@@ -63,7 +63,7 @@ def copied(blend: Blend, tmp_path: Path) -> Blend:
     return Blend.read(tmp_path / "copy")
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("trial", ["t0000", "t0001", "t0002"])
 def test_a_folds_model_predicts_what_the_oof_holds(
     trial: str, finished_run: RunFolder, blend: Blend, train: Dataset, monkeypatch: pytest.MonkeyPatch
@@ -84,7 +84,7 @@ def test_a_folds_model_predicts_what_the_oof_holds(
             assert np.abs(predicted - expected)[~held_out].max() > 0.01, "every fold predicts alike: no test at all"
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_blend_predicts_the_weighted_mean_of_its_members(blend: Blend, test: Dataset) -> None:
     alone = [dataclasses.replace(blend, members=(dataclasses.replace(m, weight=1.0),)) for m in blend.members]
     expected = sum(m.weight * predict(b, test) for m, b in zip(blend.members, alone, strict=True))
@@ -126,7 +126,7 @@ def test_chunks_change_nothing(
     np.testing.assert_allclose(predict(blend, test), predicted, **ABOUT_HALF_PRECISION)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_photograph_is_decoded_once_and_few_are_in_memory(
     blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,13 +151,13 @@ def test_a_photograph_is_decoded_once_and_few_are_in_memory(
     assert {2, 4, 6} <= set(done)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_rows_follow_the_dataset(blend: Blend, test: Dataset) -> None:
     backwards = dataclasses.replace(test, images=test.images[::-1])
     np.testing.assert_allclose(predict(blend, backwards)[::-1], predict(blend, test), **ABOUT_HALF_PRECISION)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_frozen_backbone_runs_once_an_element_and_chunk(
     blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,7 +176,7 @@ def test_a_frozen_backbone_runs_once_an_element_and_chunk(
     assert runs == {"tf_efficientnet_lite0": chunks * elements, "test_efficientnet": chunks * elements * folds}
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_nothing_outside_the_folder_is_needed(
     finished_run: RunFolder, make_blend, test: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +245,7 @@ def _fail_above(limit: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -
     return tried
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )

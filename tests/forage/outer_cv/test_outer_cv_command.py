@@ -31,7 +31,7 @@ from trainables.recipe.recipe import Recipe
 from trainables.trial.refit import learner_on_all
 from tune.records.plan import Plan
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture
