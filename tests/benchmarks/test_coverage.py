@@ -1,4 +1,4 @@
-"""The intervals of a blend hold what they promise, on simulated paddocks whose truth is known. Slow: 300 blends."""
+"""The intervals of a blend hold what they promise, on simulated paddocks whose truth is known: 300 blends."""
 
 from __future__ import annotations
 

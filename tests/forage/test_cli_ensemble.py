@@ -1,4 +1,4 @@
-"""Blends by the command line: ensemble, import, predict and gc. Slow: each builds one."""
+"""Blends by the command line: ensemble, import, predict and gc."""
 
 from __future__ import annotations
 
