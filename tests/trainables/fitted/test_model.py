@@ -110,6 +110,7 @@ def test_safetensors_carry_the_whole_model(kind: str, components: int, target: s
     assert np.array_equal(_grams(fresh), _grams(model))
 
 
+@pytest.mark.heavy
 def test_another_process_predicts_the_same(tmp_path: Path) -> None:
     np.save(tmp_path / "features.npy", TEST[0])
     for i, case in enumerate(CASES):
