@@ -38,7 +38,7 @@ class RaySearch(Strategy):
         self.known = np.array([trained is not None for trained in split.trained])
         self.used = np.zeros(len(table.entries), dtype=bool)
         epochs = max(len(trained.scores) for trained in split.trained if trained is not None)
-        study = {"study_name": "replay", "sampler": TPESampler(seed=seed), "storage": InMemoryStorage()}
+        study: dict[str, Any] = {"study_name": "replay", "sampler": TPESampler(seed=seed), "storage": InMemoryStorage()}
         self.searcher = OptunaSearch(lambda trial: self._draw(trial), metric="score", mode="max", **study)
         self.study = optuna.load_study(**study)
         self.scheduler = ASHAScheduler(time_attr="epoch", metric="score", mode="max", max_t=max(2, epochs))
