@@ -22,7 +22,7 @@ test: $(READY)
 	$(MAKE) --jobs 3 lint docs quick
 	$(BIN)/python -m pytest -m "slow or heavy" --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 10
 
-quick: $(READY)  ## the tests that take less than a second each; under 90 seconds on 2 cores
+quick: $(READY)  ## the tests that take less than a second each
 	$(BIN)/python -m pytest -m "not slow and not heavy" --numprocesses auto --dist loadfile --durations 10
 
 lowest: .venv-lowest/.ready  ## the tests that start no Ray with each dependency at its lower bound in pyproject.toml
