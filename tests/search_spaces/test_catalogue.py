@@ -25,6 +25,7 @@ def test_every_shipped_recipe_loads(name: str) -> None:
     assert Recipe.from_yaml(recipe.to_yaml()) == recipe
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", space_names())
 def test_every_shipped_space_draws_valid_recipes_and_every_option(name: str, draw_many: Callable[..., Any]) -> None:
     space = load_space(name)
