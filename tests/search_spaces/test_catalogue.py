@@ -77,7 +77,7 @@ def test_fine_tuned_is_default_with_a_trained_backbone(draw_many: Callable[..., 
         assert recipe.backbone.tuning == "full"
         names.add(recipe.backbone.name)
     assert len(names) == 3
-    added = {"backbone.tuning", "optimizer.backbone_lr"}
+    added = {"backbone.tuning", "optimizer.backbone_lr", "target.transform"}
     assert fields(space) == fields(load_space("default")) - {"head.kind", "head.components"} | added
 
 
