@@ -66,6 +66,7 @@ def swept(finished_run: RunFolder, paddocks: Path, tmp_path: Path) -> RunFolder:
     run = RunFolder(shutil.copytree(finished_run.folder.path, tmp_path / "runs" / "run"))
     fingerprint = run.read_oof("t0000").metadata["fingerprint"]
     space = load_space("demo").to_dict()
+    space["search"]["target.transform"] = {"choice": ["none", "log1p"]}
     facts = {"data": str(paddocks), "fingerprint": fingerprint, "versions": {"forage": "0"}}
     Plan(trials=5, space=space, search="optuna", seed=0, **facts).write(run)
     ledger = Ledger(run)

@@ -329,15 +329,15 @@ def test_a_running_trial_has_a_curve_and_no_dot_yet(swept: RunFolder) -> None:
 def test_importance_finds_the_field_that_matters(swept: RunFolder) -> None:
     space = load_space("demo")
     (rate,) = (p for p in space.parameters if p.field == "optimizer.head_lr")
-    (transform,) = (p for p in space.parameters if p.field == "target.transform")
+    (weight,) = (p for p in space.parameters if p.field == "loss.consistency")
     records = []
     for i in range(16):
-        params = {rate.field: rate.low + (rate.high - rate.low) * i / 16, transform.field: [*transform.options][i % 2]}
+        params = {rate.field: rate.low + (rate.high - rate.low) * i / 16, weight.field: [*weight.options][i % 2]}
         records.append(Record(i, params, {}, "COMPLETE", [{"epoch": 1, "score": 0.3 + i / 50}]))
-    found = importances(records, [rate, transform])
+    found = importances(records, [rate, weight])
     assert set(found) == {"fANOVA", "PED-ANOVA"}
     assert all(shares[rate.field] > 0.6 for shares in found.values())
-    assert importances(records[:3], [rate, transform]) == {}
+    assert importances(records[:3], [rate, weight]) == {}
 
 
 def test_errors_by_group() -> None:
