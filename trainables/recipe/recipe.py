@@ -271,7 +271,8 @@ def field_names() -> list[str]:
 def unknown_field(field: str) -> str:
     """Part of an error message: a field is unknown, with the names of similar fields."""
     near = difflib.get_close_matches(field, field_names(), n=3, cutoff=0.5)
-    return f"unknown recipe field {field!r}; " + (f"did you mean {' or '.join(near)}?" if near else "see the README")
+    hint = f"did you mean {' or '.join(near)}?" if near else "`forage recipes fields` lists all"
+    return f"unknown recipe field {field!r}; {hint}"
 
 
 def _merge(content: dict[str, Any], path: list[str], value: Any, source: str) -> None:
