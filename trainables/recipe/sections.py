@@ -193,7 +193,7 @@ class Augment(Section):
 
     @property
     def extras(self) -> dict[str, float]:
-        """What changes pixels beside the strength: those of crop, shrink and artefacts that are in use."""
+        """Fields that change pixels beside `strength` (crop, shrink, artefacts), without those at their defaults."""
         return self.model_dump(include={"crop", "shrink", "artefacts"}, exclude_defaults=True)
 
 
