@@ -26,7 +26,7 @@ class OuterScore:
         r2: over all outer dates.
         error: standard error over dates.
         dates: how many.
-        seeds: how often the dates were dealt into groups, and searched.
+        seeds: how often the dates were divided into groups, with a search for each group.
     """
 
     strategy: str

@@ -18,7 +18,7 @@ ELEMENTS: Final = {
 
 
 def tta_worth(truth: Array, predictions: Array) -> dict[str, float]:
-    """R2 of the mean over so many elements; that of the identity alone where there are no others.
+    """R2 of the mean over a number of elements; that of the identity alone where there are no others.
 
     Args:
         truth: (n, 5) in grams.

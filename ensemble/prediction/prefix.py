@@ -56,7 +56,7 @@ class Seconds:
     photograph: Array
 
     def of(self, photographs: int) -> Array:
-        """(m,) seconds for so many photographs."""
+        """(m,) seconds to predict a number of photographs."""
         return np.asarray(self.loading + photographs * self.photograph)
 
 
@@ -85,7 +85,7 @@ def measure(blend: Blend, dataset: Dataset, tta: TtaName | None = None) -> Secon
 
 
 def within(seconds: Seconds, photographs: int, limit: float) -> int:
-    """How many of the heaviest members predict so many photographs within a time.
+    """How many of the heaviest members predict a number of photographs within a time.
 
     Raises:
         InputError: not even the first one does.

@@ -17,7 +17,7 @@ GROUPS = 5
 
 
 def deal(library: Library, repeats: int, rng: np.random.Generator) -> list[Grouping]:
-    """The dates dealt at random into 5 groups (as many as there are dates, if fewer), `repeats` times."""
+    """The dates divided at random into 5 groups (as many as there are dates, if fewer), `repeats` times."""
     return [list(filter(len, np.array_split(rng.permutation(library.days), GROUPS))) for _ in range(repeats)]
 
 
