@@ -19,7 +19,7 @@ _LEVEL: Final = 0.95
 
 @dataclass(frozen=True)
 class OuterScore:
-    """What a procedure is worth on dates that neither its search nor its blend has seen.
+    """Score of a procedure on dates that neither its search nor its blend has seen.
 
     Attributes:
         strategy: its name in the table of `forage outer-cv`.

@@ -1,4 +1,4 @@
-"""What the reader of a blend's scores should know about this blend in particular."""
+"""Remarks on the scores of a particular blend, which `forage ensemble` prints as warnings."""
 
 from __future__ import annotations
 

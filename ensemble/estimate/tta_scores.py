@@ -1,4 +1,4 @@
-"""What test-time augmentation is worth: scores with 1, 2, 4 and 8 elements of D4."""
+"""Gain by test-time augmentation: scores with 1, 2, 4 and 8 elements of D4."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ MethodName = Literal["uniform", "best-k", "shrunk", "greedy", "simplex", "per-ta
 """From the simplest to the most flexible."""
 
 MethodChoice = Literal[MethodName, "auto"]
-"""What a user may ask for."""
+"""Values of `--method`."""
 
 DEFAULT_METHOD: Final[MethodChoice] = "best-k"
 
