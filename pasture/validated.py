@@ -25,11 +25,7 @@ def validated(model: type[Model], content: Any, source: str) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        message = first_error(error)
-        first = error.errors()[0]
-        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-            message += f"; expected {', '.join(model.model_fields)}"
-        raise InputError(f"{source}: {message}") from None
+        raise InputError(f"{source}: {first_error(error)}") from None
 
 
 def first_error(error: ValidationError) -> str:
