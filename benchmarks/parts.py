@@ -3,7 +3,7 @@
     python benchmarks/parts.py DATA --out FOLDER RECIPE [RECIPE ...] [--splits 4] [--groups N] [--pseudo ROUNDS]
     python benchmarks/parts.py DATA --out FOLDER frozen_mlp benchmarks/part_recipes/*.yaml --pseudo 2
 
-The dates are dealt into groups as by `forage outer-cv`. Without each group, every recipe is trained on its folds, and
+Dates are divided into groups as by `forage outer-cv`. Without each group, every recipe is trained on its folds, and
 the mean of the models of its folds, under all elements of D4, predicts the group. The table compares each recipe, and
 the plain mean of the first recipe and each other one, with the first: R2 over all dates and its difference, with
 standard errors by the jackknife over dates. With --pseudo, the first recipe is also trained with cross-fitted

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pasture.errors import InputError
 from search_spaces.conditions import RECIPE
-from search_spaces.space import Space
+from search_spaces.space import SECTIONS, Space
 from search_spaces.whole_recipes import with_fields
 from search_spaces.yaml_file import read_yaml
 from trainables.recipe.recipe import Recipe
@@ -92,6 +92,8 @@ def _space(name: str, folder: Path, above: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _whole(content: dict[str, Any], folder: Path, above: tuple[str, ...], source: str) -> dict[str, Any]:
+    if unknown := [key for key in content if key not in ("extends", *SECTIONS)]:
+        raise InputError(f"{source}: unknown key {unknown[0]!r}; expected extends, {', '.join(SECTIONS)}")
     parent = content.pop("extends", None)
     if parent is not None and not isinstance(parent, str):
         raise InputError(f"{source}: extends: expected the name of a space or a file, got {parent!r}")

@@ -58,6 +58,10 @@ class _Content(BaseModel):
     resources: Annotated[list[Rule], BeforeValidator(lambda content: content or [])] = []
 
 
+SECTIONS: Final = tuple(_Content.model_fields)
+"""Keys of a space, beside `extends` in a file."""
+
+
 @dataclass(frozen=True)
 class Space:
     """A base recipe, the parameters that vary on top of it, the first trials, and what trials request.

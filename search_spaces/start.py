@@ -130,12 +130,13 @@ def _rank(parameter: Parameter) -> int:
 
 
 def _check_options(parameters: Sequence[Parameter], entry: Mapping[str, Any], where: str) -> None:
-    """Check that a name which stands for several fields is that of an option."""
+    """Check that an entry names an option of each parameter whose options have several fields."""
     for parameter in parameters:
-        value, several = entry.get(parameter.field), [isinstance(v, Mapping) for v in parameter.options.values()]
-        if isinstance(value, str) and value not in parameter.options and several and all(several):
+        value, options = entry.get(parameter.field), parameter.options
+        named = bool(options) and all(isinstance(option, Mapping) for option in options.values())
+        if named and isinstance(value, str) and value not in options:
             raise InputError(
-                f"{where}: {parameter.field} {value!r}: expected one of its options, {', '.join(parameter.options)}; "
+                f"{where}: {parameter.field} {value!r}: expected one of its options, {', '.join(options)}; "
                 "a space that extends another one and has other options needs a `start` of its own"
             )
 

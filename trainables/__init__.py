@@ -1,4 +1,4 @@
-"""What one trial does: one recipe, trained on all folds in lock-step. No Ray in here.
+"""Training of one trial: one recipe on all folds in lock-step. This package does not use Ray.
 
 Sub-packages, from top to bottom; each may import those below it:
 

@@ -1,4 +1,4 @@
-"""What a sweep would propose, without starting it."""
+"""Proposals of a sweep, without starting it."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Blend:
 
 
 def _scored(member: BlendMember) -> dict[str, Any]:
-    """What is printed of a member beside the blend's scores."""
+    """Description of a member, printed beside the blend's scores."""
     scored: dict[str, Any] = {"trial": member.key, "weight": member.weight, "score": member.score, "tta": member.tta}
     if member.target_weights:
         scored["target_weights"] = dict(zip(TARGETS, member.target_weights, strict=True))

@@ -86,7 +86,7 @@ def load(runs: Sequence[RunFolder], tta: TtaName) -> Pool:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What a blend is to be.
+    """Weights, members and scores of a blend that is to be written.
 
     Attributes:
         estimate: the weights of all members of the pool, and the scores.
@@ -214,7 +214,7 @@ def _common_folds(members: Sequence[Member]) -> NDArray[np.int8]:
 
 
 def _evidence(pool: Pool, decision: Decision) -> tuple[Evidence, list[dict[str, float]]]:
-    """What the blend is judged on, and the scores of each chosen member by number of D4 elements."""
+    """The data that the blend is judged on, and the scores of each chosen member by number of D4 elements."""
     weights, unseen = decision.estimate.weights, decision.estimate.unseen
     predictions = np.zeros((len(pool.image_ids), len(d4.ALL), len(TARGETS)))
     worth = []

@@ -1,4 +1,4 @@
-"""What a blend is worth on dates it was not fitted to: nested score, interval, conformal bounds, worth of TTA.
+"""Estimates of a blend on dates it was not fitted to: nested score, interval, conformal bounds, gain by TTA.
 
-Choosing weights belongs in `ensemble.weighting`.
+The choice of weights belongs in `ensemble.weighting`.
 """

@@ -15,7 +15,7 @@ LEVEL: Final = 0.9
 
 @dataclass(frozen=True)
 class Conformal:
-    """What an interval is made from: `prediction -+ width * (prediction + offset)`, not below 0, for each target.
+    """Parameters of an interval: `prediction -+ width * (prediction + offset)`, not below 0, for each target.
 
     Attributes:
         level: share of new photographs whose truth lies inside, for each target.

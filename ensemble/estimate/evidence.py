@@ -1,4 +1,4 @@
-"""What a blend was judged on: truth, dates, and OOF predictions of the blend and of its members."""
+"""Data that a blend was judged on: truth, dates, and OOF predictions of the blend and of its members."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ARRAYS: Final = ("dates", "truth", "predictions", "members", "unseen")
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a blend was judged on.
+    """Data that a blend was judged on.
 
     Attributes:
         image_ids: n ids.

@@ -19,14 +19,14 @@ _LEVEL: Final = 0.95
 
 @dataclass(frozen=True)
 class OuterScore:
-    """What a procedure is worth on dates that neither its search nor its blend has seen.
+    """Score of a procedure on dates that neither its search nor its blend has seen.
 
     Attributes:
         strategy: its name in the table of `forage outer-cv`.
         r2: over all outer dates.
         error: standard error over dates.
         dates: how many.
-        seeds: how often the dates were dealt into groups, and searched.
+        seeds: how often the dates were divided into groups, with a search for each group.
     """
 
     strategy: str

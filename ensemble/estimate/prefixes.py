@@ -1,4 +1,4 @@
-"""What the heaviest members of a blend are worth alone: the blend without its lightest members, one after the other."""
+"""Scores of the heaviest members of a blend alone: the blend without its lightest members, one after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the reader of a blend's scores should know about this blend in particular."""
+"""Remarks on the scores of a particular blend, which `forage ensemble` prints as warnings."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def _level_with_the_start(start: StartPortfolio) -> str | None:
     if not start.level:
         return None
     return (
-        f"the search is not shown to pay: on new dates, the R2 of this blend less that of the plain mean of the "
-        f"{start.members} start recipe(s), {start.nested:.4f}, is {start.ahead:+.4f} ± {start.error:.4f} (standard "
-        "error over dates)"
+        f"the search shows no gain over its start recipes: on new dates, the R2 of this blend minus that of the plain "
+        f"mean of the {start.members} start recipe(s), {start.nested:.4f}, is {start.ahead:+.4f} ± {start.error:.4f} "
+        "(standard error over dates)"
     )
 
 

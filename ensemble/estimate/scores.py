@@ -125,7 +125,7 @@ def evaluate(library: Library, procedure: Procedure | None = None, *, repeats: i
 
 
 class _HeldOut(NamedTuple):
-    """What is known from dates held out; the fields as of `Estimate`."""
+    """Scores from dates held out; the fields are those of `Estimate`."""
 
     nested: float | None = None
     uniform: float | None = None

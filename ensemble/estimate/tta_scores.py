@@ -1,4 +1,4 @@
-"""What test-time augmentation is worth: scores with 1, 2, 4 and 8 elements of D4."""
+"""Gain by test-time augmentation: scores with 1, 2, 4 and 8 elements of D4."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ELEMENTS: Final = {
 
 
 def tta_worth(truth: Array, predictions: Array) -> dict[str, float]:
-    """R2 of the mean over so many elements; that of the identity alone where there are no others.
+    """R2 of the mean over a number of elements; that of the identity alone where there are no others.
 
     Args:
         truth: (n, 5) in grams.

@@ -1,1 +1,1 @@
-"""What a blend does with new photographs: predictions, their uncertainty, density maps, a submission."""
+"""Use of a blend on new photographs: predictions, their uncertainty, density maps, a submission."""

@@ -97,5 +97,5 @@ def _half(tensor: Tensor) -> Tensor:
 
 
 def _grams(blend: Blend, dataset: Dataset) -> Array:
-    """What every model predicts, in grams."""
+    """Predictions of every model, in grams."""
     return np.concatenate([grams for _, grams in model_predictions(blend, dataset)], axis=2)

@@ -83,7 +83,7 @@ def external_members(blend: Blend, given: Mapping[str, Array]) -> list[BlendMemb
 def model_predictions(
     blend: Blend, dataset: Dataset, tta: TtaName | None = None, watch: Watch = silent
 ) -> Iterator[tuple[slice, Array]]:
-    """What every model of a blend predicts, some photographs at a time.
+    """Predictions of every model of a blend, some photographs at a time.
 
     Several GPUs share the photographs: each runs the models on a part of its own, in a thread of its own.
 

@@ -56,7 +56,7 @@ class Seconds:
     photograph: Array
 
     def of(self, photographs: int) -> Array:
-        """(m,) seconds for so many photographs."""
+        """(m,) seconds to predict a number of photographs."""
         return np.asarray(self.loading + photographs * self.photograph)
 
 
@@ -85,7 +85,7 @@ def measure(blend: Blend, dataset: Dataset, tta: TtaName | None = None) -> Secon
 
 
 def within(seconds: Seconds, photographs: int, limit: float) -> int:
-    """How many of the heaviest members predict so many photographs within a time.
+    """How many of the heaviest members predict a number of photographs within a time.
 
     Raises:
         InputError: not even the first one does.
@@ -101,7 +101,7 @@ def within(seconds: Seconds, photographs: int, limit: float) -> int:
 
 
 def cost(blend: Blend, count: int) -> str:
-    """What it costs to keep only the heaviest members, in words: by the nested score, where the blend has one."""
+    """Message on the nested score that is lost by keeping only the heaviest members, where the blend has one."""
     scores: Mapping[int, dict[str, float]] = {each["members"]: each for each in blend.estimate.get("prefixes", [])}
     said = f"{count} of {len(blend.members)} members"
     if count == len(blend.members) or count not in scores or scores[count]["nested"] is None:

@@ -65,7 +65,7 @@ class Gram:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What was selected.
+    """Result of a selection.
 
     Attributes:
         weights: (m,) at least 0, sum 1; most are 0.

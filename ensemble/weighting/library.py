@@ -209,7 +209,7 @@ class Library:
 
 
 def combine(weights: Array, predictions: Array) -> Array:
-    """What a blend predicts: (..., 5) in grams from (m, 5) weights and (m, ..., 5) predictions.
+    """Prediction of a blend: (..., 5) in grams from (m, 5) weights and (m, ..., 5) predictions.
 
     Weights that are the same for all targets keep the mass balance of the members; others do not, so that the result is
     then projected onto it.

@@ -17,14 +17,14 @@ GROUPS = 5
 
 
 def deal(library: Library, repeats: int, rng: np.random.Generator) -> list[Grouping]:
-    """The dates dealt at random into 5 groups (as many as there are dates, if fewer), `repeats` times."""
+    """The dates divided at random into 5 groups (as many as there are dates, if fewer), `repeats` times."""
     return [list(filter(len, np.array_split(rng.permutation(library.days), GROUPS))) for _ in range(repeats)]
 
 
 def nested_predictions(
     library: Library, fits: Mapping[str, Callable[[Library], Array]], groupings: Sequence[Grouping]
 ) -> dict[str, Array]:
-    """What blends predict for the dates they were made without.
+    """Predictions of blends for the dates they were made without.
 
     For each group of dates everything that was chosen by score is chosen again without its images: the epoch of every
     member whose recipe chooses it by score, and by each of `fits` the members and their weights. The blend predicts the

@@ -16,7 +16,7 @@ MethodName = Literal["uniform", "best-k", "shrunk", "greedy", "simplex", "per-ta
 """From the simplest to the most flexible."""
 
 MethodChoice = Literal[MethodName, "auto"]
-"""What a user may ask for."""
+"""Values of `--method`."""
 
 DEFAULT_METHOD: Final[MethodChoice] = "best-k"
 
@@ -33,17 +33,17 @@ class Options(BaseModel):
     steps: int = Field(200, ge=1)
     """Length of the greedy path, warm start included."""
     warm_start: int = Field(0, ge=0)
-    """The first so many picks are the best members by their own score (Caruana et al. 2004, section 2.2)."""
+    """Number of first picks, which are the best members by their own score (Caruana et al. 2004, section 2.2)."""
     bags: int = Field(0, ge=0)
-    """Average the selections from so many random parts of the members (section 2.3); 0 for none."""
+    """Number of random parts of the members whose selections are averaged (section 2.3); 0 for none."""
     bag_fraction: float = Field(0.5, ge=0, le=1)
     """Share of the members in each bag."""
     seed: int = 0
     """Draws the bags."""
     max_members: int | None = Field(None, ge=1)
-    """At most so many distinct members."""
+    """Largest number of distinct members; None for no limit."""
     max_backbones: int | None = Field(None, ge=1)
-    """At most so many distinct backbones."""
+    """Largest number of distinct backbones; None for no limit."""
     min_gain: float | None = None
     """End the path at a step that raises R2 by less than this; None to take all steps."""
     min_weight: float = Field(0.0, ge=0, le=1)

@@ -11,7 +11,7 @@ from ensemble.weighting.options import MethodName
 from pasture.targets import Array
 
 Fit = Callable[[Library], Array]
-"""What makes a blend: (m, 5) weights from a library of m members."""
+"""Computes the (m, 5) weights of a blend from a library of m members."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Choice:
 
 
 class Decided(NamedTuple):
-    """What a procedure decided on a library.
+    """Result of a procedure on a library.
 
     Attributes:
         fit: makes the blend.

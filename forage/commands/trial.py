@@ -29,7 +29,8 @@ def compare(
 ) -> None:
     """Say which results differ beyond chance: paired over dates, with a 95 % interval for each comparison.
 
-    Of a run, its best trial is compared; of a blend, its nested predictions. Scores are on the images that all have.
+    A run stands for its best trial, a blend for its nested predictions. Scores are on the images that all results have,
+    with test-time augmentation (`inference.tta`); those of `forage status` are without.
     """
     from forage.results.compare import compare as run
     from forage.results.compare import read_result, remark

@@ -37,7 +37,7 @@ def outer_cv(
     space: SpaceOption = "default",
     trials: Annotated[int, typer.Option(min=1, help="Trials of each sweep.")] = 24,
     splits: Annotated[int, typer.Option(min=2, help="Groups of dates; each is held out of whole sweeps in turn.")] = 4,
-    seeds: Annotated[int, typer.Option(min=1, help="How often the dates are dealt into groups, and searched.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="How often dates are divided into groups, and searched.")] = 3,
     against: Annotated[
         list[str] | None,
         typer.Option(

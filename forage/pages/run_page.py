@@ -158,7 +158,7 @@ def _best(page: Page, run: RunFolder, ledger: Ledger, data: str, truth: pd.DataF
         by = {"state": folder.states, "species": folder.species} | by
     caption = f"Out-of-fold predictions of {best.name}, without test-time augmentation."
     if folder is None:
-        caption += f" States and species are absent: the data folder {data} is not at hand."
+        caption += f" States and species are absent: the data folder {data} cannot be read."
     page.table("Where the best trial errs", caption, groups.COLUMNS, groups.rows(grams, predictions, by))
     caption = "A date with a larger share of the error than of the images is hard, or decides the score."
     page.figure("Error of the best trial by date", caption, groups.shares(grams, predictions, by["date"]))

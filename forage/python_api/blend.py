@@ -86,7 +86,7 @@ class Blend:
             data: a data folder, whose test.csv names the photographs, or photographs that were read.
             tta: test-time augmentation; the blend's own by default.
             given: for each imported member, the file of its predictions for these photographs.
-            max_members: predict with so many of the heaviest members only.
+            max_members: number of members to predict with, the heaviest first; None for all.
             max_seconds: predict with as many of the heaviest members as this time allows, by a measurement.
             **files: what to write beside the prediction; see `forage.python_api.options.PredictionFiles`.
 
@@ -176,7 +176,7 @@ class Blend:
         if cross_fit:
             return write_cross_fitted(self.content, Path(data), Path(out), weight, rounds, say)
         if rounds != 1:
-            raise InputError("--rounds goes with --cross-fit")
+            raise InputError("--rounds needs --cross-fit")
         return write_pseudo(one_teacher(self.content, weight), Path(data), Path(out), weight)
 
     def bundle(

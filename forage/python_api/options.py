@@ -37,13 +37,13 @@ class SweepOptions(Resources, total=False):
         pruner: `asha`, `paired` or `none`.
         grace: first epoch at which a trial may be pruned; None for the pruner's own.
         reduction: each rung is this many times as late as the one before it.
-        promote: train all trials for a third of the epochs, then only the best so many to the end; None for all.
+        promote: train all trials for a third of the epochs, then this number of the best to the end; None for all.
         hours: stop after this many hours; a resumed sweep has as many again.
         until_score: stop once a complete trial reaches this score.
         trial_timeout: fail a trial that trains for longer than this after its first epoch, in seconds.
         max_failures: how often a trial's worker may die before the trial has failed.
         keep: keep the weights of this many complete trials; None for all.
-        confirm: train the best so many recipes again with other seeds and folds.
+        confirm: number of the best recipes that are trained again with other seeds and folds.
         track: show every trial live in `tensorboard`, `wandb`, `mlflow` or `csv`, or several of them.
     """
 

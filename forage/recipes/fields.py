@@ -40,7 +40,8 @@ class RecipeField:
 
 def fields_command(
     beginning: Annotated[
-        str, typer.Argument(metavar="[BEGINNING]", help="Only fields that begin so, such as `loss` or `loss.lds`.")
+        str,
+        typer.Argument(metavar="[BEGINNING]", help="Only fields that start with this, such as `loss` or `loss.lds`."),
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -52,7 +53,7 @@ def fields_command(
     ]
     if not chosen:
         sections = ", ".join(Recipe.model_fields)
-        raise InputError(f"{beginning}: no field of a recipe begins so; its sections are {sections}")
+        raise InputError(f"{beginning}: no recipe field starts with this; the sections are {sections}")
     if as_json:
         print_json([asdict(field) for field in chosen])
         return

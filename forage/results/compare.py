@@ -232,7 +232,7 @@ def _trial(run: RunFolder, trial: str | None, location: str) -> Result:
         if best is None:
             raise InputError(f"{location}: has no complete trial to compare; name a member as RUN:TRIAL")
         trial = best.name
-        note = f"{location}: its best trial, {trial}, was chosen by this score, which is therefore a little too high"
+        note = f"{location}: its best trial, {trial}, was chosen by score; its score here is a little too high"
     if not run.oof.exists(f"{trial}.parquet"):
         raise InputError(f"{location}: {run} has no predictions of {trial}; only complete trials can be compared")
     table = run.read_oof(trial)

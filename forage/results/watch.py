@@ -96,7 +96,7 @@ class Watched:
             return "no process runs it; forage resume goes on with it"
         if not running:
             return "none running"
-        if not took:
+        if not took or self.preparations:  # the seconds of ended trials leave out decoding and features
             return "ETA unknown"
         seconds = sum(took) / len(took) * left / len(running)
         return f"ETA about {timedelta(seconds=round(seconds))}"

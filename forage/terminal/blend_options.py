@@ -40,7 +40,7 @@ GivenOption = Annotated[
     typer.Option(metavar="MEMBER=FILE", help="Predictions of an imported member for these photographs; repeatable."),
 ]
 HeaviestOption = Annotated[
-    int | None, typer.Option("--max-members", min=1, help="Predict with so many of the heaviest members only.")
+    int | None, typer.Option("--max-members", min=1, help="Number of members to predict with, the heaviest first.")
 ]
 SecondsOption = Annotated[
     float | None,

@@ -206,7 +206,7 @@ def test_a_damaged_file(load: Callable[[str], Any], content: bytes, message: str
         ("base: frozen_mpl", "no recipe 'frozen_mpl': .*frozen_mlp"),
         ("base: {head: {dropout: 3}}", r"base: head\.dropout=3"),
         ("base: 5", "base: expected"),
-        ("extra: 1", "unknown key 'extra'"),
+        ("extend: default", r"bad\.yaml: unknown key 'extend'; expected extends, base, search, start, resources"),
         ("search: {head.droput: {uniform: [0, 0.1]}}", r"bad\.yaml: search\.head\.droput: unknown"),
     ],
 )

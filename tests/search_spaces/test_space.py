@@ -385,7 +385,7 @@ def test_what_can_be_drawn_is_accepted(base: dict[str, Any], search: dict[str, A
             },
             r"can never hold: schedule\.batch_size is one of 8, 32",
         ),
-        ({"target.kind": {"choice": ["five", "ratios"]}, "target.transform": {"constant": "log1p_z"}}, "ratios goes"),
+        ({"target.kind": {"choice": ["five", "ratios"]}, "target.transform": {"constant": "log1p_z"}}, "ratios needs"),
     ],
 )
 def test_what_can_never_be_drawn_is_refused(search: dict[str, Any], message: str) -> None:

@@ -126,7 +126,7 @@ def test_a_longer_start_recipe_counts_for_the_epochs_of_the_space() -> None:
             [{"backbone": "c"}],
             r"space s: start\[0\]: backbone 'c': expected one of its options, a, b; .* `start` of its own",
         ),
-        ([{"target.kind": "ratios", "target.transform": "log1p_z"}], r"start\[0\]: target\.kind=ratios goes with"),
+        ([{"target.kind": "ratios", "target.transform": "log1p_z"}], r"start\[0\]: target\.kind=ratios needs"),
         ({"head.dropout": 0.1}, r"space s: start=.*valid list"),
         (["frozen_mlp"], r"space s: start\[0\]='frozen_mlp'"),
     ],

@@ -161,7 +161,7 @@ def test_refused(text: str, message: str, write: Callable[..., Space]) -> None:
     ("overrides", "message"),
     [
         ({"recipe": "tiled_film"}, "--set recipe=tiled_film: expected one of two_stream, multi_tile, mine.yaml"),
-        ({"view.kind": "corners"}, "in recipe multi_tile: .*view.tiles goes with"),
+        ({"view.kind": "corners"}, "in recipe multi_tile: .*view.tiles needs"),
     ],
 )
 def test_set_refuses(overrides: dict[str, Any], message: str, write: Callable[..., Space]) -> None:

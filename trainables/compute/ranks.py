@@ -89,7 +89,7 @@ ALONE: Final = Ranks()
 
 
 class Rendezvous(NamedTuple):
-    """What a process needs to join the group that trains its fold.
+    """Everything that a process needs to join the group that trains its fold.
 
     Attributes:
         rank: its 0-based number in the group.

@@ -29,11 +29,11 @@ def check_fitted(recipe: Recipe) -> None:
     """Check that a recipe whose head is not a network can be fitted on this machine.
 
     Raises:
-        InputError: `target.kind` does not go with the head, or the head's package is not installed.
+        InputError: `target.kind` cannot be combined with the head, or the head's package is not installed.
     """
     if recipe.target.kind not in _KINDS:
         raise InputError(
-            f"target.kind={recipe.target.kind} does not go with head.kind={recipe.head.kind}; "
+            f"target.kind={recipe.target.kind} cannot be combined with head.kind={recipe.head.kind}; "
             f"give one of {', '.join(_KINDS)}"
         )
     if recipe.head.kind in ("lightgbm", "catboost"):

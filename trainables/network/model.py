@@ -120,7 +120,7 @@ class BiomassNet(nn.Module):
         return torch.cat([fused, semantic.unsqueeze(1).expand(-1, fused.shape[1], -1)], dim=2)
 
     def classify(self, states: int, species: int) -> None:
-        """Add classifiers of so many States and species; 0 for none."""
+        """Add classifiers of a number of States and of species; 0 for none."""
         for name, classes in (("states", states), ("species", species)):
             setattr(self, name, nn.Linear(self.head.hidden, classes) if classes else None)
 

@@ -91,13 +91,14 @@ def lora_layers(backbone: Backbone, config: BackboneConfig) -> list[str]:
     }
     if missing := [target for target in lora.target_modules if not found[target]]:
         others = ", ".join(target for target, names in found.items() if names)
-        what = f"set backbone.lora.target_modules=[{others}]" if others else "use last_blocks or full"
-        raise InputError(f"backbone.tuning=lora: {config.name} has no {missing[0]} matrices; {what}")
+        advice = f"set backbone.lora.target_modules=[{others}]" if others else "use last_blocks or full"
+        raise InputError(f"backbone.tuning=lora: {config.name} has no {missing[0]} matrices; {advice}")
     with_layers = {_block(name) for names in found.values() for name in names}
     blocks = [name for name in modules if name in with_layers]
     if lora.blocks > len(blocks):
         raise InputError(f"backbone.lora.blocks={lora.blocks}: {config.name} has {len(blocks)} blocks; give fewer")
-    layers = [n for target in lora.target_modules for n in found[target] if _block(n) in blocks[-lora.blocks :]]
+    adapted = blocks[-lora.blocks :]  # with 0 all of them
+    layers = [name for target in lora.target_modules for name in found[target] if _block(name) in adapted]
     if any(_bypassed(modules[name.rpartition(".")[0]], name) for name in layers):
         raise InputError(
             f"backbone.lora.target_modules=qkv: {config.name} reads the qkv matrix without calling its layer, so that "

@@ -46,7 +46,7 @@ class Lora(Section):
     """Matrices of each block that get adapters: `qkv` (queries, keys and values of the attention, one matrix or three),
     `proj` (the output of the attention), `mlp` (the linear layers of the MLP, a gated one's too)."""
     blocks: int = Field(0, ge=0, le=200)
-    """Adapters in so many of the last blocks only; 0 for all blocks."""
+    """Number of last blocks that get adapters; 0 for all blocks."""
 
 
 class Semantic(Section):
@@ -79,7 +79,7 @@ class Backbone(Section):
     """How tokens become a vector: `default` (as the model was trained); some of `cls` (the class token), `mean`, `std`
     (standard deviation), `max`, `min` and `gem` (generalised mean with exponent 3) over the patches (of a convolutional
     network: over the cells of its map), in this order and joined by "_", such as `mean_std` or `mean_max_min_gem`; or
-    `cls_attention`, the class token beside a trained attention over the patches, which goes with no out_indices.
+    `cls_attention`, the class token beside a trained attention over the patches, which needs empty out_indices.
     `grid` keeps the cells apart, for head.kind=density; maps of several out_indices are averaged to the coarsest."""
     standardize: bool = True
     """Standardise the features of frozen backbones: each gets mean 0 and standard deviation 1 over the views and D4
@@ -101,7 +101,7 @@ class Backbone(Section):
     def _embeddings_are_fixed(self) -> Self:
         if self.bank and (self.tuning != "frozen" or self.out_indices or self.pool != "default"):
             raise ValueError(
-                "backbone.name=bank:... goes with backbone.tuning=frozen, no out_indices and backbone.pool=default"
+                "backbone.name=bank:... needs backbone.tuning=frozen, no out_indices and backbone.pool=default"
             )
         return self
 
@@ -109,6 +109,6 @@ class Backbone(Section):
     def _attention_without_taps(self) -> Self:
         if self.out_indices and self.pool == "cls_attention":
             raise ValueError(
-                "backbone.pool=cls_attention looks at the last block; it goes with no backbone.out_indices"
+                "backbone.pool=cls_attention looks at the last block; it cannot be combined with backbone.out_indices"
             )
         return self

@@ -59,9 +59,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.view.kind == "corners" and self.view.tiles > 1:
-            raise ValueError(
-                "view.tiles goes with view.kind whole, halves or whole_and_halves; corners are crops already"
-            )
+            raise ValueError("view.tiles needs view.kind whole, halves or whole_and_halves; corners are crops already")
         if self.backbone.bank and not self.banked:
             raise ValueError("backbone.name=bank:... has no network to train; schedule.stages must all be frozen")
         if self.backbone.bank and self.augment.extras:
@@ -73,15 +71,15 @@ class Recipe(Section):
         if not self.neural and not self.banked:
             raise ValueError(f"head.kind={self.head.kind} needs backbone.tuning=frozen and a fixed backbone.pool")
         if not self.neural and self.fusion.kind not in ("mean", "concat"):
-            raise ValueError(f"head.kind={self.head.kind} goes with fusion.kind mean or concat")
+            raise ValueError(f"head.kind={self.head.kind} needs fusion.kind mean or concat")
         if not self.neural and self.fusion.within != "mean":
-            raise ValueError(f"head.kind={self.head.kind} goes with fusion.within=mean")
+            raise ValueError(f"head.kind={self.head.kind} needs fusion.within=mean")
         if conflict := loss_conflict(self):
             raise ValueError(conflict)
         if conflict := density_conflict(self):
             raise ValueError(conflict)
         if self.target.kind in ("ratios", "dead_ratio", "scalar") and self.target.transform in ("z", "log1p_z"):
-            raise ValueError(f"target.kind={self.target.kind} goes with target.transform none, sqrt or log1p")
+            raise ValueError(f"target.kind={self.target.kind} needs target.transform none, sqrt or log1p")
         if self.target.kind in ("components", "ratios", "dead_ratio") and self.head.output != "linear":
             raise ValueError(
                 f"target.kind={self.target.kind} keeps its values positive itself; head.output must be linear"
@@ -227,10 +225,10 @@ class Recipe(Section):
 
 
 def density_conflict(recipe: Recipe) -> str | None:
-    """What a density head does not go with in a recipe, as a message; None for no conflict."""
+    """Why a density head cannot be combined with other fields of a recipe, as a message; None where it can."""
     pool, kind = recipe.backbone.pool, recipe.target.kind
     if not recipe.dense:
-        return None if pool != "grid" else f"backbone.pool=grid goes with head.kind=density, not {recipe.head.kind}"
+        return None if pool != "grid" else f"backbone.pool=grid needs head.kind=density, not {recipe.head.kind}"
     if recipe.backbone.bank:
         return "head.kind=density needs cells; imported embeddings (backbone.name=bank:...) have one vector a view"
     if pool != "grid":
@@ -245,11 +243,11 @@ def density_conflict(recipe: Recipe) -> str | None:
 
 
 def loss_conflict(recipe: Recipe) -> str | None:
-    """What the loss of a recipe does not go with, as a message; None for no conflict."""
+    """Why the loss cannot be combined with other fields of a recipe, as a message; None where it can."""
     loss = recipe.loss
     for field in ("epsilon", "mse_share") if loss.kind in ("gaussian_nll", "r2") else ():
         if getattr(loss, field):
-            return f"loss.{field} goes with loss.kind smooth_l1, huber or mse; loss.kind={loss.kind} needs it to be 0"
+            return f"loss.{field} needs loss.kind smooth_l1, huber or mse; loss.kind={loss.kind} needs it to be 0"
     if loss.kind in ("gaussian_nll", "r2") and not recipe.neural:
         return f"loss.kind={loss.kind} trains a network; head.kind={recipe.head.kind} does not use it"
     if loss.kind == "gaussian_nll" and recipe.target.kind == "scalar":
@@ -257,7 +255,7 @@ def loss_conflict(recipe: Recipe) -> str | None:
     weights = {"intervals": loss.intervals.weight, "state": loss.state, "species": loss.species}
     for field in (field for field, weight in weights.items() if weight):
         if not recipe.neural:
-            return f"loss.{field} trains a network; head.kind={recipe.head.kind} goes with its weight 0"
+            return f"loss.{field} trains a network; head.kind={recipe.head.kind} needs weight 0"
         if recipe.banked and not (recipe.head.hidden or recipe.head.hidden_share):
             return f"loss.{field} on a frozen backbone trains the hidden layers of the head; set head.hidden"
     return None
@@ -271,7 +269,8 @@ def field_names() -> list[str]:
 def unknown_field(field: str) -> str:
     """Part of an error message: a field is unknown, with the names of similar fields."""
     near = difflib.get_close_matches(field, field_names(), n=3, cutoff=0.5)
-    return f"unknown recipe field {field!r}; " + (f"did you mean {' or '.join(near)}?" if near else "see the README")
+    hint = f"did you mean {' or '.join(near)}?" if near else "`forage recipes fields` lists all"
+    return f"unknown recipe field {field!r}; {hint}"
 
 
 def _merge(content: dict[str, Any], path: list[str], value: Any, source: str) -> None:

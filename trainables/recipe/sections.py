@@ -193,7 +193,7 @@ class Augment(Section):
 
     @property
     def extras(self) -> dict[str, float]:
-        """What changes pixels beside the strength: those of crop, shrink and artefacts that are in use."""
+        """Fields that change pixels beside `strength` (crop, shrink, artefacts), without those at their defaults."""
         return self.model_dump(include={"crop", "shrink", "artefacts"}, exclude_defaults=True)
 
 
@@ -243,7 +243,7 @@ class Stage(Section):
     @model_validator(mode="after")
     def _blocks_of_last_blocks(self) -> Self:
         if self.blocks is not None and self.tuning != "last_blocks":
-            raise ValueError(f"schedule.stages: blocks={self.blocks} goes with tuning=last_blocks, not {self.tuning}")
+            raise ValueError(f"schedule.stages: blocks={self.blocks} needs tuning=last_blocks, not {self.tuning}")
         return self
 
 
@@ -320,8 +320,7 @@ class Validation(Section):
     def _only_stratified(self) -> Self:
         if self.stratify != "total" and self.splitter != "stratified_group":
             raise ValueError(
-                f"validation.stratify={self.stratify} goes with validation.splitter=stratified_group, not "
-                f"{self.splitter}"
+                f"validation.stratify={self.stratify} needs validation.splitter=stratified_group, not {self.splitter}"
             )
         return self
 

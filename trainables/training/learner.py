@@ -90,7 +90,7 @@ class FoldLearner:
         self._enter(0)
 
     def limit(self, images: int) -> Self:
-        """Keep at most so many images in memory at a time in training; returns itself."""
+        """Limit the number of images that are in memory at a time in training; returns itself."""
         self.micro_batch = min(self.micro_batch, images)
         return self
 

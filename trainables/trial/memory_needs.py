@@ -57,11 +57,11 @@ class Needs(NamedTuple):
     parameters: int
 
     def bytes(self, batch: int) -> int:
-        """Peak with so many photographs in memory at a time."""
+        """Peak in bytes with a number of photographs in memory at a time."""
         return max(self.least, self.fixed + batch * self.photograph)
 
     def largest_batch(self, memory: float) -> int:
-        """How many photographs fit into a GPU of so many bytes at a time; 0 if not even one does."""
+        """Largest number of photographs that fit into a GPU with this memory in bytes; 0 if not even one does."""
         usable = USABLE * memory
         return int((usable - self.fixed) // max(1, self.photograph)) if self.bytes(1) <= usable else 0
 

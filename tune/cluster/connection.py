@@ -122,8 +122,8 @@ class RayConnection:
             if self.local:
                 raise JobError(f"Ray does not start on this machine: {reason}") from None
             raise InputError(
-                f"--address {self.address}: no Ray cluster answers there ({reason}); if it is up, it may ask for a "
-                "token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+                f"--address {self.address}: no Ray cluster answers there ({reason}); expected auto or HOST:PORT; if "
+                "the cluster is up, it may ask for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
             ) from None
 
 

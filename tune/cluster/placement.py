@@ -1,4 +1,4 @@
-"""What each trial asks Ray for, and whether the cluster can ever provide it."""
+"""Resources that each trial requests from Ray, and a check that the cluster can provide them."""
 
 from __future__ import annotations
 

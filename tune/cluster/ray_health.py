@@ -74,7 +74,7 @@ def _addresses() -> tuple[str, str]:
 
 
 def _problem(head: str, raylet: str) -> str:
-    """What has died; empty if nothing has."""
+    """Message about the part of Ray that has died; empty if none has."""
     if not _answers(head):
         return f"the head of Ray ({head}) no longer answers"
     return "" if _answers(raylet) else "Ray's process on this machine (raylet) has died"

@@ -1,4 +1,4 @@
-"""What the driver sends to a trainable: everything about one trial, as one typed object."""
+"""Everything that the driver sends to a trainable about one trial, as one typed object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pruner is, the ones there are, and where their rungs lie."""
+"""The interface of a pruner, all pruners, and the epochs of their rungs."""
 
 from __future__ import annotations
 

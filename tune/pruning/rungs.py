@@ -1,4 +1,4 @@
-"""What pruners of the successive-halving family share: trials are compared at a few epochs, the rungs."""
+"""Common part of pruners by successive halving: trials are compared at a few epochs, the rungs."""
 
 from __future__ import annotations
 

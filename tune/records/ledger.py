@@ -33,7 +33,7 @@ Status = Literal["PENDING", "RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAILED"
 
 @dataclass
 class Record:
-    """What is known of one trial.
+    """Everything that is recorded about one trial.
 
     Attributes:
         number: 0-based, in the order of proposal.

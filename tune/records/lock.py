@@ -28,7 +28,7 @@ _LOCK = ".driver.lock"
 _LEASE = "driver.json"
 
 _PROBE_SECONDS = 0.5
-"""A driver waits so long for a lock that `driver_at_work` holds for an instant."""
+"""How long a driver waits for the lock, which `driver_at_work` of another process may hold for an instant."""
 
 
 @dataclass

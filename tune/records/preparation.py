@@ -1,4 +1,4 @@
-"""What a trial does before its next epoch, such as computing features: written by its worker, shown in the tables."""
+"""The step that a trial is at before its next epoch, such as computing features: workers write it, tables show it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Preparation:
         done: number of photographs done.
         total: number of photographs in all.
         epochs: number of epochs that the driver knew when the worker began. A trial that has reported more since is
-            past this step, so that a file of a worker that was killed is not taken for news.
+            past this step: the file is left over from a worker that was killed.
     """
 
     step: str
@@ -75,10 +75,10 @@ class PreparationWriter:
         else:
             self.steps.pop(step, None)
         if list(self.steps) != before or (self.steps and time.monotonic() - self.written > WRITE_SECONDS):
-            self._write(f"{self.trial}.json")
+            self._write()
 
-    def _write(self, name: str) -> None:
-        self.written = time.monotonic()
+    def _write(self) -> None:
+        self.written, name = time.monotonic(), f"{self.trial}.json"
         with suppress(StorageError):  # only a display; the trial meets a full disk where it matters
             if self.steps:
                 latest = next(reversed(self.steps.values()))
@@ -88,7 +88,7 @@ class PreparationWriter:
 
 
 def read_preparations(run: RunFolder, running: Sequence[Record]) -> dict[str, Preparation]:
-    """What running trials do before their next epoch, by trial; a trial that trains has none."""
+    """Steps that running trials are at before their next epoch, by name of the trial; a trial that trains has none."""
     names = set(run.preparations.names(".json"))
     at_work = [record for record in running if f"{record.name}.json" in names]
     with ThreadPoolExecutor(16) as pool:
@@ -106,7 +106,7 @@ def _read(run: RunFolder, record: Record) -> Preparation | None:
 
 @contextmanager
 def no_preparations_left(run: RunFolder) -> Iterator[None]:
-    """Delete what an earlier session has left, and at the end what this one leaves."""
+    """Delete the files that an earlier session has left, and at the end those of this session."""
     run.preparations.clear()
     try:
         yield

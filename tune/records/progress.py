@@ -22,7 +22,7 @@ _TICK_SECONDS = 1.0
 """Time between two drawings of the table while nothing is reported."""
 
 _READ_SHARE = 0.05
-"""Share of the driver's time that reading what trials do before their first epoch may take."""
+"""Largest share of the driver's time that reading the files of `tune.records.preparation` may take."""
 
 
 class Progress:
@@ -114,7 +114,7 @@ class Progress:
         for record in self.ledger.with_status("RUNNING"):
             last = record.curve[-1] if record.curve else None
             score = f"{last['score']:.4f}" if last else "starting"
-            preparation = self.preparations.get(record.name)
+            preparation = self.preparations.get(record.name)  # read some seconds ago: an epoch may have ended since
             table.add_row(
                 record.name,
                 record.recipe["backbone"]["name"],

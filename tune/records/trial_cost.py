@@ -39,7 +39,7 @@ class TrialCost:
 
 
 def _kinds(recipe: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    """What like trials have in common, the most specific first."""
+    """Properties that a trial shares with trials of similar cost, the most specific first."""
     backbone, head = recipe["backbone"], recipe["head"]["kind"]
     yield head, backbone["tuning"], recipe["view"]["size"], backbone["name"]
     yield head, backbone["tuning"], recipe["view"]["size"]

@@ -1,4 +1,4 @@
-"""Which recipes are tried: proposals by Optuna, warm starts, confirmations.
+"""Choice of the recipes to try: proposals by Optuna, warm starts, confirmations.
 
-For how long a trial runs belongs in `tune.pruning`, what trials have reported in `tune.records`.
+Decisions on how long a trial runs belong in `tune.pruning`, reports of trials in `tune.records`.
 """

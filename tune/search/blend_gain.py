@@ -1,4 +1,4 @@
-"""What a trial adds to the blend of the others: what a search with `--objective blend` maximises."""
+"""Gain in score that a trial adds to the blend of the others, which a search with `--objective blend` maximises."""
 
 from __future__ import annotations
 

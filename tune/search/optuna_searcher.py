@@ -30,7 +30,7 @@ Start = tuple[dict[str, Label], Recipe]
 """A recipe to try before the search: its labels in the space, as far as it has any, and the whole recipe."""
 
 Values = Callable[[Sequence[str]], Mapping[str, float]]
-"""What Optuna maximises, by trial, from the names of the complete trials."""
+"""Computes the values that Optuna maximises, by trial, from the names of the complete trials."""
 
 _ATTEMPTS: Final = 10
 """How often labels are drawn until no trial has them; in a small space there may be none left."""
@@ -61,7 +61,7 @@ _STATES: dict[Status, TrialState] = {
 
 
 class _Drawn(NamedTuple):
-    """What a sampler has drawn: without a recipe, the reason why the fields do not go together."""
+    """A draw of a sampler; without a recipe, it has the reason why its fields cannot be combined."""
 
     trial: optuna.Trial
     params: dict[str, Label]

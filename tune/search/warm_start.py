@@ -75,7 +75,7 @@ def write_earlier_trials(run: RunFolder, plan: Plan, earlier: RunFolder) -> None
 
 
 def read_earlier_trials(run: RunFolder) -> list[Record]:
-    """What `write_earlier_trials` wrote; empty for a sweep without a warm start.
+    """Read the trials that `write_earlier_trials` wrote; empty for a sweep without a warm start.
 
     Raises:
         InputError: the file is damaged.

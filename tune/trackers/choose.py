@@ -1,4 +1,4 @@
-"""Which trackers there are, whether they can be used here, and where they write."""
+"""Names of the trackers, whether each can be used here, and where it writes."""
 
 from __future__ import annotations
 

@@ -47,5 +47,5 @@ def fields(record: Record) -> dict[str, Any]:
 
 
 def facts(record: Record) -> dict[str, str]:
-    """What else is known of a trial: its status, its origin and, where it failed, its error."""
+    """Further facts about a trial: its status, its origin and, where it failed, its error."""
     return {"status": record.status, "origin": record.origin, **({"error": record.error} if record.error else {})}

@@ -1,4 +1,4 @@
-"""What every tracker does: one tracked run for each trial, with one step for each epoch."""
+"""Common part of all trackers: one tracked run for each trial, with one step for each epoch."""
 
 from __future__ import annotations
 

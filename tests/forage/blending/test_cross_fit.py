@@ -167,7 +167,7 @@ def test_refusals(
 ) -> None:
     out = tmp_path / "out"
     for words, message in (
-        ((teacher.folder, paddocks, "--rounds", 2), "--rounds goes with --cross-fit"),
+        ((teacher.folder, paddocks, "--rounds", 2), "--rounds needs --cross-fit"),
         ((teacher.folder, paddocks, "--cross-fit", "--rounds", 0), "expected 1 to 10"),
         ((teacher.folder, crossed, "--cross-fit"), "has cross-fitted pseudo-labels already"),
     ):

@@ -38,7 +38,7 @@ def test_fields_of_a_section(shell: Any) -> None:
     assert "Loss of one predicted value;" in text
     said = shell("recipes", "fields", "los")
     assert (said.status, said.out) == (2, "")
-    assert "los: no field of a recipe begins so; its sections are view, backbone" in said.err
+    assert "los: no recipe field starts with this; the sections are view, backbone" in said.err
 
 
 def test_list_and_show(shell: Any) -> None:

@@ -108,7 +108,7 @@ def test_forage_compare(shell: Any, swept: RunFolder, blend: Any, tmp_path: Path
     truth = swept.read_truth().loc[table.image_ids].iloc[:, 1:].to_numpy()
     assert content["first_score"] == pytest.approx(weighted_r2(truth, table.mean(tuple(range(8)))))
     said = shell("compare", swept, blend.folder)
-    assert "its best trial, t0001, was chosen by this score" in said.err
+    assert "its best trial, t0001, was chosen by score" in said.err
     assert f"{blend.estimate['nested']:.4f}  {blend.folder}" in said.out
     for location, words in (
         (tmp_path, "neither a run"), (f"{swept}:t0003", "has no predictions of t0003"), (f"{swept}:x", "neither a run")

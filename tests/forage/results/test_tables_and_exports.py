@@ -201,9 +201,12 @@ def test_watch_shows_how_far_features_are(swept: RunFolder, capsys: pytest.Captu
     show_table(watched.table())
     assert "first epoch" in capsys.readouterr().out
     PreparationWriter(swept, "t0000", 0)("features", 128, 357)
-    watched.read()
+    with exclusive_lock(swept):
+        watched.read()
     show_table(watched.table())
-    (row,) = (line for line in capsys.readouterr().out.splitlines() if "t0000" in line)
+    shown = capsys.readouterr().out
+    assert "ETA unknown" in shown, "the seconds of ended trials say nothing about features"
+    (row,) = (line for line in shown.splitlines() if "t0000" in line)
     assert "features" in row
     assert "35 %" in row
 

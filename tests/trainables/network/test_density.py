@@ -150,8 +150,8 @@ def test_the_cells_of_a_backbone(name: str, out_indices: list[int], shape: tuple
     ("changes", "message"),
     [
         ({"backbone.pool": "mean_std"}, "needs the cells of the backbone; set backbone.pool=grid instead of mean_std"),
-        ({"head.kind": "mlp"}, "backbone.pool=grid goes with head.kind=density, not mlp"),
-        ({"head.kind": "ridge"}, "backbone.pool=grid goes with head.kind=density, not ridge"),
+        ({"head.kind": "mlp"}, "backbone.pool=grid needs head.kind=density, not mlp"),
+        ({"head.kind": "ridge"}, "backbone.pool=grid needs head.kind=density, not ridge"),
         ({"fusion.kind": "late"}, "adds up the cells of all views; fusion.kind and fusion.within must be mean"),
         ({"fusion.within": "film"}, "adds up the cells of all views; fusion.kind and fusion.within must be mean"),
         ({"head.output": "softplus"}, "keeps its values positive itself; head.output must be linear"),

@@ -220,7 +220,7 @@ def test_bad_yaml_is_named(text: str, named: str) -> None:
     [
         (
             {"target.kind": "ratios", "target.transform": "log1p_z"},
-            "--set: target.kind=ratios goes with target.transform none, sqrt or log1p",
+            "--set: target.kind=ratios needs target.transform none, sqrt or log1p",
         ),
         ({"schedule.stages": [{"share": 0.5}]}, "--set: schedule.stages: the shares must sum to 1"),
     ],

@@ -54,7 +54,7 @@ def test_each_stage_trains_its_blocks_and_the_weights_hold_all(
 
 @pytest.mark.parametrize("tuning", ["frozen", "full", "lora"])
 def test_blocks_go_with_last_blocks_only(tuning: str) -> None:
-    with pytest.raises(InputError, match=rf"blocks=2 goes with tuning=last_blocks, not {tuning}$"):
+    with pytest.raises(InputError, match=rf"blocks=2 needs tuning=last_blocks, not {tuning}$"):
         Recipe().with_overrides(staged({"tuning": tuning, "blocks": 2}))
 
 

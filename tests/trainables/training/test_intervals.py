@@ -125,7 +125,7 @@ def test_they_change_the_training_and_are_not_saved(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"head.kind": "ridge"}, "loss.intervals trains a network; head.kind=ridge goes with its weight 0"),
+        ({"head.kind": "ridge"}, "loss.intervals trains a network; head.kind=ridge needs weight 0"),
         ({"head.hidden": []}, "loss.intervals on a frozen backbone trains the hidden layers of the head"),
         ({"loss.intervals.bins": 1}, "loss.intervals.bins=1"),
     ],

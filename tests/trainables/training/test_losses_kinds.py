@@ -1,4 +1,4 @@
-"""Epsilon-insensitive, Gaussian and R2 losses: by hand, and what they do not go with."""
+"""Epsilon-insensitive, Gaussian and R2 losses: by hand, and what they cannot be combined with."""
 
 from __future__ import annotations
 
@@ -105,15 +105,15 @@ def test_the_gradient_of_the_spread_reaches_the_head(changes: dict[str, Any], fr
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": {"kind": "r2", "epsilon": 0.5}}, "loss.epsilon goes with .*loss.kind=r2 needs it to be 0"),
-        ({"loss": {"kind": "gaussian_nll", "mse_share": 0.5}}, "loss.mse_share goes with .*loss.kind=gaussian_nll"),
+        ({"loss": {"kind": "r2", "epsilon": 0.5}}, "loss.epsilon needs .*loss.kind=r2 needs it to be 0"),
+        ({"loss": {"kind": "gaussian_nll", "mse_share": 0.5}}, "loss.mse_share needs .*loss.kind=gaussian_nll"),
         ({"loss.kind": "gaussian_nll", "head.kind": "ridge"}, "trains a network; head.kind=ridge does not use it"),
         ({"loss.kind": "gaussian_nll", "target.kind": "scalar"}, "target.kind=scalar has one number for all"),
-        ({"loss.state": 0.1, "head.kind": "pls"}, "loss.state trains a network; head.kind=pls goes with its weight 0"),
+        ({"loss.state": 0.1, "head.kind": "pls"}, "loss.state trains a network; head.kind=pls needs weight 0"),
         ({"loss.species": 0.1, "head.hidden": []}, "loss.species on a frozen backbone trains the hidden layers"),
         (
             {"validation": {"stratify": "state", "splitter": "group"}},
-            "validation.stratify=state goes with .*, not group",
+            "validation.stratify=state needs .*, not group",
         ),
         ({"augment.crop": 0.5, "backbone.name": "bank:mine"}, "augment.crop changes pictures; .*, set it to 1"),
         (
