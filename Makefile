@@ -15,16 +15,17 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/forage demo --out demo
 
-# What starts Ray runs three at a time, not one a core: each Ray measures out the machine's cores itself. In the order of their
-# names: by default files of few tests, which here are the long ones, come last, when one of the three has nothing left to do.
-test: lint docs
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m slow --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# First the checks and the quick tests, side by side: no core waits for mypy or for the last file. Then the others, three
+# at a time, not one a core: what starts Ray waits much, and each Ray measures out the machine's cores itself. In the
+# order of their names: by default files of few tests, which here are the long ones, come last.
+test: $(READY)
+	$(MAKE) --jobs 3 lint docs quick
+	$(BIN)/python -m pytest -m "slow or heavy" --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 10
 
-quick: $(READY)  ## the tests that start no Ray
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+quick: $(READY)  ## the tests that take less than a second each
+	$(BIN)/python -m pytest -m "not slow and not heavy" --numprocesses auto --dist loadfile --durations 10
 
-lowest: .venv-lowest/.ready  ## the same tests with each dependency at its lower bound in pyproject.toml
+lowest: .venv-lowest/.ready  ## the tests that start no Ray with each dependency at its lower bound in pyproject.toml
 	.venv-lowest/bin/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 lint: $(READY)

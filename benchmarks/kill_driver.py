@@ -22,9 +22,9 @@ from typing import Any
 
 import yaml
 
-from benchmarks.program import Program
 from pasture.run_folder import RunFolder
 from pasture.synthetic import make_data
+from programs.program import Program
 from tune.cluster.ray_trial import CHECKPOINT_SECONDS
 
 SPACE: dict[str, Any] = {

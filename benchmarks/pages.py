@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.browser import Browser, find
 from benchmarks.table import Options, Row, main, photographs
 from ensemble.blend.build import build
 from ensemble.members.external import import_members
@@ -25,6 +24,7 @@ from pasture.dataset import read_train
 from pasture.run_folder import RunFolder
 from pasture.targets import TARGETS
 from pasture.verification import verify
+from programs.browser import Browser, find
 from search_spaces.space import Space
 from trainables.recipe.recipe import Recipe
 from tune.records.ledger import Ledger

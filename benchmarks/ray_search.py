@@ -6,6 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import optuna
+from optuna.samplers import TPESampler
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -17,7 +20,7 @@ from tune.records.ledger import Record
 
 
 class RaySearch(Strategy):
-    """A strategy of `forage.replay.simulate`: `OptunaSearch(space, seed=seed)` with `ASHAScheduler(max_t=epochs)`.
+    """A strategy of `forage.replay.simulate`: `OptunaSearch(space)` with `ASHAScheduler(max_t=epochs)`.
 
     Both with Ray's defaults: TPE without groups, one bracket, grace period of 1 epoch, reduction factor 4; a stopped
     trial is reported to Optuna as complete, with its last score.
@@ -35,7 +38,9 @@ class RaySearch(Strategy):
         self.known = np.array([trained is not None for trained in split.trained])
         self.used = np.zeros(len(table.entries), dtype=bool)
         epochs = max(len(trained.scores) for trained in split.trained if trained is not None)
-        self.searcher = OptunaSearch(lambda trial: self._draw(trial), metric="score", mode="max", seed=seed)
+        study: dict[str, Any] = {"study_name": "replay", "sampler": TPESampler(seed=seed), "storage": InMemoryStorage()}
+        self.searcher = OptunaSearch(lambda trial: self._draw(trial), metric="score", mode="max", **study)
+        self.study = optuna.load_study(**study)
         self.scheduler = ASHAScheduler(time_attr="epoch", metric="score", mode="max", max_t=max(2, epochs))
         self.drawn: dict[str, Any] = {}
         self.count = 0
@@ -52,10 +57,9 @@ class RaySearch(Strategy):
         record.params = dict(self.table.entries[number].labels)
         if record.params != self.drawn:
             # As for forage: Optuna is told of the recipe that ran.
-            study = self.searcher._ot_study
-            study.tell(self.searcher._ot_trials[record.name], state=TrialState.FAIL)
-            study.enqueue_trial(record.params)
-            self.searcher._ot_trials[record.name] = trial = study.ask()
+            self.study.tell(self.searcher._ot_trials[record.name], state=TrialState.FAIL)
+            self.study.enqueue_trial(record.params)
+            self.searcher._ot_trials[record.name] = trial = self.study.ask()
             self._draw(trial)
         self.scheduler.on_trial_add(None, SimpleNamespace(trial_id=record.name))
         return record, number

@@ -26,10 +26,8 @@ from trainables.trial.artifacts import write_finished
 from trainables.trial.fold_executor import SequentialFolds
 from trainables.trial.trial import Trial
 
-hypothesis.settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)  # a busy machine is no failure
-hypothesis.settings.load_profile("patient")
+hypothesis.settings.register_profile("forage", deadline=None)  # how long an example takes says how busy the machine is
+hypothesis.settings.load_profile("forage")
 
 
 def pytest_collection_finish() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,14 +54,17 @@ def modules() -> list[Path]:
     return sorted(path for package in LEVELS for path in (ROOT / package).rglob("*.py"))
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def imports(path: Path) -> list[tuple[int, str]]:
     """Line and dotted name of every imported module or object, including imports inside functions."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import; write the package's name"
-            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+    return found
 
 
 def subpackage(package: str, parts: list[str]) -> str:
@@ -69,38 +72,47 @@ def subpackage(package: str, parts: list[str]) -> str:
     return parts[0] if parts and (ROOT / package / parts[0]).is_dir() else ""
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_packages_import_lower_packages_only(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    for line, name in imports(path):
-        target = name.split(".")[0]
-        allowed = target not in LEVELS or target == package or LEVELS[target] < LEVELS[package]
-        assert allowed, f"{path}:{line}: {package} imports {target}"
+def test_packages_import_lower_packages_only() -> None:
+    wrong = []
+    for path in modules():
+        package = path.relative_to(ROOT).parts[0]
+        for line, name in imports(path):
+            target = name.split(".")[0]
+            if target in LEVELS and target != package and LEVELS[target] >= LEVELS[package]:
+                wrong.append(f"{path}:{line}: {package} imports {target}")
+    assert wrong == []
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in modules() if path.relative_to(ROOT).parts[0] in SUBPACKAGES],
-    ids=lambda p: p.relative_to(ROOT).as_posix(),
-)
-def test_subpackages_import_lower_subpackages_only(path: Path) -> None:
-    package, *rest = path.relative_to(ROOT).with_suffix("").parts
-    order, own = SUBPACKAGES[package], subpackage(package, rest)
-    for line, name in imports(path):
-        target_package, *target_rest = name.split(".")
-        if target_package != package:
-            continue
-        target = subpackage(package, target_rest)
-        assert order.index(target) >= order.index(own), f"{path}:{line}: {own} imports {target}"
-        assert target == own or {own, target} not in INDEPENDENT, f"{path}:{line}: {own} imports {target}"
+def test_subpackages_import_lower_subpackages_only() -> None:
+    wrong = []
+    for path in modules():
+        package, *rest = path.relative_to(ROOT).with_suffix("").parts
+        order, own = SUBPACKAGES.get(package, []), subpackage(package, rest)
+        for line, name in imports(path) if order else []:
+            target_package, *target_rest = name.split(".")
+            target = subpackage(package, target_rest)
+            if target_package != package or target == own:
+                continue
+            if order.index(target) < order.index(own) or {own, target} in INDEPENDENT:
+                wrong.append(f"{path}:{line}: {own} imports {target}")
+    assert wrong == []
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_forbidden_libraries(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    for line, name in imports(path):
-        library = name.split(".")[0]
-        assert library not in FORBIDDEN.get(package, set()), f"{path}:{line}: {package} imports {library}"
+def test_forbidden_libraries() -> None:
+    wrong = []
+    for path in modules():
+        package = path.relative_to(ROOT).parts[0]
+        for line, name in imports(path):
+            if name.split(".")[0] in FORBIDDEN.get(package, set()):
+                wrong.append(f"{path}:{line}: {package} imports {name}")
+    assert wrong == []
+
+
+def test_benchmarks_are_imported_by_their_own_tests_only() -> None:
+    files = [*modules(), *(ROOT / "programs").glob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    found = {path for path in files for _, name in imports(path) if name.split(".")[0] == "benchmarks"}
+    assert found
+    assert {path.parent for path in found} == {ROOT / "tests" / "benchmarks"}
 
 
 def test_every_subpackage_is_known_and_described() -> None:

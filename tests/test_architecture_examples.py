@@ -41,6 +41,7 @@ def test_an_example_is_short(title: str) -> None:
     assert sum(len(part.splitlines()) for part in examples()[title]) < MOST_LINES
 
 
+@pytest.mark.heavy
 def test_the_examples_apply_and_their_checks_pass(tmp_path: Path) -> None:
     found = examples()
     assert {"A view", "A head", "A loss", "A preset", "A searcher", "A blending method"} == set(found)

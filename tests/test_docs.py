@@ -164,8 +164,8 @@ def test_links_exist(page: Path) -> None:
 
 
 def test_files_that_the_code_names_exist() -> None:
-    folders = ("pasture", "trainables", "search_spaces", "tune", "ensemble", "forage", "benchmarks", "tests")
-    files = [file for folder in folders for file in (ROOT / folder).rglob("*") if file.suffix in (".py", ".yaml")]
+    folders = [*(path.parent for path in ROOT.glob("*/__init__.py")), ROOT / "tests"]
+    files = [file for folder in folders for file in folder.rglob("*") if file.suffix in (".py", ".yaml")]
     named = {page for file in files for page in re.findall(r"\bdocs/[\w/-]+\.md", file.read_text())}
     assert {page for page in named if not (ROOT / page).exists()} == set()
     assert len(named) > 3

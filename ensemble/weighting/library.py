@@ -135,12 +135,8 @@ class Library:
     @cached_property
     def recipe_number(self) -> NDArray[np.intp]:
         """(m,) number of each member's recipe, in the order in which recipes first appear."""
-        return _numbered(self.recipes)
-
-    @cached_property
-    def backbone_number(self) -> NDArray[np.intp]:
-        """(m,) number of each member's backbone, in the order in which backbones first appear."""
-        return _numbered(self.backbones)
+        numbers: dict[str, int] = {}
+        return np.array([numbers.setdefault(recipe, len(numbers)) for recipe in self.recipes], dtype=np.intp)
 
     def split(self, held_out: NDArray[np.intp]) -> tuple[Library, Library]:
         """The images of the other days and those of some days, every member at the epoch that is best on the former."""
@@ -210,11 +206,6 @@ class Library:
             rows=self.rows[images],
             epochs=self.epochs,
         )
-
-
-def _numbered(names: Sequence[str]) -> NDArray[np.intp]:
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.intp)
 
 
 def combine(weights: Array, predictions: Array) -> Array:

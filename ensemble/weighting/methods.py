@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.weighting.best_k import best_k, shares
+from ensemble.weighting.best_k import best_k
 from ensemble.weighting.greedy import greedy
 from ensemble.weighting.library import Library
 from ensemble.weighting.optimum import convex_optimum, convex_weights
@@ -45,12 +45,9 @@ def _uniform(library: Library, _: Options) -> Array:
 
 
 def _best_k(library: Library, _: Options) -> Array:
-    """The same weight for each backbone, shared by its members among the k best, k chosen by dates held out."""
-    backbone = library.backbone_number
-    kept = best_k(library.gram.residuals.reshape(len(library), *library.truth.shape), library.day, backbone)
-    weights = np.zeros(len(library))
-    weights[kept] = shares(backbone[kept])
-    return _alike(weights)
+    """The same weight for the k best, k chosen by dates held out."""
+    kept = best_k(library.gram.residuals.reshape(len(library), *library.truth.shape), library.day)
+    return _alike(np.isin(np.arange(len(library)), kept) / len(kept))
 
 
 def _greedy(library: Library, options: Options) -> Array:
@@ -91,7 +88,7 @@ def _ridge(library: Library, _: Options) -> Array:
 
 METHODS: Final[dict[MethodName, Method]] = {
     "uniform": Method(_uniform, "mean of all members"),
-    "best-k": Method(_best_k, "mean over backbones of the k best members, k chosen by dates held out"),
+    "best-k": Method(_best_k, "mean of the k best members, k chosen by dates held out"),
     "shrunk": Method(_shrunk, "convex weights, drawn toward the mean", solves=True),
     "greedy": Method(_greedy, "greedy selection with replacement"),
     "simplex": Method(_simplex, "best convex weights on the images fitted to", solves=True),

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from benchmarks.difficulty import held_out_predictions, row
 from pasture.dataset import Dataset
 from pasture.metric import baseline_r2, weighted_r2
 from pasture.targets import TARGETS, from_components
+
+pytestmark = pytest.mark.heavy
 
 RANDOM = np.random.default_rng(0)
 GROUPS = np.repeat(np.arange(20), 5)

@@ -11,6 +11,8 @@ from benchmarks import gpu
 from benchmarks.gpu_child import lose
 from benchmarks.table import Measure, Row
 
+pytestmark = pytest.mark.heavy
+
 Rows = Callable[[Measure], list[Row]]
 
 

@@ -13,6 +13,8 @@ from pasture.metric import weighted_r2
 from search_spaces.catalogue import load_recipe
 from trainables.recipe.recipe import Recipe
 
+pytestmark = pytest.mark.heavy
+
 
 def test_errors_are_those_of_the_jackknife_over_dates() -> None:
     truth = np.random.default_rng(0).gamma(2.0, 10.0, (6, 5))

@@ -19,6 +19,8 @@ from forage.replay.simulate import simulate
 from forage.replay.table import Table
 from tests.forage.replay.conftest import EPOCHS, make_table
 
+pytestmark = pytest.mark.heavy
+
 __all__ = ["make_table"]
 MakeTable = Callable[..., Table]
 
@@ -53,7 +55,7 @@ def test_ray_reports_stopped_trials_to_optuna_as_complete(make_table: MakeTable)
     pruned = [trial for trial in simulated.trials if trial.record.status == "PRUNED"]
     assert pruned
     assert all(len(trial.record.curve) in (1, 4) for trial in pruned)
-    states = [trial.state.name for trial in strategy.searcher._ot_study.trials]
+    states = [trial.state.name for trial in strategy.study.trials]
     assert states.count("COMPLETE") == 20
     assert {len(t.record.curve) for t in simulated.trials if t.record.status == "COMPLETE"} == {EPOCHS}
 

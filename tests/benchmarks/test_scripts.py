@@ -18,6 +18,8 @@ from benchmarks import (
 )
 from benchmarks.table import Measure, Row
 
+pytestmark = pytest.mark.heavy
+
 Rows = Callable[[Measure], list[Row]]
 
 

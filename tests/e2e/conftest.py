@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.program import Program
 from forage.cli import main
 from pasture.synthetic import make_data
+from programs.program import Program
 from tests.e2e.fork_server import ForkedCommand, start_server
 
 COMMAND = Path(sys.executable).with_name("forage")

@@ -170,7 +170,6 @@ def test_a_full_disk_stops_the_sweep_and_it_continues_once_there_is_space(
     words: list[object] = ["sweep", data, "--runs", runs, "--name", run.name, *options]
     for moment, full, where in [
         ("cache", cache, f"the cache {cache}/"),
-        ("checkpoint", runs, f"{run}/checkpoints/t"),
         ("weights", runs, f"{run}/weights/t"),
         ("record", runs, f"{run}/trials/t0002.json"),
     ]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import typer
 
 import forage.cli
 from pasture.run_folder import RunFolder
@@ -30,12 +31,19 @@ class Said(NamedTuple):
 Shell = Callable[..., Said]
 
 
+@pytest.fixture(scope="session")
+def built_app() -> Any:
+    """The command line, which Typer would build anew for each call."""
+    return typer.main.get_command(forage.cli.app)
+
+
 @pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+def shell(built_app: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
     """`shell("check", data)`: forage in this process; exit status, standard output and standard error."""
 
     def call(*words: object) -> Said:
         with monkeypatch.context() as patch:
+            patch.setattr(forage.cli, "app", built_app)
             patch.setattr(warnings, "showwarning", warnings.showwarning)
             patch.setattr(sys, "argv", ["forage", *map(str, words)])
             with pytest.raises(SystemExit) as caught:
@@ -58,6 +66,7 @@ def swept(finished_run: RunFolder, paddocks: Path, tmp_path: Path) -> RunFolder:
     run = RunFolder(shutil.copytree(finished_run.folder.path, tmp_path / "runs" / "run"))
     fingerprint = run.read_oof("t0000").metadata["fingerprint"]
     space = load_space("demo").to_dict()
+    space["search"]["target.transform"] = {"choice": ["none", "log1p"]}
     facts = {"data": str(paddocks), "fingerprint": fingerprint, "versions": {"forage": "0"}}
     Plan(trials=5, space=space, search="optuna", seed=0, **facts).write(run)
     ledger = Ledger(run)

@@ -13,6 +13,8 @@ import pytest
 from ensemble.blend.blend import Blend
 from pasture.run_folder import RunFolder
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 QUICK = {"check", "status", "trials", "compare", "gc", "config", "recipes", "predict", "sweep", "batch"}

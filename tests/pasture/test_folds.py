@@ -52,7 +52,7 @@ def test_holdout_is_one_fifth_once_whatever_the_number_of_folds(paddocks: Datase
     assert sorted(folds) == [-1] * 48 + [0] * 12
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     dates=st.lists(st.integers(0, 8), min_size=4, max_size=40).filter(lambda d: len(set(d)) >= 3),
     splitter=st.sampled_from(GROUPED),

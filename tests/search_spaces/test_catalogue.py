@@ -25,6 +25,7 @@ def test_every_shipped_recipe_loads(name: str) -> None:
     assert Recipe.from_yaml(recipe.to_yaml()) == recipe
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", space_names())
 def test_every_shipped_space_draws_valid_recipes_and_every_option(name: str, draw_many: Callable[..., Any]) -> None:
     space = load_space(name)
@@ -76,7 +77,7 @@ def test_fine_tuned_is_default_with_a_trained_backbone(draw_many: Callable[..., 
         assert recipe.backbone.tuning == "full"
         names.add(recipe.backbone.name)
     assert len(names) == 3
-    added = {"backbone.tuning", "optimizer.backbone_lr"}
+    added = {"backbone.tuning", "optimizer.backbone_lr", "target.transform"}
     assert fields(space) == fields(load_space("default")) - {"head.kind", "head.components"} | added
 
 

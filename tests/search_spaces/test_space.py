@@ -189,9 +189,10 @@ def test_draws_of_a_real_sampler_respect_ranges_and_conditions(draw_many: Callab
 HYPOTHESIS_SPACE = parse(SEARCH)
 
 
+@pytest.mark.heavy
 # Values here are drawn by us rather than by a sampler: any that lies in its range must do.
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_values_in_range_make_a_valid_recipe_that_says_them(data: st.DataObject) -> None:
     class Drawn:
         def suggest_categorical(self, name: str, choices: Any) -> Label:

@@ -42,6 +42,7 @@ def dataset(paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return dataset.hold_out([dataset.dates[0]])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("number", [0, 2])
 def test_the_saved_weights_predict_what_the_trial_has_written(
     dataset: VerifiedDataset, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -57,6 +58,7 @@ def test_the_saved_weights_predict_what_the_trial_has_written(
     np.testing.assert_allclose(predict(blend, photographs), table.mean(tuple(range(8))), **ABOUT_HALF_PRECISION)
 
 
+@pytest.mark.heavy
 def test_trials_that_held_out_other_dates_are_not_blended(dataset: VerifiedDataset, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.write_truth(dataset)

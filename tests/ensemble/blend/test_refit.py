@@ -36,6 +36,7 @@ def _on_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     monkeypatch.setenv("FORAGE_CACHE", str(tmp_path_factory.getbasetemp() / "refit-cache"))
 
 
+@pytest.mark.heavy
 def test_every_member_is_one_model_of_all_images(
     blend: Blend, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_schedule_and_epochs_are_those_of_the_folds(blend: Blend, paddocks: Pa
     assert rates[-1] > 0.5 * max(rates), "the cosine is stretched over 10 epochs, not 3"
 
 
+@pytest.mark.heavy
 def test_training_is_on_the_labels(blend: Blend, paddocks: Path, tmp_path: Path) -> None:
     """With more epochs a model comes nearer to the labels that it was shown."""
     member = next(m for m in blend.members if m.recipe is not None and m.recipe.banked)
@@ -99,6 +101,7 @@ def test_training_is_on_the_labels(blend: Blend, paddocks: Path, tmp_path: Path)
     assert weighted_r2(train.targets, predict(made, train)) > 0.8
 
 
+@pytest.mark.heavy
 def test_other_data_is_said(blend: Blend, paddocks: Path, tmp_path: Path) -> None:
     data = shutil.copytree(paddocks, tmp_path / "data")
     table = pd.read_csv(data / "train.csv")
@@ -110,6 +113,7 @@ def test_other_data_is_said(blend: Blend, paddocks: Path, tmp_path: Path) -> Non
     assert made.fingerprint != blend.fingerprint
 
 
+@pytest.mark.heavy
 def test_some_members_are_refitted_in_place(blend: Blend, paddocks: Path, tmp_path: Path) -> None:
     copied = Blend.read(Path(shutil.copytree(blend.folder, tmp_path / "blend")))
     chosen = [member for member in copied.members if member.recipe and member.recipe.banked]

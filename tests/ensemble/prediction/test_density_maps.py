@@ -84,6 +84,7 @@ def dense_blend(dense_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) 
     return build([dense_run], tmp_path_factory.mktemp("blends") / "blend", "d4")
 
 
+@pytest.mark.heavy
 def test_the_maps_of_a_blend_add_up_to_its_prediction(dense_blend: Blend, paddocks: Path) -> None:
     test = read_test(paddocks)
     maps = dict(density_maps(dense_blend, test))

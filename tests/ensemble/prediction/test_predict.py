@@ -22,7 +22,7 @@ from ensemble.prediction.predict import predict
 from pasture.dataset import Dataset, read_test, read_train
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
-from pasture.targets import balance_gap
+from pasture.targets import Array, balance_gap
 from trainables.images import d4
 from trainables.network import backbone
 from trainables.network.model import Batch, BiomassNet
@@ -48,6 +48,14 @@ def test(paddocks: Path) -> Dataset:
     return read_test(paddocks)
 
 
+@pytest.fixture(scope="session")
+def predicted(blend: Blend, test: Dataset) -> Array:
+    """What the blend predicts for the photographs to predict."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ensemble.prediction.predict, "all_devices", lambda: [torch.device("cpu")])
+        return predict(blend, test)
+
+
 @pytest.fixture
 def copied(blend: Blend, tmp_path: Path) -> Blend:
     """A blend whose folder may be damaged."""
@@ -55,6 +63,7 @@ def copied(blend: Blend, tmp_path: Path) -> Blend:
     return Blend.read(tmp_path / "copy")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("trial", ["t0000", "t0001", "t0002"])
 def test_a_folds_model_predicts_what_the_oof_holds(
     trial: str, finished_run: RunFolder, blend: Blend, train: Dataset, monkeypatch: pytest.MonkeyPatch
@@ -68,21 +77,21 @@ def test_a_folds_model_predicts_what_the_oof_holds(
     for fold in range(member.folds):
         monkeypatch.setattr(Blend, "fold_weights", lambda self, member, _, fold=fold: whole(self, member, fold))
         held_out = oof.folds == fold
-        for tta in ("none", "flips", "d4"):
+        for tta in ("none", "flips", "d4") if fold == 0 else ("d4",):
             expected = oof.mean(d4.tta_elements(tta))
             predicted = predict(alone, train, tta)
             np.testing.assert_allclose(predicted[held_out], expected[held_out], **ABOUT_HALF_PRECISION)
             assert np.abs(predicted - expected)[~held_out].max() > 0.01, "every fold predicts alike: no test at all"
 
 
+@pytest.mark.heavy
 def test_a_blend_predicts_the_weighted_mean_of_its_members(blend: Blend, test: Dataset) -> None:
     alone = [dataclasses.replace(blend, members=(dataclasses.replace(m, weight=1.0),)) for m in blend.members]
     expected = sum(m.weight * predict(b, test) for m, b in zip(blend.members, alone, strict=True))
     np.testing.assert_allclose(predict(blend, test), expected, atol=1e-9)
 
 
-def test_predictions_are_weights_of_grass(blend: Blend, test: Dataset) -> None:
-    predicted = predict(blend, test)
+def test_predictions_are_weights_of_grass(predicted: Array) -> None:
     assert predicted.shape == (6, 5)
     assert np.isfinite(predicted).all()
     assert predicted.min() >= 0
@@ -90,31 +99,34 @@ def test_predictions_are_weights_of_grass(blend: Blend, test: Dataset) -> None:
     assert balance_gap(predicted).max() < 1e-6
 
 
-@pytest.mark.parametrize("tta", ["none", "flips", "d4"])
-def test_tta_averages_its_elements(tta: str, blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    averaged = predict(blend, test, tta)
-    each = []
-    for element in d4.tta_elements(tta):
+def test_tta_averages_its_elements(blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    averaged = {tta: predict(blend, test, tta) for tta in ("none", "flips", "d4")}
+    each = {}
+    for element in d4.ALL:
         with monkeypatch.context() as patch:
             patch.setattr(d4, "tta_elements", lambda _, element=element: (element,))
-            each.append(predict(blend, test))
-    np.testing.assert_allclose(averaged, np.mean(each, axis=0), atol=1e-9)
+            each[element] = predict(blend, test)
+    for tta, predicted in averaged.items():
+        expected = np.mean([each[element] for element in d4.tta_elements(tta)], axis=0)
+        np.testing.assert_allclose(predicted, expected, atol=1e-9, err_msg=tta)
 
 
-def test_tta_is_the_blends_own_unless_told_otherwise(blend: Blend, test: Dataset) -> None:
+def test_tta_is_the_blends_own_unless_told_otherwise(predicted: Array, blend: Blend, test: Dataset) -> None:
     plain = predict(blend, test, "none")
-    assert np.array_equal(predict(blend, test), predict(blend, test, "d4"))
+    assert np.array_equal(predicted, predict(blend, test, "d4"))
     assert np.array_equal(predict(dataclasses.replace(blend, tta="none"), test), plain)
-    assert not np.allclose(predict(blend, test), plain)
+    assert not np.allclose(predicted, plain)
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 6])
-def test_chunks_change_nothing(chunk: int, blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = predict(blend, test)
+def test_chunks_change_nothing(
+    chunk: int, predicted: Array, blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ensemble.prediction.photographs, "chunk_size", lambda _: chunk)
-    np.testing.assert_allclose(predict(blend, test), expected, **ABOUT_HALF_PRECISION)
+    np.testing.assert_allclose(predict(blend, test), predicted, **ABOUT_HALF_PRECISION)
 
 
+@pytest.mark.heavy
 def test_a_photograph_is_decoded_once_and_few_are_in_memory(
     blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,11 +151,13 @@ def test_a_photograph_is_decoded_once_and_few_are_in_memory(
     assert {2, 4, 6} <= set(done)
 
 
+@pytest.mark.heavy
 def test_rows_follow_the_dataset(blend: Blend, test: Dataset) -> None:
     backwards = dataclasses.replace(test, images=test.images[::-1])
     np.testing.assert_allclose(predict(blend, backwards)[::-1], predict(blend, test), **ABOUT_HALF_PRECISION)
 
 
+@pytest.mark.heavy
 def test_a_frozen_backbone_runs_once_an_element_and_chunk(
     blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +176,7 @@ def test_a_frozen_backbone_runs_once_an_element_and_chunk(
     assert runs == {"tf_efficientnet_lite0": chunks * elements, "test_efficientnet": chunks * elements * folds}
 
 
+@pytest.mark.heavy
 def test_nothing_outside_the_folder_is_needed(
     finished_run: RunFolder, make_blend, test: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +245,7 @@ def _fail_above(limit: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -
     return tried
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )

@@ -55,6 +55,7 @@ def test_weights_for_each_target_sum_to_what_they_did(blend: Blend) -> None:
     assert two.members[0].target_weights[0] == pytest.approx(0.5 * 0.9 / 0.8)
 
 
+@pytest.mark.heavy
 def test_seconds_grow_with_photographs_and_members(blend: Blend, test: Dataset) -> None:
     seconds = measure(blend, test)
     assert len(seconds.photograph) == len(blend.members) == 3
@@ -76,6 +77,7 @@ def test_the_cost_is_said_by_the_nested_score(blend: Blend) -> None:
     assert cost(known, 3) == "3 of 3 members"
 
 
+@pytest.mark.heavy
 def test_backbones_are_stored_in_half_precision(copied: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(half_module, "TOLERANCE_G", 10.0)  # a head on standardised 32-pixel features is that sensitive
     before, size = predict(copied, test), folder_size(copied)
@@ -88,6 +90,7 @@ def test_backbones_are_stored_in_half_precision(copied: Blend, test: Dataset, mo
     assert 0 < np.abs(predict(again, test) - before).max() <= largest + 1e-4
 
 
+@pytest.mark.heavy
 def test_a_blend_in_half_precision_can_be_refitted(
     copied: Blend, test: Dataset, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +105,7 @@ def test_a_blend_in_half_precision_can_be_refitted(
     assert np.isfinite(predict(made, test)).all()
 
 
+@pytest.mark.heavy
 def test_a_backbone_whose_predictions_change_is_left_as_it_is(
     copied: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +117,7 @@ def test_a_backbone_whose_predictions_change_is_left_as_it_is(
     assert before == {path: path.read_bytes() for path in copied.folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.heavy
 def test_photographs_are_shared_by_all_devices(blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = predict(blend, test)
     used: list[tuple[torch.device, int, int]] = []

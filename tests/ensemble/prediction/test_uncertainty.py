@@ -42,6 +42,7 @@ def test(paddocks: Path) -> Dataset:
     return read_test(paddocks)
 
 
+@pytest.mark.heavy
 def test_the_detail_adds_up_to_the_prediction(blend: Blend, test: Dataset) -> None:
     detail = predict_in_detail(blend, test)
     np.testing.assert_allclose(detail.predictions, predict(blend, test), atol=1e-9)
@@ -50,6 +51,7 @@ def test_the_detail_adds_up_to_the_prediction(blend: Blend, test: Dataset) -> No
         np.testing.assert_allclose(alone, predict(only, test), atol=1e-9)
 
 
+@pytest.mark.heavy
 def test_spreads_are_those_of_members_folds_and_elements(
     blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +78,7 @@ def external(weight: float) -> BlendMember:
     )  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_external_members_take_part_with_what_is_given(blend: Blend, test: Dataset) -> None:
     given = {"theirs-a": from_components(np.random.default_rng(0).gamma(2.0, 10.0, (6, 3)))}
     halves = tuple(dataclasses.replace(m, weight=m.weight / 2) for m in blend.members)
@@ -89,6 +92,7 @@ def test_external_members_take_part_with_what_is_given(blend: Blend, test: Datas
         predict(mixed, test)
 
 
+@pytest.mark.heavy
 def test_weights_for_each_target_are_used_and_the_balance_kept(blend: Blend, test: Dataset) -> None:
     """Whole weights: each target of one member alone, so that the projection is needed."""
     columns = np.eye(3)[[0, 1, 2, 0, 1]].T

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ensemble.weighting.auto import blend_predictions
-from ensemble.weighting.best_k import best_k, means_of_first, shares
+from ensemble.weighting.best_k import best_k
 from ensemble.weighting.library import Library
 from ensemble.weighting.methods import fit_method
 from ensemble.weighting.nested import standard_error
@@ -37,63 +37,38 @@ def test_of_equally_good_members_more_are_taken_than_the_best_few() -> None:
     for seed in range(20):
         truth, predictions, day = members(seed, np.full(10, 6.0))
         residuals = (predictions - truth) * np.sqrt(WEIGHTS)
-        ks.append(len(best_k(residuals, day, np.arange(10))))
-        least.append(int(held_out_losses(residuals, day, np.arange(10)).sum(axis=0).argmin()) + 1)
+        ks.append(len(best_k(residuals, day)))
+        least.append(int(held_out_losses(residuals, day).sum(axis=0).argmin()) + 1)
     assert np.mean(ks) > np.mean(least)
     assert min(k - few for k, few in zip(ks, least, strict=True)) >= 0
     assert np.mean(ks) > 9
 
 
-def mean_over_backbones(values: Array, backbone: Array) -> Array:
-    """Mean of the means of (m, ...) values of each backbone."""
-    return np.mean([values[backbone == each].mean(axis=0) for each in np.unique(backbone)], axis=0)
-
-
-def held_out_losses(residuals: Array, day: Array, backbone: Array) -> Array:
-    """(dates, m) loss on each date of the blend of the k best on the other dates, for every k: one after another."""
+def held_out_losses(residuals: Array, day: Array) -> Array:
+    """(dates, m) loss on each date of the mean of the k best on the other dates, for every k: one after another."""
     losses = []
     for date in np.unique(day):
         out = day == date
-        order = np.array(sorted(range(len(residuals)), key=lambda i: float((residuals[i, ~out] ** 2).sum())))
-        firsts = [order[: k + 1] for k in range(len(residuals))]
-        losses.append([(mean_over_backbones(residuals[f][:, out], backbone[f]) ** 2).sum() for f in firsts])
+        order = sorted(range(len(residuals)), key=lambda i: float((residuals[i, ~out] ** 2).sum()))
+        losses.append([(residuals[order[: k + 1]][:, out].mean(axis=0) ** 2).sum() for k in range(len(residuals))])
     return np.array(losses)
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("backbones", [1, 3, 12])
-def test_k_is_the_largest_within_two_standard_errors_of_the_best_on_dates_held_out(seed: int, backbones: int) -> None:
+def test_k_is_the_largest_within_two_standard_errors_of_the_best_on_dates_held_out(seed: int) -> None:
     truth, predictions, day = members(seed, np.linspace(5, 25, 12))
-    backbone = np.arange(12) % backbones
     residuals = (predictions - truth) * np.sqrt(WEIGHTS)
-    losses = held_out_losses(residuals, day, backbone)
+    losses = held_out_losses(residuals, day)
     excess = losses - losses[:, [losses.sum(axis=0).argmin()]]
     k = max(k for k in range(12) if excess[:, k].sum() <= 2 * standard_error(excess[:, k])) + 1
     best = sorted(range(12), key=lambda i: float((residuals[i] ** 2).sum()))[:k]
-    assert best_k(residuals, day, backbone).tolist() == sorted(best)
+    assert best_k(residuals, day).tolist() == sorted(best)
     assert 1 < k < 12
-
-
-@pytest.mark.parametrize("backbone", [[0], [0, 0, 0], [2, 0, 2, 2, 1], [0, 1, 2, 3], [3, 3, 1, 1, 3, 0]])
-def test_each_backbone_counts_the_same_however_many_members_it_has(backbone: list[int]) -> None:
-    values, numbers = np.random.default_rng(0).normal(size=(len(backbone), 4)), np.array(backbone)
-    means = means_of_first(values, numbers)
-    for k in range(1, len(backbone) + 1):
-        expected = mean_over_backbones(values[:k], numbers[:k])
-        assert_allclose(means[k - 1], expected, atol=1e-12)
-        assert_allclose(shares(numbers[:k]) @ values[:k], expected, atol=1e-12)
-
-
-def test_a_backbone_that_was_tried_often_does_not_weigh_more() -> None:
-    truth, predictions, day = members(0, np.full(4, 5.0))
-    library = Library.of_arrays(truth, predictions, day, backbones=["a", "a", "b", "a"])
-    weights = fit_method("best-k", library, Options())
-    assert_allclose(weights[:, 0], [1 / 6, 1 / 6, 1 / 2, 1 / 6])
 
 
 def test_one_date_gives_nothing_to_choose_by() -> None:
     truth, predictions, day = members(0, np.array([3.0, 40.0, 3.0]), dates=1)
-    assert best_k((predictions - truth) * np.sqrt(WEIGHTS), day, np.arange(3)).tolist() == [0, 1, 2]
+    assert best_k((predictions - truth) * np.sqrt(WEIGHTS), day).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("method", ["uniform", "best-k", "greedy", "ridge", "auto"])

@@ -45,7 +45,7 @@ def brute_force(truth: Array, predictions: Array, backbones: Sequence[str], step
 
 
 @given(problems(), st.integers(1, 12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_path_equals_brute_force_step_by_step(problem: Problem, steps: int) -> None:
     truth, predictions, backbones = problem
     selection = greedy(Gram(truth, predictions), backbones, Options(steps=steps))
@@ -85,7 +85,6 @@ def test_never_worse_than_autogluon_on_the_same_input(seed: int) -> None:
 
 
 @given(problems())
-@settings(deadline=None)
 def test_gram_scores_are_those_of_the_metric(problem: Problem) -> None:
     truth, predictions, _ = problem
     gram = Gram(truth, predictions)

@@ -130,6 +130,7 @@ def test_small_weights_are_dropped_and_the_others_weighed_anew(name: MethodName,
     assert weights.any(axis=1).sum() < fit_method(name, library, Options()).any(axis=1).sum()
 
 
+@pytest.mark.heavy
 def test_solving_methods_look_at_the_best_members_only(make_pool: MakePool) -> None:
     library = Library.of(drawn(make_pool, seed=1, members=WIDEST + 20))
     worst = np.argsort(-library.gram.diagonal)[:20]
@@ -150,6 +151,7 @@ def test_options_of_greedy_are_refused_elsewhere_by_name() -> None:
         check_options("simplex", Options(warm_start=3))
 
 
+@pytest.mark.heavy
 def test_auto_takes_equal_weights_where_members_are_equally_good(make_pool: MakePool) -> None:
     """In most draws: one standard error leaves room for chance (of 60, it took uniform in 50 and best-k in 3)."""
     libraries = [Library.of(drawn(make_pool, seed, members=10, spread=1.0)) for seed in range(10)]
@@ -170,6 +172,7 @@ def test_auto_weighs_members_that_differ_clearly(make_pool: MakePool) -> None:
     assert_allclose(whole(procedure("auto", Options()))(library), fit_method(choice.name, library, Options()))
 
 
+@pytest.mark.heavy
 def test_the_choice_of_method_is_made_without_the_dates_it_is_scored_on(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +189,7 @@ def test_the_choice_of_method_is_made_without_the_dates_it_is_scored_on(
     assert seen == [10, *[8] * 10]
 
 
+@pytest.mark.heavy
 def test_noise_shows_no_skill_whatever_is_chosen(make_pool: MakePool) -> None:
     """Members that know nothing: neither choosing a method nor scaling makes any of them look good."""
     gains = []

@@ -68,6 +68,7 @@ def crossed(teacher: Blend, paddocks: Path, tmp_path_factory: pytest.TempPathFac
     return out
 
 
+@pytest.mark.heavy
 def test_each_fold_learns_from_the_labels_of_its_own_teacher(teacher: Blend, paddocks: Path, crossed: Path) -> None:
     dataset, test = read_train(crossed), read_test(paddocks)
     before = make_folds(read_train(paddocks), "group", 3, 42)
@@ -92,6 +93,7 @@ def test_each_fold_learns_from_the_labels_of_its_own_teacher(teacher: Blend, pad
         np.testing.assert_allclose(dataset.pseudo_weights[pseudo], weights[order], rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_what_a_fold_learns_does_not_depend_on_the_labels_it_is_scored_on(
     paddocks: Path, crossed: Path, tmp_path: Path
 ) -> None:
@@ -159,6 +161,7 @@ def test_a_measured_image_without_its_teacher_is_refused(crossed: Path, tmp_path
         read_train(data)
 
 
+@pytest.mark.heavy
 def test_refusals(
     shell: Callable[..., Any], teacher: Blend, crossed: Path, paddocks: Path, tmp_path: Path, blend: Blend
 ) -> None:

@@ -18,6 +18,7 @@ from forage.terminal.messages import show_table
 from pasture.errors import InputError
 
 
+@pytest.mark.heavy
 def test_predict_within_limits(
     shell: Callable[..., Any], blend: Blend, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
+@pytest.mark.heavy
 def test_measured_rows_are_as_before_and_pseudo_rows_carry_the_predictions(
     folder: Path, paddocks: Path, blend: Blend
 ) -> None:
@@ -86,6 +87,7 @@ def test_pictures_are_linked_not_copied(folder: Path, paddocks: Path) -> None:
         assert not (folder / name).samefile(paddocks / name)  # a table may be edited in place
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("linked", [True, False])
 def test_the_folder_is_whole_by_itself(
     shell: Any, blend: Blend, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
@@ -177,6 +179,7 @@ def test_pseudo_labels_of_other_photographs_are_kept(blend: Blend, folder: Path,
     assert counts.tolist() == [6, 6, 24]
 
 
+@pytest.mark.heavy
 def test_a_trial_on_it_is_judged_on_measured_images_and_can_be_blended(
     folder: Path, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -164,6 +164,7 @@ def test_the_wheel_has_metadata_in_the_folder_of_a_checkout_too(
         assert b"Version: 7.0" in wheel.read(f"{egg.stem}-7.0.dist-info/METADATA")
 
 
+@pytest.mark.heavy
 def test_predicting_imports_nothing_that_only_training_needs(golden_folder: Path, tmp_path: Path) -> None:
     code = (
         "import json, sys, forage\n"

@@ -45,6 +45,7 @@ def test_a_file_is_no_folder(shell: Any, blend: Blend, paddocks: Path, tmp_path:
     assert "is a file; expected a folder" in said.err
 
 
+@pytest.mark.heavy
 def test_a_picture_for_every_photograph(
     shell: Any, blend: Blend, paddocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

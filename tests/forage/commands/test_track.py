@@ -78,6 +78,7 @@ def test_trackers_that_need_a_local_folder_say_so_for_an_object_store(
     assert (said.status, "set MLFLOW_TRACKING_URI" in said.err) == (2, True), said.err
 
 
+@pytest.mark.heavy
 def test_resume_of_an_ended_sweep_tracks_the_trials_that_it_has(shell: Any, swept: RunFolder) -> None:
     said = shell("resume", swept, "--track", "csv", "--json")
     assert said.status == 0, said.err

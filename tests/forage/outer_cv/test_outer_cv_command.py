@@ -31,6 +31,8 @@ from trainables.recipe.recipe import Recipe
 from trainables.trial.refit import learner_on_all
 from tune.records.plan import Plan
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def words(paddocks: Path, tmp_path: Path) -> list[object]:

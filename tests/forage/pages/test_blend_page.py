@@ -26,6 +26,7 @@ from pasture.targets import WEIGHTS, Array
 from trainables.recipe.recipe import Recipe
 
 
+@pytest.mark.heavy
 def test_density_maps_of_the_worst_and_the_best_photographs(
     blend: Blend, paddocks: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_density_maps_of_the_worst_and_the_best_photographs(
     assert "no density maps: fold0.safetensors: missing" in page
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("method", "words"), [("best-k", "ranked without each date"), ("greedy", "they are too high")])
 def test_how_members_were_chosen(finished_run: RunFolder, tmp_path: Path, method: MethodName, words: str) -> None:
     blend = build([finished_run], tmp_path / "blend", "none", method)

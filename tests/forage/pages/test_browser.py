@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.browser import Browser, Tab, find
 from ensemble.blend.build import build
 from forage.pages.data_page import data_page
 from forage.pages.output import write_page
@@ -17,6 +16,7 @@ from forage.pages.report import write_blend_report
 from forage.pages.run_page import run_page
 from pasture.files import Folder
 from pasture.run_folder import RunFolder
+from programs.browser import Browser, Tab, find
 from trainables.recipe.recipe import Recipe
 from tune.records.ledger import Ledger
 

@@ -95,6 +95,7 @@ def test_only_rungs_that_a_trial_has_reached_are_named(swept: RunFolder) -> None
     assert "Dotted lines: epochs 7, at which" in run_page(swept).html()
 
 
+@pytest.mark.heavy
 def test_waiting_and_nodes_of_trials(swept: RunFolder) -> None:
     assert "waited for a worker" not in read(write_run_report(swept))[1].text
     ledger = Ledger(swept)
@@ -106,6 +107,7 @@ def test_waiting_and_nodes_of_trials(swept: RunFolder) -> None:
     assert "t0001 complete 0.5000 2 2 3 12 node-a, GPU 1 0.005 log1p" in seen.text
 
 
+@pytest.mark.heavy
 def test_a_run_whose_trials_wait(swept: RunFolder) -> None:
     _, seen = read(write_run_report(swept))
     assert "waiting" not in seen.text
@@ -129,6 +131,7 @@ def test_a_run_of_which_there_is_little_to_tell(left: list[str], swept: RunFolde
     assert "no complete trial yet" in seen.text
 
 
+@pytest.mark.heavy
 def test_a_blend_in_ten_seconds(swept: RunFolder, make_blend, tmp_path: Path) -> None:
     blend = make_blend(swept, tmp_path / "blend", (0.5, 0.2, 0.3))
     location = write_blend_report(blend)
@@ -151,6 +154,7 @@ def test_a_blend_in_ten_seconds(swept: RunFolder, make_blend, tmp_path: Path) ->
     assert sum(link.startswith("data:image/jpeg") for link in seen.links) >= 16, "the worst and the best photographs"
 
 
+@pytest.mark.heavy
 def test_a_blend_by_auto_tells_why(swept: RunFolder, tmp_path: Path) -> None:
     blend = build([swept], tmp_path / "blend", "d4", "auto")
     _, seen = read(write_blend_report(blend))
@@ -167,6 +171,7 @@ def test_a_blend_without_a_nested_score(blend: Blend, tmp_path: Path) -> None:
     assert "no nested score: one date" in seen.text
 
 
+@pytest.mark.heavy
 def test_a_blend_that_was_read_has_the_same_page(swept: RunFolder, make_blend, tmp_path: Path) -> None:
     blend = make_blend(swept, tmp_path / "blend", (0.5, 0.2, 0.3))
     built = read(write_blend_report(blend))[1].text
@@ -176,6 +181,7 @@ def test_a_blend_that_was_read_has_the_same_page(swept: RunFolder, make_blend, t
         write_blend_report(Blend.read(blend.folder))
 
 
+@pytest.mark.heavy
 def test_a_blend_without_its_data_folder(swept: RunFolder, make_blend, tmp_path: Path, monkeypatch) -> None:
     blend = make_blend(swept, tmp_path / "blend", (0.5, 0.2, 0.3))
     blend = dataclasses.replace(blend, evidence=dataclasses.replace(blend.evidence, data=str(tmp_path / "moved")))
@@ -184,6 +190,7 @@ def test_a_blend_without_its_data_folder(swept: RunFolder, make_blend, tmp_path:
     assert "Error by state" not in seen.text
 
 
+@pytest.mark.heavy
 def test_pages_need_no_internet(swept: RunFolder, blend: Blend, tmp_path: Path) -> None:
     for location in (write_run_report(swept), write_blend_report(dataclasses.replace(blend, folder=tmp_path))):
         page, seen = read(location)
@@ -191,6 +198,7 @@ def test_pages_need_no_internet(swept: RunFolder, blend: Blend, tmp_path: Path) 
         assert len(re.findall(r"\* plotly\.js v\d", page)) == 1, "plotly's script is in the page once"
 
 
+@pytest.mark.heavy
 def test_text_in_a_run_stays_text(swept: RunFolder, tmp_path: Path) -> None:
     clean = read(write_run_report(swept))[1].tags
     ledger = Ledger(swept)
@@ -321,15 +329,15 @@ def test_a_running_trial_has_a_curve_and_no_dot_yet(swept: RunFolder) -> None:
 def test_importance_finds_the_field_that_matters(swept: RunFolder) -> None:
     space = load_space("demo")
     (rate,) = (p for p in space.parameters if p.field == "optimizer.head_lr")
-    (transform,) = (p for p in space.parameters if p.field == "target.transform")
+    (weight,) = (p for p in space.parameters if p.field == "loss.consistency")
     records = []
     for i in range(16):
-        params = {rate.field: rate.low + (rate.high - rate.low) * i / 16, transform.field: [*transform.options][i % 2]}
+        params = {rate.field: rate.low + (rate.high - rate.low) * i / 16, weight.field: [*weight.options][i % 2]}
         records.append(Record(i, params, {}, "COMPLETE", [{"epoch": 1, "score": 0.3 + i / 50}]))
-    found = importances(records, [rate, transform])
+    found = importances(records, [rate, weight])
     assert set(found) == {"fANOVA", "PED-ANOVA"}
     assert all(shares[rate.field] > 0.6 for shares in found.values())
-    assert importances(records[:3], [rate, transform]) == {}
+    assert importances(records[:3], [rate, weight]) == {}
 
 
 def test_errors_by_group() -> None:

@@ -187,6 +187,7 @@ def test_a_run_of_imported_members_as_tables(swept: RunFolder, tmp_path: Path) -
     assert set(run.oof["trial"]) == {"t0000", "t0001"}
 
 
+@pytest.mark.heavy
 def test_build_then_load_then_predict(swept: RunFolder, paddocks: Path, tmp_path: Path) -> None:
     built = forage.build(forage.load_run(str(swept)), tmp_path / "blend", tta="none", max_members=2)
     assert len(built.members) <= 2

@@ -70,6 +70,7 @@ def test_the_same_seed_decides_alike_and_another_does_not(make_table: MakeTable)
     assert told[0] == told[1] != told[2]
 
 
+@pytest.mark.heavy
 def test_tpe_learns_from_the_recipes_that_ran(make_table: MakeTable) -> None:
     """With many recipes TPE's later proposals are better than random search's."""
     table = make_table(recipes=200, splits=1)
@@ -84,6 +85,7 @@ def test_tpe_learns_from_the_recipes_that_ran(make_table: MakeTable) -> None:
     assert means["optuna"] > means["random"] + 0.02
 
 
+@pytest.mark.heavy
 def test_score_per_second_gets_further_where_costs_differ(make_table: MakeTable) -> None:
     """A backbone that takes 100 times as long and is no better: for the same compute more recipes, and better ones."""
     table = make_table(recipes=150, splits=1)

@@ -29,6 +29,7 @@ def words(paddocks: Path, tmp_path: Path) -> list[object]:
     return ["tabulate", paddocks, *options, "--json"]
 
 
+@pytest.mark.heavy
 def test_a_table_holds_what_the_trials_left_behind(
     shell: Shell, words: list[object], launched: list[str], tmp_path: Path, paddocks: Path
 ) -> None:

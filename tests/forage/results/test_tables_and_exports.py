@@ -67,6 +67,7 @@ def test_wrong_questions(shell: Any, swept: RunFolder, options: list[str], words
     assert words in said.err
 
 
+@pytest.mark.heavy
 def test_the_optuna_storage_has_states_and_intermediate_values(shell: Any, swept: RunFolder, tmp_path: Path) -> None:
     file = tmp_path / "study.db"
     said = shell("export", swept, "--to", "optuna", "--out", file)

@@ -56,6 +56,7 @@ def small_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BiomassNet, "embed", checked)
 
 
+@pytest.mark.heavy
 def test_a_learner_goes_on_with_the_same_gradients(
     dataset: VerifiedDataset, cpu: torch.device, frozen_recipe: Recipe, request: pytest.FixtureRequest
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_learner_goes_on_with_the_same_gradients(
     np.testing.assert_allclose(halved.predict(ROWS, d4.ALL), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.heavy
 def test_a_reduced_batch_is_not_tried_again_at_full_size(
     dataset: VerifiedDataset, cpu: torch.device, frozen_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_reduced_batch_is_not_tried_again_at_full_size(
     assert refused == []
 
 
+@pytest.mark.heavy
 def test_the_trial_notes_it(make_trial: Callable[..., Trial], tuned_recipe: Recipe, small_device: None) -> None:
     report = make_trial(tuned_recipe.with_overrides({"schedule.batch_size": 6})).step()
     assert report["micro_batch"] == 3

@@ -47,6 +47,7 @@ def bank(four: Dataset, cpu: torch.device) -> Bank:
     return lambda recipe: feature_bank(recipe, TrialContext(four, cpu))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("names", [{}, LITE0], ids=["tiny", "lite0"])
 @pytest.mark.parametrize("kind", ["halves", "whole"])
 def test_features_are_those_of_the_backbone(

@@ -82,6 +82,7 @@ def test_it_is_computed_once_and_leaves_no_blocks(root: Path) -> None:
     assert not list(root.rglob("*.blocks"))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("nodes", [False, True], ids=["one node", "two nodes"])
 def test_processes_share_the_work(tmp_path: Path, nodes: bool) -> None:
     shared = str(tmp_path / "run/features") if nodes else ""
@@ -94,6 +95,7 @@ def test_processes_share_the_work(tmp_path: Path, nodes: bool) -> None:
     assert len({process for process, _ in log}) == 2, "one did it all"
 
 
+@pytest.mark.heavy
 def test_who_is_killed_loses_one_block_at_most(tmp_path: Path) -> None:
     worker = _start(tmp_path)
     deadline = time.monotonic() + 60

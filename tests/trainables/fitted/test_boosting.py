@@ -35,6 +35,7 @@ def test_few_rows_are_enough_to_learn_from(kind: str, rows: int) -> None:
     assert ((predicted - encoded) ** 2).mean() < 0.7 * encoded.var(axis=0).mean()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 def test_thousands_of_features(kind: str) -> None:
     model = _fit(kind, rows=40, width=3000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ def _fit(recipe: Recipe, weights: Array | None = None, seed: int = 0, grams: Arr
     return model
 
 
+@cache
+def _fitted(recipe: Recipe) -> FittedModel:
+    """The model of a recipe with even weights and seed 0, for tests that only look at it."""
+    return _fit(recipe)
+
+
 def _grams(model: FittedModel, features: Array = TEST[0]) -> Array:
     return model.grams(torch.from_numpy(features).float()).numpy()
 
@@ -63,7 +70,7 @@ def test_learns_what_can_be_learnt_and_nothing_from_shuffled_labels(kind: str, c
     recipe = _recipe(kind, components, target)
     means = np.broadcast_to(TRAIN[1].mean(axis=0), TEST[1].shape)
     baseline = weighted_r2(TEST[1], means)
-    assert weighted_r2(TEST[1], project(_grams(_fit(recipe)))) > baseline + 0.5 * (1 - baseline)
+    assert weighted_r2(TEST[1], project(_grams(_fitted(recipe)))) > baseline + 0.5 * (1 - baseline)
     shuffled = TRAIN[1][np.random.default_rng(0).permutation(len(TRAIN[1]))]
     assert weighted_r2(TEST[1], project(_grams(_fit(recipe, grams=shuffled)))) < baseline + 0.03
 
@@ -71,13 +78,14 @@ def test_learns_what_can_be_learnt_and_nothing_from_shuffled_labels(kind: str, c
 @pytest.mark.parametrize("transform", ["none", "sqrt", "log1p", "log1p_z"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_transform_predicts_grams(kind: str, transform: str) -> None:
-    predicted = _grams(_fit(_recipe(kind, transform=transform)))
+    predicted = _grams(_fitted(_recipe(kind, transform=transform)))
     np.testing.assert_allclose(predicted.mean(axis=0), TEST[1].mean(axis=0), rtol=0.15)
 
 
 def test_the_transform_counts_for_boosting_but_not_for_ridge() -> None:
     def same(kind: str) -> bool:
-        return np.array_equal(_grams(_fit(_recipe(kind))), _grams(_fit(_recipe(kind, transform="none"))))
+        plain = _recipe(kind, transform="none")
+        return np.array_equal(_grams(_fitted(_recipe(kind))), _grams(_fitted(plain)))
 
     assert same("ridge")
     assert not same("lightgbm")
@@ -85,29 +93,30 @@ def test_the_transform_counts_for_boosting_but_not_for_ridge() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_primary_derives_dead_and_clover(kind: str) -> None:
-    predicted = _grams(_fit(_recipe(kind, target="primary"))).T
+    predicted = _grams(_fitted(_recipe(kind, target="primary"))).T
     np.testing.assert_allclose(predicted[DEAD], predicted[TOTAL] - predicted[GDM])
     np.testing.assert_allclose(predicted[CLOVER], predicted[GDM] - predicted[GREEN])
-    five = _grams(_fit(_recipe(kind))).T
+    five = _grams(_fitted(_recipe(kind))).T
     assert np.abs(five[DEAD] - (five[TOTAL] - five[GDM])).max() > 0.01
 
 
 @pytest.mark.parametrize(("kind", "components", "target"), CASES)
 def test_safetensors_carry_the_whole_model(kind: str, components: int, target: str) -> None:
     recipe = _recipe(kind, components, target)
-    model, fresh = _fit(recipe), FittedModel(recipe, FEATURES)
+    model, fresh = _fitted(recipe), FittedModel(recipe, FEATURES)
     _grams(fresh)  # what an unfitted model remembers must not outlive the loading
     fresh.load_state_dict(load(save(model.state_dict())))
     assert _same(fresh.state_dict(), model.state_dict())
     assert np.array_equal(_grams(fresh), _grams(model))
 
 
+@pytest.mark.heavy
 def test_another_process_predicts_the_same(tmp_path: Path) -> None:
     np.save(tmp_path / "features.npy", TEST[0])
     for i, case in enumerate(CASES):
         recipe = _recipe(*case)
         (tmp_path / f"{i}.yaml").write_text(recipe.to_yaml())
-        save_file(_fit(recipe).state_dict(), tmp_path / f"{i}.safetensors")
+        save_file(_fitted(recipe).state_dict(), tmp_path / f"{i}.safetensors")
     code = f"""
 import numpy, pathlib, torch
 from safetensors.torch import load_file
@@ -123,14 +132,14 @@ for i in range({len(CASES)}):
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
     for i, case in enumerate(CASES):
-        assert np.array_equal(np.load(tmp_path / f"{i}.npy"), _grams(_fit(_recipe(*case)))), case
+        assert np.array_equal(np.load(tmp_path / f"{i}.npy"), _grams(_fitted(_recipe(*case)))), case
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_of_another_backbone_do_not_load(kind: str) -> None:
     recipe = _recipe(kind)
     with pytest.raises(RuntimeError, match="size mismatch"):
-        FittedModel(recipe, FEATURES + 1).load_state_dict(_fit(recipe).state_dict())
+        FittedModel(recipe, FEATURES + 1).load_state_dict(_fitted(recipe).state_dict())
 
 
 @pytest.mark.parametrize(("kind", "components", "target"), CASES)
@@ -143,7 +152,7 @@ def test_the_same_seed_fits_the_same_model(kind: str, components: int, target: s
 
 @pytest.mark.parametrize(("kind", "components", "target"), CASES)
 def test_predicting_fits_nothing_and_an_image_does_not_see_the_others(kind: str, components: int, target: str) -> None:
-    model = _fit(_recipe(kind, components, target))
+    model = _fitted(_recipe(kind, components, target))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     alone = np.concatenate([_grams(model, TEST[0][i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(alone, _grams(model)[:5], rtol=1e-12)
@@ -156,7 +165,7 @@ def test_image_weights_count_and_only_by_their_ratios(kind: str, components: int
     recipe = _recipe(kind, components)
     heavy = TRAIN[1][:, TOTAL] > np.median(TRAIN[1][:, TOTAL])
     weights = np.where(heavy, 8.0, 1.0)
-    even, uneven = _grams(_fit(recipe)), _grams(_fit(recipe, weights))
+    even, uneven = _grams(_fitted(recipe)), _grams(_fit(recipe, weights))
     assert uneven[:, TOTAL].mean() > even[:, TOTAL].mean() + 0.2
     np.testing.assert_allclose(_grams(_fit(recipe, weights * 16)), uneven, rtol=1e-9)
 

@@ -125,22 +125,20 @@ def test_outputs_and_columns(kind: str, outputs: int, columns: list[int]) -> Non
     assert codec_of(kind).columns == columns
 
 
-@pytest.mark.parametrize(("kind", "transform"), COMBINATIONS)
 @given(parts=components)
-def test_the_start_predicts_the_mean(kind: str, transform: str, parts: np.ndarray) -> None:
+def test_the_start_predicts_the_mean(parts: np.ndarray) -> None:
     grams = grams_of(parts)
-    codec = codec_of(kind, transform, grams)
-    start = codec.start(grams)
-    assert start.shape == (codec.outputs,)
-    encoded = codec.expand(start.view(1, -1))[0].numpy()
-    mean = codec.encode(grams).numpy().mean(axis=0)
-    if kind == "scalar":  # one number for all: the mean over targets too
-        mean = np.full(5, mean.mean())
-    if kind in ("components", "ratios", "dead_ratio"):  # the mean of the grams, whatever the transform
-        mean = codec.encode(grams.mean(dim=0, keepdim=True))[0].numpy()
-        assert encoded == pytest.approx(mean, rel=1e-3, abs=0.02 * float(grams.mean()))
-    else:
-        assert encoded == pytest.approx(mean, rel=1e-3, abs=1e-3)
+    for kind, transform in COMBINATIONS:
+        codec = codec_of(kind, transform, grams)
+        start = codec.start(grams)
+        assert start.shape == (codec.outputs,)
+        encoded = codec.expand(start.view(1, -1))[0].numpy()
+        mean, tolerance = codec.encode(grams).numpy().mean(axis=0), 1e-3
+        if kind == "scalar":  # one number for all: the mean over targets too
+            mean = np.full(5, mean.mean())
+        if kind in ("components", "ratios", "dead_ratio"):  # the mean of the grams, whatever the transform
+            mean, tolerance = codec.encode(grams.mean(dim=0, keepdim=True))[0].numpy(), 0.02 * float(grams.mean())
+        assert encoded == pytest.approx(mean, rel=1e-3, abs=tolerance), (kind, transform)
 
 
 def test_the_start_of_ratios_without_clover() -> None:
@@ -151,14 +149,15 @@ def test_the_start_of_ratios_without_clover() -> None:
     assert codec.decode(codec.expand(start.view(1, -1)))[0].tolist() == pytest.approx(grams[0].tolist(), abs=0.1)
 
 
-@pytest.mark.parametrize(("kind", "transform"), [c for c in COMBINATIONS if c[0] not in SHARED])
 @given(parts=components)
-def test_encoding_is_undone(kind: str, transform: str, parts: np.ndarray) -> None:
+def test_encoding_is_undone(parts: np.ndarray) -> None:
     grams = grams_of(parts)
-    codec = codec_of(kind, transform, grams)
-    decoded = codec.decode(codec.encode(grams))
-    torch.testing.assert_close(decoded, grams, rtol=1e-3, atol=5e-3)
-    assert decoded[:, list(COMPONENTS)].shape == (len(parts), 3)
+    for kind, transform in COMBINATIONS:
+        if kind not in SHARED:
+            codec = codec_of(kind, transform, grams)
+            decoded = codec.decode(codec.encode(grams)).numpy()
+            np.testing.assert_allclose(decoded, grams, rtol=1e-3, atol=5e-3, err_msg=f"{kind}, {transform}")
+            assert decoded[:, list(COMPONENTS)].shape == (len(parts), 3)
 
 
 @given(value=st.floats(1e-3, 1e4))

@@ -93,6 +93,7 @@ def test_frozen_batch_norms_keep_their_statistics(tuning: str) -> None:
         assert torch.equal(norm.running_mean, before[f"{name}.running_mean"]) != trained[name]  # type: ignore[arg-type]
 
 
+@pytest.mark.heavy
 def test_lora_trains_its_adapters_only_and_starts_at_nothing() -> None:
     plain, backbone = create_backbone(VIT, 32).eval(), create_backbone(VIT, 32).eval()
     add_lora(backbone, VIT)

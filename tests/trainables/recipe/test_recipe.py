@@ -99,6 +99,7 @@ def test_a_change_survives_yaml_and_changes_the_hash(field: str) -> None:
     assert changed.hash != Recipe().hash
 
 
+@pytest.mark.heavy
 @given(st.sets(st.sampled_from(sorted(CHANGES))))
 def test_any_mixture_survives_yaml_and_keeps_its_hash(fields: set[str]) -> None:
     try:

@@ -115,6 +115,7 @@ def test_batches_have_nearly_the_same_size(make_learner: MakeLearner, frozen_rec
     assert learner.steps_an_epoch == 2
 
 
+@pytest.mark.heavy
 def test_it_starts_at_the_mean_and_learns(
     make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
@@ -288,6 +289,7 @@ def test_label_smoothing_weighs_images(
     np.testing.assert_allclose(weights, expected, rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_a_compiled_backbone_learns_the_same(
     make_learner: MakeLearner, tuned_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def test_the_optimiser_of_stage_2_holds_the_backbone(make_learner: MakeLearner, 
     assert held == [everything - backbone, everything]
 
 
+@pytest.mark.heavy
 def test_a_trial_restored_into_stage_2_trains_the_backbone_too(
     make_trial: Callable[..., Trial], two_stream: Recipe
 ) -> None:
@@ -138,6 +139,7 @@ def test_what_stage_2_moved_is_saved(make_learner: MakeLearner, two_stream: Reci
 # crop_attention_distilled: "the public code never passes the teacher's prediction"
 
 
+@pytest.mark.heavy
 def test_the_teacher_changes_the_students_gradient(make_learner: MakeLearner, frozen_recipe: Recipe) -> None:
     plain = frozen_recipe.with_overrides({**ONE_PLAIN_STEP, "head.dropout": 0.0})
     gradients = {w: _gradient(make_learner(plain.with_overrides({"loss.distillation": w}))) for w in (0.0, 0.5, 1.0)}
@@ -147,6 +149,7 @@ def test_the_teacher_changes_the_students_gradient(make_learner: MakeLearner, fr
         torch.testing.assert_close(gradients[1.0][name] - gradients[0.0][name], 2 * part, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.heavy
 def test_what_the_teacher_is_told_reaches_the_student(
     make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
@@ -157,6 +160,7 @@ def test_what_the_teacher_is_told_reaches_the_student(
         assert bool(_moved(before.weights(), after.weights())) == reaches
 
 
+@pytest.mark.heavy
 def test_the_teacher_and_every_statistic_see_the_training_fold_only(
     make_learner: MakeLearner, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:

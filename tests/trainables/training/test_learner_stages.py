@@ -203,6 +203,7 @@ LORA = {
 }
 
 
+@pytest.mark.heavy
 def test_lora_trains_and_saves_adapters_and_head_only(make_learner: MakeLearner, frozen_recipe: Recipe) -> None:
     learner = make_learner(frozen_recipe.with_overrides(LORA))
     before = _copy(learner.net)

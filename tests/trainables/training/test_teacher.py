@@ -24,6 +24,7 @@ def test_it_learns_what_the_metadata_say(dataset: VerifiedDataset) -> None:
     assert not np.allclose(taught, truth)
 
 
+@pytest.mark.heavy
 def test_the_same_seed_says_the_same_whatever_was_drawn_before(dataset: VerifiedDataset) -> None:
     first = teach(dataset.images, dataset.targets, ROWS, 7)
     torch.manual_seed(99)
@@ -33,6 +34,7 @@ def test_the_same_seed_says_the_same_whatever_was_drawn_before(dataset: Verified
     assert not torch.equal(teach(dataset.images, dataset.targets, ROWS, 8), first)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("column", ["targets", "ndvi", "height_cm", "species", "date"])
 def test_rows_that_are_not_its_own_change_nothing(dataset: VerifiedDataset, column: str) -> None:
     honest = teach(dataset.images, dataset.targets, ROWS, 0)
@@ -47,6 +49,7 @@ def test_rows_that_are_not_its_own_change_nothing(dataset: VerifiedDataset, colu
     assert torch.equal(teach(images, grams, ROWS, 0), honest)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("column", ["ndvi", "height_cm", "species", "date"])
 def test_it_looks_at_every_column(dataset: VerifiedDataset, column: str) -> None:
     images = dataset.images.copy()
@@ -54,6 +57,7 @@ def test_it_looks_at_every_column(dataset: VerifiedDataset, column: str) -> None
     assert not torch.equal(teach(images, dataset.targets, ROWS, 0), teach(dataset.images, dataset.targets, ROWS, 0))
 
 
+@pytest.mark.heavy
 def test_it_says_something_where_nothing_was_measured(dataset: VerifiedDataset) -> None:
     images = dataset.images.copy()
     images.loc[images.index[ROWS[:4]], ["ndvi", "height_cm"]] = np.nan

@@ -54,6 +54,7 @@ def test_live_tensors_are_counted_once_and_until_they_die() -> None:
     assert live.peak == 8000
 
 
+@pytest.mark.heavy
 def test_a_trained_parameter_takes_its_weight_gradient_and_two_moments() -> None:
     full = needs()
     assert full.trained == full.parameters > 50_000
@@ -69,6 +70,7 @@ def test_a_trained_parameter_takes_its_weight_gradient_and_two_moments() -> None
     assert last.trained - lora.trained == (64 + 64) + 2 * (64 + 192) - 2 * (64 + 192)
 
 
+@pytest.mark.heavy
 def test_activations_grow_with_photographs_and_pixels_and_shrink_with_checkpointing() -> None:
     small, large = needs(), needs(view__size=64)
     assert large.photograph > 3 * small.photograph

@@ -86,6 +86,7 @@ def recipe_of(*parts: str) -> Recipe:
     return recipe
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
 @pytest.mark.filterwarnings("ignore:head.kind=density keeps")
 def test_a_pair_trains_a_step_and_is_saved_loaded_and_used(

@@ -127,6 +127,7 @@ def test_the_finished_oof_is_that_of_the_epoch_that_counts(
     assert metadata["backbone_digest"] == check_backbone(trial.recipe.backbone, 32).digest
 
 
+@pytest.mark.heavy
 def test_the_same_seed_gives_the_same_trial(make_trial: MakeTrial, either_recipe: Recipe) -> None:
     first, second = make_trial(either_recipe, epochs=2), make_trial(either_recipe, epochs=2)
     assert _timeless(first.curve) == _timeless(second.curve)
@@ -149,6 +150,7 @@ def test_holdout_has_only_the_held_rows(make_trial: MakeTrial, frozen_recipe: Re
     assert table.metadata["score"] == pytest.approx(expected)
 
 
+@pytest.mark.heavy
 def test_pretrained_features_beat_the_baseline(
     make_trial: MakeTrial, frozen_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
@@ -169,6 +171,7 @@ def test_pretrained_features_beat_the_baseline(
 # --- continuing ---
 
 
+@pytest.mark.heavy
 def test_continuing_in_the_middle_changes_no_bit(make_trial: MakeTrial, either_recipe: Recipe) -> None:
     undisturbed = make_trial(either_recipe, epochs=4)
     first = make_trial(either_recipe, epochs=2)
@@ -268,12 +271,14 @@ def eager_recipe(frozen_recipe: Recipe) -> Recipe:
     )
 
 
+@pytest.mark.heavy
 def test_shuffled_labels_cannot_be_learned(
     make_trial: MakeTrial, eager_recipe: Recipe, dataset: VerifiedDataset
 ) -> None:
     assert not _above_chance(_advantages(make_trial, eager_recipe, dataset))
 
 
+@pytest.mark.heavy
 def test_a_planted_leak_is_caught(
     make_trial: MakeTrial, eager_recipe: Recipe, dataset: VerifiedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

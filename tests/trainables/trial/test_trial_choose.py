@@ -67,6 +67,7 @@ def test_an_average_continues_after_a_stop(make_trial: MakeTrial, frozen_recipe:
     assert np.array_equal(third.finish().predictions, undisturbed.finish().predictions)
 
 
+@pytest.mark.heavy
 def test_batch_norms_of_averaged_weights_take_new_statistics(make_trial: MakeTrial, tuned_recipe: Recipe) -> None:
     recipe = tuned_recipe.with_overrides({**AVERAGE, "augment.strength": "none", "backbone.name": "resnet10t"})
     trial = make_trial(recipe, epochs=4)

@@ -65,6 +65,7 @@ def _finished(trial: Trial) -> dict[str, Any]:
     }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["frozen", "tuned", "ridge", "fitted to everything"])
 def test_targets_and_metadata_of_outer_rows_change_nothing(
     make_trial: MakeTrial,

@@ -24,6 +24,7 @@ print(trainables.__file__, versions()["forage"], end="")
 """
 
 
+@pytest.mark.heavy
 def test_shipped_code_is_whole(tmp_path: Path) -> None:
     with shipped() as environment:
         folder = Path(environment["py_modules"][0]).parent

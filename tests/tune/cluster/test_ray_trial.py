@@ -88,6 +88,7 @@ def _no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trial, "step", fail)
 
 
+@pytest.mark.heavy
 def test_it_steps_to_the_end(make_config: MakeConfig, run: RunFolder) -> None:
     trainable = RayTrial(config=make_config())
     results = []
@@ -229,6 +230,7 @@ def test_an_unreadable_data_folder_is_an_error_result(make_config: MakeConfig, t
     assert "no such data folder" in result["error"]
 
 
+@pytest.mark.heavy
 def test_a_warm_process_runs_one_trial_after_another(make_config: MakeConfig, run: RunFolder) -> None:
     second = make_config("t1", **{"seed": 3, "schedule.epochs": 3})
     alone = _curve(_to_the_end(RayTrial(config=make_config("alone", **{"seed": 3, "schedule.epochs": 3}))))
@@ -265,6 +267,7 @@ def test_checkpoints_are_written_only_when_they_are_worth_it(
     assert run.checkpoints.names() == []
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("reported", [0, 1, 3, 4])
 def test_a_checkpoint_is_taken_up_and_what_was_not_heard_is_told_again(
     make_config: MakeConfig, run: RunFolder, monkeypatch: pytest.MonkeyPatch, reported: int
@@ -315,6 +318,7 @@ def test_a_damaged_checkpoint_stops_the_sweep_until_it_is_deleted(make_config: M
     assert (result["stop"], result["done"]) == (True, True)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("folder", ["checkpoints", "oof", "cache"])
 def test_what_cannot_be_written_stops_the_sweep(
     make_config: MakeConfig, run: RunFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
@@ -351,6 +355,7 @@ def test_a_finished_trial_is_told_again_without_training(
     assert [p.stat().st_mtime_ns for p in files] == before
 
 
+@pytest.mark.heavy
 def test_a_damaged_result_is_trained_again(make_config: MakeConfig, run: RunFolder) -> None:
     first = _to_the_end(RayTrial(config=make_config()))
     path = Path(run.oof.file("t0.parquet"))
@@ -360,6 +365,7 @@ def test_a_damaged_result_is_trained_again(make_config: MakeConfig, run: RunFold
     assert np.array_equal(run.read_oof("t0").predictions, whole)
 
 
+@pytest.mark.heavy
 def test_another_recipe_under_the_same_name_is_trained(make_config: MakeConfig, run: RunFolder) -> None:
     _to_the_end(RayTrial(config=make_config()))
     _to_the_end(RayTrial(config=make_config(seed=4)))

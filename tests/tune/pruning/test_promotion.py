@@ -180,6 +180,7 @@ def test_the_first_stage_is_not_over_while_a_start_trial_runs(ledger: Ledger, ad
     assert promotion(ledger, 2, 1).due() == []
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("search", ["optuna", "random"])
 def test_killed_anywhere_it_ends_as_an_undisturbed_one(
     search: str,

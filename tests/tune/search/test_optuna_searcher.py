@@ -177,6 +177,7 @@ def test_an_extended_search_equals_one_that_was_long_from_the_start(
     assert facts(drive(run, 15, search)) == facts(drive(RunFolder(f"{run}-long"), 15, search))
 
 
+@pytest.mark.heavy
 @SEARCHES
 @pytest.mark.parametrize("trials", [18])
 def test_a_search_killed_anywhere_proposes_what_an_undisturbed_one_does(
@@ -274,6 +275,7 @@ def test_a_space_of_impossible_combinations_only_comes_to_an_end(run: RunFolder,
     assert [r.status for r in searcher.ledger.records.values()] == ["FAILED"] * 4
 
 
+@pytest.mark.heavy
 def test_optuna_learns_and_random_does_not(run: RunFolder, drive: Callable[..., Ledger]) -> None:
     def late_mean(search: str) -> float:
         scores: list[float] = []

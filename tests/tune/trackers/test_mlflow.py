@@ -14,6 +14,7 @@ from tune.trackers.live import LiveTrackers
 Follow = Callable[..., None]
 
 
+@pytest.mark.heavy
 def test_the_store_has_one_run_a_trial(
     golden: RunFolder, follow_two_sessions: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

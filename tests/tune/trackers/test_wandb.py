@@ -34,6 +34,7 @@ def history(file: Path) -> list[dict[str, float]]:
     ]
 
 
+@pytest.mark.heavy
 def test_offline_runs(golden: RunFolder, follow_two_sessions: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("WANDB_DIR", raising=False)
