@@ -131,7 +131,7 @@ class RunFolder:
         """
         if self.external:
             raise InputError(
-                f"{self}: holds external members, not a sweep: there is nothing to resume or to tidy; blend them with "
+                f"{self}: holds imported members, not a sweep, so this command cannot use it; blend them with "
                 f"`forage ensemble {self} --out BLEND`"
             )
         if not self.folder.exists("sweep.yaml"):

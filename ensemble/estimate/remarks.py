@@ -58,7 +58,7 @@ def tta_remarks(evidence: Evidence, tta: TtaName) -> list[str]:
         return []
     error = f" ± {standard_error(excess):.4f} (standard error over dates)" if len(excess) > 1 else ""
     return [
-        f"test-time augmentation does not help this blend: R2 with {len(own)} elements of D4 less that with "
+        f"test-time augmentation does not help this blend: R2 with {len(own)} elements of D4 minus that with "
         f"{len(best)} is {-excess.sum():+.4f}{error}, out of fold"
     ]
 

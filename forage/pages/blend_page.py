@@ -135,7 +135,7 @@ def _targets(page: Page, targets: dict[str, dict[str, float | None]]) -> None:
     nested = any(scores["nested_r2"] is not None for scores in targets.values())
     kind, where = ("nested_r2", "on dates held out") if nested else ("r2", "on the images it was fitted to")
     weak = [name for name, scores in targets.items() if (scores[kind] or 0.0) < 0.2]
-    caption = f"R² of each target about its own mean, {where}: 0 is what predicting the mean scores."
+    caption = f"R² of each target about its own mean, {where}: 0 is the score of predicting the mean."
     if weak:
         caption += f" Barely predicted: {', '.join(weak)}."
     page.figure("Score of each target", caption, blend_charts.target_scores(targets, kind))
@@ -152,7 +152,7 @@ def _targets(page: Page, targets: dict[str, dict[str, float | None]]) -> None:
         ]
         for name, scores in targets.items()
     ]
-    caption = "In grams. Bias is the mean of prediction less truth. RMSE of the mean: what predicting the mean gives."
+    caption = "In grams. Bias is the mean of prediction minus truth. RMSE of the mean: the RMSE of predicting the mean."
     columns = ["target", "nested R²", "RMSE", "bias", "RMSE of the mean", "fitted R²", "fitted RMSE", "fitted bias"]
     page.table("Errors of each target", caption, columns, rows)
 

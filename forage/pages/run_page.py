@@ -117,7 +117,7 @@ def _fields(page: Page, scored: Sequence[Record], baseline: float, space: Space)
         caption = (
             "How much of the variation of the scores a field explains among complete trials (fANOVA, F. Hutter et al. "
             "2014), and how much it separates the best trials from the rest (PED-ANOVA, S. Watanabe et al. 2023). Only "
-            f"fields that all complete trials have. From {complete} trials: below 30 it is a hint at most."
+            f"fields that all complete trials have. From {complete} trials: with fewer than 30 it is unreliable."
         )
         page.figure("Importance of the searched fields", caption, field_charts.importances(found))
     shown = min(len(names), field_charts.MOST_FIELDS)
@@ -143,8 +143,8 @@ def _best(page: Page, run: RunFolder, ledger: Ledger, data: str, truth: pd.DataF
     if best is None:
         return
     caption = (
-        f"R² of each target on its own, {best.name} at the epoch that counts. 0 is what predicting the target's mean "
-        "scores; below it the target is predicted worse than by its mean."
+        f"R² of each target on its own, {best.name} at the epoch of its score. 0 is the score of predicting the "
+        "target's mean; a target below 0 is predicted worse than that."
     )
     page.figure("The best trial, target by target", caption, trial_charts.target_scores(best))
     table = _oof(run, best.name)

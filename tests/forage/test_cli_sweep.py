@@ -76,7 +76,7 @@ def test_an_imported_run_says_what_it_is(shell: Any, paddocks: Path, tmp_path: P
     for command in ("resume", "gc"):
         said = shell(command, run)
         assert said.status == 2
-        assert f"{run}: holds external members, not a sweep" in said.err
+        assert f"{run}: holds imported members, not a sweep" in said.err
         assert said.err.count("\n") == 1
 
 

@@ -47,7 +47,7 @@ def test_no_evidence_or_damaged_evidence(content: bytes | None, words: str, tmp_
 def test_more_elements_that_score_worse_are_mentioned() -> None:
     (line,) = tta_remarks(EVIDENCE, "d4")  # element i is off by i grams
     assert line.startswith(
-        "test-time augmentation does not help this blend: R2 with 8 elements of D4 less that with 1 is -"
+        "test-time augmentation does not help this blend: R2 with 8 elements of D4 minus that with 1 is -"
     )
     assert "(standard error over dates)" in line
     better = dataclasses.replace(EVIDENCE, predictions=EVIDENCE.predictions[:, ::-1])
