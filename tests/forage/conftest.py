@@ -66,21 +66,20 @@ def swept(finished_run: RunFolder, paddocks: Path, tmp_path: Path) -> RunFolder:
     run = RunFolder(shutil.copytree(finished_run.folder.path, tmp_path / "runs" / "run"))
     fingerprint = run.read_oof("t0000").metadata["fingerprint"]
     space = load_space("demo").to_dict()
-    space["search"]["target.transform"] = {"choice": ["none", "log1p"]}
     facts = {"data": str(paddocks), "fingerprint": fingerprint, "versions": {"forage": "0"}}
     Plan(trials=5, space=space, search="optuna", seed=0, **facts).write(run)
     ledger = Ledger(run)
     for trial, score in (("t0000", 0.3), ("t0001", 0.5), ("t0002", 0.4)):
-        params = {"optimizer.head_lr": score / 100, "target.transform": "none" if score < 0.4 else "log1p"}
+        params = {"optimizer.head_lr": score / 100, "loss.consistency": 0.05 if score < 0.4 else 0.1}
         record = ledger.propose(params, Recipe.parse(run.read_oof(trial).metadata["recipe"]))
         record.status = "COMPLETE"
         for epoch in (1, 2):
             record.report(report(epoch, score - 0.1 * (2 - epoch), epoch))
         ledger.write(record)
-    pruned = ledger.propose({"optimizer.head_lr": 1.0, "target.transform": "none"}, Recipe())
+    pruned = ledger.propose({"optimizer.head_lr": 1.0, "loss.consistency": 0.05}, Recipe())
     pruned.status = "PRUNED"
     pruned.report(report(1, -20.0, 1))
     ledger.write(pruned)
-    ledger.propose({"target.transform": "log1p"}, None, "head.hidden: no <script>alert(1)</script> & no layers")
+    ledger.propose({"loss.consistency": 0.1}, None, "head.hidden: no <script>alert(1)</script> & no layers")
     ledger.write_table()
     return run

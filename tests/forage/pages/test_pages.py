@@ -69,7 +69,7 @@ def test_a_run_in_ten_seconds(swept: RunFolder) -> None:
     for heading in ("Score of every trial", "Learning curves", "Score against each searched field", "target by target"):
         assert heading in seen.text
     assert "1 trial(s) are below the axis" in seen.text, "t0003 has diverged"
-    assert "t0001 complete 0.5000 2 2 3 - - 0.005 log1p" in seen.text
+    assert "t0001 complete 0.5000 2 2 3 - - 0.005 0.1" in seen.text
     assert "t0004 0 head.hidden: no" in seen.text, "a failed trial has its reason"
     assert "1 cut" in seen.text
     for group in ("state", "species", "month", "date", "fold"):
@@ -104,7 +104,7 @@ def test_waiting_and_nodes_of_trials(swept: RunFolder) -> None:
         ledger.write(ledger.records[name])
     seen = read(write_run_report(swept))[1]
     assert "2 trial(s) waited for a worker for 0:01:13 in all, the longest 0:01:01" in seen.text
-    assert "t0001 complete 0.5000 2 2 3 12 node-a, GPU 1 0.005 log1p" in seen.text
+    assert "t0001 complete 0.5000 2 2 3 12 node-a, GPU 1 0.005 0.1" in seen.text
 
 
 @pytest.mark.heavy
