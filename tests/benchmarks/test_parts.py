@@ -35,7 +35,7 @@ SHIPPED = sorted(Path(benchmarks.parts.__file__).with_name("part_recipes").glob(
 def test_a_shipped_recipe_is_the_reference_with_one_part_changed(path: Path) -> None:
     reference, part = load_recipe("frozen_mlp").flat(), load_recipe(str(path)).flat()
     changed = {field for field, value in part.items() if value != reference[field]}
-    assert 1 <= len(changed) <= 2  # of a z-score, the scale of the loss too
+    assert 1 <= len(changed) <= 3  # with a z-score the scale of the loss, with a linear head its dropout and rate
 
 
 def test_every_recipe_and_pseudo_labels_have_a_row_and_nothing_is_trained_twice(
