@@ -142,5 +142,5 @@ def test_import_then_ensemble_then_predict_is_told_what_is_missing(
     assert shell(*words, "--given", f"other-theirs={tmp_path}/test.csv").status == 0
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "s.csv"), pd.read_csv(tmp_path / "test.csv"))
     assert "expected MEMBER=FILE" in shell(*words, "--given", "other-theirs").err
-    assert "the external members of" in shell(*words, "--given", f"nobody={tmp_path}/test.csv").err
+    assert "the external members of" in shell(*words, "--given", f"unknown={tmp_path}/test.csv").err
     assert "no prediction for" in shell(*words, "--given", f"other-theirs={tmp_path}/theirs.csv").err

@@ -45,7 +45,7 @@ def test_a_lock_file_of_the_dead_is_no_lock(run: RunFolder) -> None:
 
 
 def test_whether_a_driver_is_at_work(run: RunFolder) -> None:
-    assert driver_at_work(run) is False, "nobody ever was"
+    assert driver_at_work(run) is False, "no driver has run yet"
     with exclusive_lock(run):
         assert driver_at_work(run) is True
     assert driver_at_work(run) is False
