@@ -32,6 +32,8 @@ class RaySearch(Strategy):
         seed: of the sampler.
     """
 
+    ahead = 1  # Ray Tune's default for searchers
+
     def __init__(self, table: Table, split: Split, trials: int, seed: int) -> None:
         self.table, self.trials = table, trials
         self.snap = Snap(table.space.parameters, [entry.labels for entry in table.entries])

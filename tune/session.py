@@ -35,6 +35,7 @@ from tune.records.progress import Progress
 from tune.records.retention import Retention
 from tune.records.stop import Stop, StopReason
 from tune.search.blend_gain import BlendGain
+from tune.search.capacity_limiter import CapacityLimiter
 from tune.search.confirmation import confirmed_scores, is_over, propose_confirmations
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.warm_start import read_earlier_trials
@@ -173,7 +174,7 @@ class Session:
                 self.cluster.trainable,
                 name=self.run.name,
                 num_samples=left,
-                search_alg=searcher,
+                search_alg=CapacityLimiter(searcher, self.cluster.placement.resources),
                 scheduler=scheduler,
                 stop=stop,
                 callbacks=callbacks,

@@ -60,10 +60,10 @@ class Strategy(ABC):
     """What decides in a sweep: proposes trials and says whether they continue.
 
     Attributes:
-        ahead: how many proposed trials wait for a worker.
+        ahead: how many proposed trials wait for a worker; with 0, a trial is proposed when a worker is free.
     """
 
-    ahead: int = 1
+    ahead: int = 0
 
     @abstractmethod
     def propose(self) -> tuple[Record, int] | None:
@@ -128,8 +128,9 @@ class _Simulation:
             self._next_report()
 
     def _propose_ahead(self) -> None:
-        """Propose trials ahead, as Ray Tune does: they wait for workers while others run."""
-        while self.more and len(self.ahead) < self.strategy.ahead and self.computed < self.seconds:
+        """Propose as many trials ahead as the strategy does, and at least one for an idle worker."""
+        wanted = max(self.strategy.ahead, 1 if self.idle else 0)
+        while self.more and len(self.ahead) < wanted and self.computed < self.seconds:
             proposed, begin = self.decide(self.strategy.propose, self.now)
             if proposed is None:
                 self.more = False

@@ -1,21 +1,25 @@
-"""Two sweeps with every option of the search: the second begins with the best recipes of the first. Slow.
-
-The same Ray refuses a trial that it can never hold.
+"""Sweeps in one Ray session: two with every option of the search, where the second begins with the best recipes of the
+first, and one with trials that are shorter than the start of a worker. Slow.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+import ray.tune
 
 from pasture.errors import InputError
 from pasture.run_folder import RunFolder
 from search_spaces.space import Space
 from tests.e2e.conftest import SPACE
 from tune.cluster.connection import ExistingRay
+from tune.cluster.ray_trial import result_of
 from tune.records.ledger import Record
 from tune.records.plan import Limits
 from tune.sweep import launch, resume
@@ -27,13 +31,31 @@ pytestmark = [
 ]
 
 EPOCHS = 3
+SERIAL = {"cpus_per_trial": 2.0}
 Records = list[Record]
+
+
+class SlowToStart(ray.tune.Trainable):
+    """A trial of one report, in a process that takes seconds to start and leaves a file in the run directory."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        time.sleep(2)
+        super().__init__(*args, **options)
+
+    def setup(self, config: dict[str, Any]) -> None:
+        (Path(config["run"]) / f"process-{os.getpid()}").touch()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return result_of({"epoch": 1, "score": 0.5, "best_epoch": 1, "seconds": 0.0}, finished=True)
 
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:
     """This process is connected to a Ray of its own."""
-    ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -45,10 +67,14 @@ def sweeps(session: None, data: Path, tmp_path_factory: pytest.TempPathFactory) 
     space = Space.parse(SPACE).fixed({"schedule.epochs": EPOCHS})
     shared = ExistingRay()
     first = launch(
-        RunFolder(folder / "first"), data, space, Limits(trials=4, pruner="paired", confirm=1), connection=shared
+        RunFolder(folder / "first"),
+        data,
+        space,
+        Limits(trials=4, pruner="paired", confirm=1, **SERIAL),
+        connection=shared,
     )
     run = RunFolder(folder / "second")
-    limits = Limits(trials=4, pruner="paired", grace=2, objective="blend", warm_start=str(folder / "first"))
+    limits = Limits(trials=4, pruner="paired", grace=2, objective="blend", warm_start=str(folder / "first"), **SERIAL)
     launch(run, data, space, limits, connection=shared)
     second = resume(run, {"trials": 6, "confirm": 1}, connection=shared)
     assert second.stopped_by is None
@@ -60,6 +86,15 @@ def test_a_trial_that_the_cluster_can_never_hold_is_refused(session: None, data:
     with pytest.raises(InputError, match=r"can never hold a trial of 1 CPU and 9 GPU, in 9 workers.* too little GPU"):
         launch(RunFolder(tmp_path / "run"), data, Space.parse(SPACE), limits, connection=ExistingRay())
     assert not (tmp_path / "run").exists()
+
+
+def test_each_worker_starts_once(session: None, data: Path, tmp_path: Path) -> None:
+    """Ray Tune alone would end a worker that is starting whenever another one becomes free."""
+    run = RunFolder(tmp_path / "run")
+    launch(
+        run, data, Space.parse(SPACE), Limits(trials=8, pruner="none"), connection=ExistingRay(), trainable=SlowToStart
+    )
+    assert len([*(tmp_path / "run").glob("process-*")]) == 2
 
 
 def test_origins(sweeps: tuple[Records, Records]) -> None:

@@ -20,7 +20,7 @@ from trainables.recipe.versions import check_machine, forage_version
 from tune.cluster.code_shipping import shipped
 
 # Turn off Ray's own progress output, loggers, signal handler, metric checks and snapshots: forage shows and resumes a
-# run from the ledger.
+# run from the ledger. How many trials wait for a worker is limited by `CapacityLimiter`.
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -31,6 +31,7 @@ _SETTINGS = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+    "TUNE_MAX_PENDING_TRIALS_PG": str(10**6),
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 

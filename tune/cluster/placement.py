@@ -84,6 +84,11 @@ class Placement:
         for recipe in space.variants("validation"):
             self._check_folds(recipe)
 
+    @property
+    def resources(self) -> list[dict[str, float]]:
+        """The resources of a trial under each rule that may apply."""
+        return [request.resources for _, request in self.requests]
+
     def request(self, recipe: Recipe) -> Request:
         """The resources of a trial with this recipe."""
         flat = recipe.flat()

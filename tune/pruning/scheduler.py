@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import ray.tune.schedulers
+from ray.tune.experiment import Trial
 
 from tune.pruning.pruners import Pruner
 from tune.records.ledger import Ledger, Status
@@ -26,6 +27,16 @@ class PruningScheduler(ray.tune.schedulers.FIFOScheduler):  # type: ignore[misc]
         for name, record in ledger.records.items():
             for report in record.curve:
                 self._judge(name, report)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The newest trial that waits, or None.
+
+        An older one has a worker process that is starting, which takes several seconds. Ray Tune would end that process
+        if it gave the trial to a worker that is free; where trials are shorter than a start, most workers would then
+        start again and again and never train.
+        """
+        waiting = (trial for trial in reversed(tune_controller.get_trials()) if trial.status == Trial.PENDING)
+        return next(waiting, None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop a trial that the pruner does not let continue, or that waits for its promotion."""
