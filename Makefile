@@ -5,12 +5,13 @@
 #   make docs   environment, then the documentation as a site in build/docs
 #   make bench  environment, then the table of benchmarks (DATA=folder for real photographs)
 #   make gpu    environment, then what only a GPU can show; under 10 minutes on one
+#   make jobs   environment with ray[default], then a sweep sent by deploy/submit.sh to a head on this machine
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint docs quick lowest bench gpu constraints dist clean
+.PHONY: demo test lint docs quick lowest bench gpu jobs constraints dist clean
 
 demo: $(READY)
 	$(BIN)/forage demo --out demo
@@ -42,6 +43,9 @@ bench: $(READY) .venv-autogluon/.ready
 gpu: $(READY)
 	$(BIN)/python -m benchmarks.gpu $(if $(DATA),--data $(DATA))
 
+jobs: .venv-jobs/.ready
+	.venv-jobs/bin/python -m pytest tests/e2e/test_job_submission.py
+
 constraints: $(READY)  ## pin today's versions anew
 	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 \
 		--upgrade --no-annotate --no-header --output-file constraints.txt
@@ -51,7 +55,7 @@ dist: $(READY)  ## the wheel and the sdist, in dist/
 	$(BIN)/uv build --quiet --out-dir dist
 
 clean:
-	rm -rf build dist .venv .venv-autogluon .venv-lowest
+	rm -rf build dist .venv .venv-autogluon .venv-lowest .venv-jobs
 
 # uv installs torch and its company in half a minute, where pip takes many. Compiled once here, or each of the many
 # processes of a test run would compile torch for itself where PYTHONDONTWRITEBYTECODE is set.
@@ -67,6 +71,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python --resolution lowest-direct \
 		--editable '.[lite,boosting,trackers,docs,dev]'
+	touch $@
+
+# Apart, because every Ray session takes half as much CPU again where ray[default] is installed.
+.venv-jobs/.ready: $(READY)
+	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python .venv-jobs
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-jobs/bin/python --constraints constraints.txt \
+		--editable '.[jobs,dev]'
 	touch $@
 
 # AutoGluon wants versions of its own, so it gets an environment of its own; only a benchmark starts it.

@@ -15,6 +15,7 @@ from pasture.dataset import Dataset
 from pasture.errors import InputError, JobError
 from pasture.run_folder import RunFolder
 from tune.cluster.connection import Connection, RayConnection
+from tune.cluster.ray_health import end_process
 from tune.records.plan import Plan
 from tune.session import Outcome
 from tune.sweep import launch, resume
@@ -90,10 +91,13 @@ def _check_folds(kind: Sweep, dataset: Dataset, groups: Sequence[Sequence[tuple[
 
 
 class _OneRay:
-    """Connects to Ray when the first sweep needs it and stays connected until the stack is closed."""
+    """Connects to Ray when the first sweep needs it and stays connected until the stack is closed.
+
+    Ends the process if Ray dies.
+    """
 
     local = True
-    on_loss = None
+    on_loss = staticmethod(end_process)
 
     def __init__(self, stack: ExitStack) -> None:
         self.stack, self.connected = stack, False

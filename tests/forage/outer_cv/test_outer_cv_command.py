@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from forage.outer_cv import run_sweeps
 from forage.outer_cv.refit import refit_members
 from forage.outer_cv.run_sweeps import OuterRun, Stopped
 from pasture.dataset import read_train
+from pasture.errors import JobError
 from pasture.metric import weighted_r2
 from pasture.oof import OofTable
 from pasture.run_folder import RunFolder
@@ -29,6 +31,7 @@ from trainables.features.context import TrialContext
 from trainables.images import d4
 from trainables.recipe.recipe import Recipe
 from trainables.trial.refit import learner_on_all
+from tune.cluster.connection import Connection
 from tune.records.plan import Plan
 
 pytestmark = pytest.mark.heavy
@@ -141,6 +144,20 @@ def test_a_stopped_command_keeps_what_is_finished(
     monkeypatch.setattr(run_sweeps, "launch", launch)
     assert shell(*words).status == 0
     assert len(launched) == 4
+
+
+def test_the_death_of_ray_ends_the_command_in_one_line(
+    shell: Shell, words: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def launch(*_: Any, connection: Connection, **__: Any) -> None:
+        assert connection.on_loss is not None
+        connection.on_loss(JobError("the head of Ray no longer answers"))
+
+    monkeypatch.setattr(run_sweeps, "launch", launch)
+    monkeypatch.setattr("os._exit", sys.exit)
+    said = shell(*words)
+    assert said.status == 1
+    assert said.err.splitlines()[-1] == "forage: the head of Ray no longer answers"
 
 
 @pytest.mark.parametrize(
