@@ -1,4 +1,4 @@
-"""deploy/submit.sh sends a sweep to a head that asks for a token. Slow: `make jobs` runs it, since it needs ray[default]."""
+"""deploy/submit.sh sends a sweep to a head that asks for a token. Slow; run by `make jobs`, as it needs ray[default]."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ DEADLINE = 300
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(2 * DEADLINE),
-    pytest.mark.skipif(importlib.util.find_spec("aiohttp_cors") is None, reason="for `make jobs`, which installs ray[default]"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("aiohttp_cors") is None, reason="for `make jobs`, which installs ray[default]"
+    ),
 ]
 
 

@@ -31,12 +31,12 @@ pytestmark = [
 ]
 
 EPOCHS = 3
-SERIAL = {"cpus_per_trial": 2.0}
+ONE_AT_A_TIME = {"cpus_per_trial": 2.0}
 Records = list[Record]
 
 
 class SlowToStart(ray.tune.Trainable):
-    """A trial of one report, in a process that takes seconds to start and leaves a file in the run directory."""
+    """A trial of half a second, in a process that takes seconds to start and leaves a file in the run directory."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         time.sleep(2)
@@ -49,15 +49,18 @@ class SlowToStart(ray.tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        time.sleep(0.5)
         return result_of({"epoch": 1, "score": 0.5, "best_epoch": 1, "seconds": 0.0}, finished=True)
 
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:
     """This process is connected to a Ray of its own."""
-    ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +73,13 @@ def sweeps(session: None, data: Path, tmp_path_factory: pytest.TempPathFactory) 
         RunFolder(folder / "first"),
         data,
         space,
-        Limits(trials=4, pruner="paired", confirm=1, **SERIAL),
+        Limits(trials=4, pruner="paired", confirm=1, **ONE_AT_A_TIME),
         connection=shared,
     )
     run = RunFolder(folder / "second")
-    limits = Limits(trials=4, pruner="paired", grace=2, objective="blend", warm_start=str(folder / "first"), **SERIAL)
+    limits = Limits(
+        trials=4, pruner="paired", grace=2, objective="blend", warm_start=str(folder / "first"), **ONE_AT_A_TIME
+    )
     launch(run, data, space, limits, connection=shared)
     second = resume(run, {"trials": 6, "confirm": 1}, connection=shared)
     assert second.stopped_by is None
@@ -92,7 +97,7 @@ def test_each_worker_starts_once(session: None, data: Path, tmp_path: Path) -> N
     """Ray Tune alone would end a worker that is starting whenever another one becomes free."""
     run = RunFolder(tmp_path / "run")
     launch(
-        run, data, Space.parse(SPACE), Limits(trials=8, pruner="none"), connection=ExistingRay(), trainable=SlowToStart
+        run, data, Space.parse(SPACE), Limits(trials=20, pruner="none"), connection=ExistingRay(), trainable=SlowToStart
     )
     assert len([*(tmp_path / "run").glob("process-*")]) == 2
 

@@ -20,12 +20,14 @@ from trainables.recipe.versions import check_machine, forage_version
 from tune.cluster.code_shipping import shipped
 
 # Turn off Ray's own progress output, loggers, signal handler, metric checks and snapshots: forage shows and resumes a
-# run from the ledger. How many trials wait for a worker is limited by `CapacityLimiter`.
+# run from the ledger. Start no worker processes before they are needed. How many trials wait for one is limited by
+# `CapacityLimiter`.
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_prestart_worker_first_driver": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
