@@ -1,4 +1,4 @@
-"""deploy/submit.sh sends a sweep to a head that asks for a token. Slow; run by `make jobs`, as it needs ray[default]."""
+"""deploy/submit.sh sends a sweep to a head that asks for a token. Slow; `make jobs` runs it, as it needs ray[default]."""
 
 from __future__ import annotations
 
