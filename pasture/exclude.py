@@ -23,6 +23,8 @@ def read_ids(file: Path) -> list[str]:
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file; expected a text file with one image id in each line") from None
     except OSError as error:
         raise read_error(file, error) from None
     except UnicodeDecodeError:

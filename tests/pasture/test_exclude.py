@@ -43,5 +43,5 @@ def test_a_file_without_ids(tmp_path: Path, content: bytes, message: str) -> Non
     (tmp_path / "ids.txt").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_ids(tmp_path / "ids.txt")
-    with pytest.raises(InputError, match=r"none\.txt"):
+    with pytest.raises(InputError, match=r"none\.txt: no such file; expected a text file with one image id"):
         read_ids(tmp_path / "none.txt")
