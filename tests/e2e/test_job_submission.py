@@ -1,4 +1,4 @@
-"""deploy/submit.sh sends a sweep to a head that asks for a token. Slow; for `make jobs`, which installs ray[default]."""
+"""deploy/submit.sh sends a sweep to a head that asks for a token. Slow; for `make jobs`, which has ray[default]."""
 
 from __future__ import annotations
 
