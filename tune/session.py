@@ -151,7 +151,6 @@ class Session:
             for notify in watchers:
                 notify(record)
 
-        scheduler = PruningScheduler(ledger, self._pruner(), promotion.cut)
         searcher = OptunaSearcher(
             self.space,
             ledger,
@@ -165,6 +164,11 @@ class Session:
             promoted=promoted,
             per_second=plan.objective == "score-per-second",
         )
+        # A Ray on this machine alone cannot grow.
+        limiter = CapacityLimiter(
+            searcher, self.cluster.placement.resources, ahead=0 if self.cluster.node is None else 1
+        )
+        scheduler = PruningScheduler(ledger, self._pruner(), promotion.cut, limiter.choose)
         callbacks = [Bookkeeper(ledger, scheduler, searcher, stop, promotion, watch, tick)]
         if plan.trial_timeout:
             callbacks.append(TrialTimeout(ledger, plan.trial_timeout))
@@ -174,7 +178,7 @@ class Session:
                 self.cluster.trainable,
                 name=self.run.name,
                 num_samples=left,
-                search_alg=CapacityLimiter(searcher, self.cluster.placement.resources),
+                search_alg=limiter,
                 scheduler=scheduler,
                 stop=stop,
                 callbacks=callbacks,

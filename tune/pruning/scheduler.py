@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray.tune.schedulers
@@ -9,6 +10,13 @@ from ray.tune.experiment import Trial
 
 from tune.pruning.pruners import Pruner
 from tune.records.ledger import Ledger, Status
+
+Choose = Callable[[Sequence[Trial]], Trial | None]
+
+
+def oldest(pending: Sequence[Trial]) -> Trial | None:
+    """The first trial, or None if there is none."""
+    return pending[0] if pending else None
 
 
 class PruningScheduler(ray.tune.schedulers.FIFOScheduler):  # type: ignore[misc]
@@ -18,25 +26,20 @@ class PruningScheduler(ray.tune.schedulers.FIFOScheduler):  # type: ignore[misc]
         ledger: the pruner is given the curves of earlier sessions from it.
         pruner: decides; trials go by their names in the ledger, which are the same in every session.
         cut: epoch after which a searched trial stops and waits for its promotion, whatever its score; None for none.
+        choose: chooses the trial that a free worker takes from those without a worker, oldest first.
     """
 
-    def __init__(self, ledger: Ledger, pruner: Pruner, cut: int | None = None) -> None:
+    def __init__(self, ledger: Ledger, pruner: Pruner, cut: int | None = None, choose: Choose = oldest) -> None:
         super().__init__()
-        self.ledger, self.pruner, self.cut = ledger, pruner, cut
+        self.ledger, self.pruner, self.cut, self.choose = ledger, pruner, cut, choose
         self.pruned: set[str] = set()
         for name, record in ledger.records.items():
             for report in record.curve:
                 self._judge(name, report)
 
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The newest trial that waits, or None.
-
-        An older one has a worker process that is starting, which takes several seconds. Ray Tune would end that process
-        if it gave the trial to a worker that is free; where trials are shorter than a start, most workers would then
-        start again and again and never train.
-        """
-        waiting = (trial for trial in reversed(tune_controller.get_trials()) if trial.status == Trial.PENDING)
-        return next(waiting, None)
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The trial that a free worker takes, or None."""
+        return self.choose([trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop a trial that the pruner does not let continue, or that waits for its promotion."""

@@ -86,12 +86,10 @@ def test_a_short_trial_that_ends_at_a_rung_counts_there_before_and_after_a_resta
     assert vars(pruner)["entries"][3].keys() == {"t0000"}
 
 
-def test_a_free_worker_takes_the_newest_trial(ledger: Ledger) -> None:
-    """The workers of older ones are starting; Ray Tune would end them."""
-    scheduler = PruningScheduler(ledger, make_pruner("asha", 9))
+def test_a_free_worker_takes_one_of_the_trials_without_a_worker(ledger: Ledger) -> None:
+    scheduler = PruningScheduler(
+        ledger, make_pruner("asha", 9), choose=lambda pending: pending[-1] if pending else None
+    )
     trials = [SimpleNamespace(status=status) for status in ("TERMINATED", "PENDING", "PENDING", "RUNNING")]
     controller = SimpleNamespace(get_trials=lambda: trials)
     assert scheduler.choose_trial_to_run(controller) is trials[2]
-    for each in trials:
-        each.status = "RUNNING"
-    assert scheduler.choose_trial_to_run(controller) is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,3 +82,27 @@ def test_the_end_of_the_search_is_passed_on(cluster: dict[str, float]) -> None:
             return self.FINISHED
 
     assert CapacityLimiter(Over(CPU), [CPU]).suggest("t0") == ray.tune.search.Searcher.FINISHED
+
+
+def pending(*names: str, failed: tuple[str, ...] = ()) -> list[Any]:
+    """Trials without a worker, as Ray Tune shows them."""
+    return [SimpleNamespace(trial_id=name, num_failures=int(name in failed)) for name in names]
+
+
+def test_of_trials_whose_workers_are_starting_a_free_worker_takes_the_newest(cluster: dict[str, float]) -> None:
+    limiter = CapacityLimiter(Endless(CPU), [CPU])
+    proposed(limiter)
+    assert limiter.choose(pending("t1", "t2", "t3")).trial_id == "t3"
+    assert limiter.choose(pending("t1", "t2", "t3", failed=("t2",))).trial_id == "t2"
+    assert limiter.choose([]) is None
+
+
+def test_on_a_cluster_one_trial_waits_and_is_the_next(cluster: dict[str, float]) -> None:
+    limiter = CapacityLimiter(Endless(CPU), [CPU], ahead=1)
+    assert proposed(limiter) == 5
+    limiter.on_trial_complete("t0")  # the others are still starting
+    assert limiter.suggest("t5") is None
+    assert limiter.choose(pending("t1", "t2", "t3", "t4")).trial_id == "t4"
+    assert limiter.choose(pending("t1", "t2", "t3")).trial_id == "t3"
+    assert proposed(limiter, 5) == 1
+    assert limiter.choose(pending("t1", "t2", "t3", "t5")).trial_id == "t5"
