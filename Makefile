@@ -10,6 +10,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# One thread a process: several share the cores, and threads that wait for each other on busy cores take far longer.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: demo test lint docs quick lowest bench gpu jobs constraints dist clean
 
@@ -21,10 +23,10 @@ demo: $(READY)
 # order of their names: by default files of few tests, which here are the long ones, come last.
 test: $(READY)
 	$(MAKE) --jobs 3 lint docs quick
-	$(BIN)/python -m pytest -m "slow or heavy" --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 10
+	$(PYTEST) -m "slow or heavy" --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 10
 
 quick: $(READY)  ## the tests that take less than a second each
-	$(BIN)/python -m pytest -m "not slow and not heavy" --numprocesses auto --dist loadfile --durations 10
+	$(PYTEST) -m "not slow and not heavy" --numprocesses auto --dist loadfile --durations 10
 
 lowest: .venv-lowest/.ready  ## the tests that start no Ray with each dependency at its lower bound in pyproject.toml
 	.venv-lowest/bin/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
