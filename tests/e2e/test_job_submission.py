@@ -94,6 +94,7 @@ def log_of(program: Callable[..., Any], access: dict[str, str]) -> Callable[[str
 def test_a_job_without_the_token_is_refused(submit: Callable[..., Any], runs: Path) -> None:
     process = submit("--trials", 1, RAY_AUTH_TOKEN=uuid.uuid4().hex * 2)
     assert process.popen.returncode != 0
+    assert "invalid authentication token" in (process.out + process.err).lower()
     assert not any(runs.iterdir())
 
 
