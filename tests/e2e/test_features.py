@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,8 @@ def test_embeddings_instead_of_pictures(forage: Forage, data: Path, tmp_path: Pa
         (bare / name).write_text((data / name).read_text())
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
 
-    sweep = ("sweep", bare, "--space", tmp_path / "space.yaml", "--trials", 2, "--search", "random")
+    words = ("--trials", 2, "--search", "random", "--cpus-per-trial", os.cpu_count())
+    sweep = ("sweep", bare, "--space", tmp_path / "space.yaml", *words)
     said = forage(*sweep, "--runs", tmp_path, "--name", "early")
     assert said.returncode == 2
     assert "bank:elsewhere: no such bank (none was imported); run `forage features import` first" in said.stderr

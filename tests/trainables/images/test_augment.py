@@ -116,8 +116,8 @@ def test_artefacts_are_red_dots_or_a_date_stamp_on_their_share_of_pictures() -> 
     assert changed.mean() == pytest.approx(0.6, abs=0.1)
     assert max(mask.mean() for mask in drawn) < 0.5
     red, orange = (
-        np.array([((r[..., 0] > 200) & (r[..., 1] > low) & (r[..., 1] < high)).sum() > 10 for r in results])
-        for low, high in ((-1, 100), (105, 175))
+        np.array([((r[..., 0] > 200) & (r[..., 1] >= low) & (r[..., 1] < high)).sum() > 10 for r in results])
+        for low, high in ((0, 100), (106, 175))
     )
     assert red[changed].mean() == pytest.approx(0.5, abs=0.15)
     assert orange[changed & ~red].mean() > 0.9
