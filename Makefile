@@ -13,19 +13,21 @@ READY := .venv/.ready
 # One thread a process: several share the cores, and threads that wait for each other on busy cores take far longer.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test lint docs quick lowest bench gpu jobs constraints dist clean
+.PHONY: demo test tests lint docs quick lowest bench gpu jobs constraints dist clean
 
 demo: $(READY)
 	$(BIN)/forage demo --out demo
 
-# First the checks and the quick tests, side by side: no core waits for mypy or for the last file. Then the others, three
-# at a time, not one a core: what starts Ray waits much, and each Ray measures out the machine's cores itself. In the
-# order of their names: by default files of few tests, which here are the long ones, come last.
+# Checks and tests side by side: no core waits for mypy or for the last file. Three tests at a time, not one a core: what
+# starts Ray waits much, and each Ray measures out the machine's cores itself. In the order of their names: by default
+# files of few tests, which here are the long ones, come last.
 test: $(READY)
-	$(MAKE) --jobs 3 lint docs quick
-	$(PYTEST) -m "slow or heavy" --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 10
+	$(MAKE) --jobs 3 lint docs tests
 
-quick: $(READY)  ## the tests that take less than a second each
+tests: $(READY)
+	$(PYTEST) --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 10
+
+quick: $(READY)  ## the tests that take less than half a second each
 	$(PYTEST) -m "not slow and not heavy" --numprocesses auto --dist loadfile --durations 10
 
 lowest: .venv-lowest/.ready  ## the tests that start no Ray with each dependency at its lower bound in pyproject.toml

@@ -97,7 +97,7 @@ def journey(
             if len(ended(ledger)) >= enough and under_way:
                 stop(process)
                 break
-            time.sleep(0.01)
+            time.sleep(0.03)
         journey.statuses.append(process.wait())
         journey.errors.append(process.err)
         journey.ledgers.append(records(run))

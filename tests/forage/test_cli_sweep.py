@@ -233,6 +233,7 @@ def test_sweep_passes_its_options_on(
         assert getattr(given[0], name) == (value.format(run=swept) if isinstance(value, str) else value)
 
 
+@pytest.mark.heavy
 def test_resume_can_retry_failed_trials(shell: Any, swept: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     import tune.sweep
 

@@ -232,6 +232,7 @@ def test_resume_refuses_before_ray(run: RunFolder, plan: dict[str, Any], tmp_pat
         resume(run)
 
 
+@pytest.mark.heavy
 def test_a_second_driver_is_refused_and_a_later_one_is_not(run: RunFolder, plan: dict[str, Any]) -> None:
     run.write_sweep(plan)
     with (

@@ -108,6 +108,7 @@ def test_out_that_exists_is_refused_and_untouched(run: RunFolder, tmp_path: Path
     assert [path.name for path in (tmp_path / "blend").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("error", [KeyboardInterrupt, JobError("disk full")])
 @pytest.mark.parametrize("step", ["_write_member", "_write_oof"])
 def test_a_failed_build_leaves_nothing(

@@ -65,6 +65,7 @@ def test_every_member_is_one_model_of_all_images(
     assert not np.allclose(predicted, predict(blend, test), atol=0.01)
 
 
+@pytest.mark.heavy
 def test_a_schedule_and_epochs_are_those_of_the_folds(blend: Blend, paddocks: Path) -> None:
     """The learning rate after the last epoch is the one at which a fold of the trial stopped: not that of a schedule
     squeezed into fewer epochs."""

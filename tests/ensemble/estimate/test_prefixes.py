@@ -34,6 +34,7 @@ def test_the_lightest_are_dropped_and_the_others_scaled() -> None:
     np.testing.assert_allclose(heaviest(per_target, 2).sum(axis=0), per_target.sum(axis=0))
 
 
+@pytest.mark.heavy
 def test_from_the_heaviest_alone_to_the_blend(library: Library) -> None:
     greedy = procedure("greedy", Options())
     estimate = evaluate(library, greedy)

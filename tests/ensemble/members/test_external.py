@@ -72,6 +72,7 @@ def test_every_format_gives_the_same(theirs: Theirs, tmp_path: Path) -> None:
         np.testing.assert_allclose(table.loc[theirs.ids].to_numpy(), predictions)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("ids", ["plain", "bytes", "numbers", "jpg", "path"])
 @pytest.mark.parametrize("layout", ["npy", "npz", "named", "list"])
 def test_every_layout_of_many_members_comes_in(layout: str, ids: str, theirs: Theirs, tmp_path: Path) -> None:
@@ -124,6 +125,7 @@ def test_what_is_given_at_prediction_is_of_one_member(theirs: Theirs, tmp_path: 
         read_given({"m": file}, ["ID7"])
 
 
+@pytest.mark.heavy
 def test_known_folds_are_kept_and_judged(theirs: Theirs, tmp_path: Path) -> None:
     files = [theirs.array(theirs.members[i], f"m{i}") for i in range(2)]
     for name, folds in (("dates", np.arange(IMAGES) % DATES % 5), ("images", np.arange(IMAGES) % 5)):

@@ -99,6 +99,7 @@ def test_predictions_are_weights_of_grass(predicted: Array) -> None:
     assert balance_gap(predicted).max() < 1e-6
 
 
+@pytest.mark.heavy
 def test_tta_averages_its_elements(blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     averaged = {tta: predict(blend, test, tta) for tta in ("none", "flips", "d4")}
     each = {}
@@ -111,6 +112,7 @@ def test_tta_averages_its_elements(blend: Blend, test: Dataset, monkeypatch: pyt
         np.testing.assert_allclose(predicted, expected, atol=1e-9, err_msg=tta)
 
 
+@pytest.mark.heavy
 def test_tta_is_the_blends_own_unless_told_otherwise(predicted: Array, blend: Blend, test: Dataset) -> None:
     plain = predict(blend, test, "none")
     assert np.array_equal(predicted, predict(blend, test, "d4"))
@@ -118,6 +120,7 @@ def test_tta_is_the_blends_own_unless_told_otherwise(predicted: Array, blend: Bl
     assert not np.allclose(predicted, plain)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("chunk", [1, 5, 6])
 def test_chunks_change_nothing(
     chunk: int, predicted: Array, blend: Blend, test: Dataset, monkeypatch: pytest.MonkeyPatch

@@ -121,6 +121,7 @@ def test_scores_carry_no_warning(crossed: Path, tmp_path: Path, recwarn: pytest.
     assert read_train(crossed).leaking == 0
 
 
+@pytest.mark.heavy
 def test_rounds(teacher: Blend, crossed: Path, paddocks: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     write_cross_fitted(teacher, paddocks, tmp_path / "data", 0.4, 2, lines.append)

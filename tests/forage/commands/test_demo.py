@@ -34,7 +34,7 @@ def test_an_earlier_demo_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small demo; whether the blend beats the baseline is for the full one, which is large enough to tell."""
     monkeypatch.setenv("FORAGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(forage.commands.demo, "IMAGES", 24)
+    monkeypatch.setattr(forage.commands.demo, "IMAGES", 16)
     monkeypatch.setattr(forage.commands.demo, "TRIALS", 2)
     said: list[str] = []
     forage.commands.demo.run(tmp_path / "demo", said.append)

@@ -87,6 +87,7 @@ def test_bad_files_are_one_line(shell: Any, tmp_path: Path) -> None:
         assert said.err.count("\n") == 1
 
 
+@pytest.mark.heavy
 def test_the_limit_is_handed_on(shell: Any, paddocks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORAGE_CACHE_LIMIT", "7")  # so that what the command sets is undone after the test
     words = ("features", "build", paddocks, "--recipe", "feature_ridge", *TINY, "--cache-limit")

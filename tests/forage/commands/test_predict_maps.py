@@ -74,6 +74,7 @@ def mixed_blend(paddocks: Path, frozen_recipe: Recipe, tmp_path: Path, monkeypat
     return build([run], tmp_path / "blend", "flips", "uniform")
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore:head.kind=density keeps")
 def test_a_blend_with_frozen_density_predicts_is_refitted_and_draws_maps(
     shell: Any, mixed_blend: Blend, paddocks: Path, tmp_path: Path

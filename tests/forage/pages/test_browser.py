@@ -20,7 +20,10 @@ from programs.browser import Browser, Tab, find
 from trainables.recipe.recipe import Recipe
 from tune.records.ledger import Ledger
 
-pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine"),
+]
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 EVIL_FILE = "<img src=x onerror=alert(1)>"

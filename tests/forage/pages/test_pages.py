@@ -86,6 +86,7 @@ def test_the_recipe_on_the_page_is_the_trials_recipe(swept: RunFolder) -> None:
     assert facts["t0001"]["command"].startswith("forage train ")
 
 
+@pytest.mark.heavy
 def test_only_rungs_that_a_trial_has_reached_are_named(swept: RunFolder) -> None:
     assert "Dotted lines" not in run_page(swept).html(), "two epochs of 60"
     ledger = Ledger(swept)

@@ -113,6 +113,7 @@ class SilentHandler(WSGIRequestHandler):
         """No line for each request."""
 
 
+@pytest.mark.heavy
 def test_optuna_dashboard_opens_the_storage(
     shell: Any, swept: RunFolder, tmp_path: Path, dashboard: Callable[[str], Callable[[str], Any]]
 ) -> None:

@@ -33,11 +33,13 @@ def _room_for(images: int) -> Callable[[int], int]:
     return work
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("room", "fits"), [(64, 64), (63, 32), (5, 4), (1, 1)])
 def test_the_size_is_halved_until_it_fits(room: int, fits: int) -> None:
     assert with_smaller_batches(64, _room_for(room)) == (fits, fits)
 
 
+@pytest.mark.heavy
 def test_not_even_one_is_a_job_error_that_says_what_to_do() -> None:
     with pytest.raises(JobError, match=r"view\.size.*gradient_checkpointing.*--gpus-per-trial"):
         with_smaller_batches(64, _room_for(0))

@@ -65,6 +65,7 @@ def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("kind", "components", "target"), CASES)
 def test_learns_what_can_be_learnt_and_nothing_from_shuffled_labels(kind: str, components: int, target: str) -> None:
     recipe = _recipe(kind, components, target)
@@ -75,6 +76,7 @@ def test_learns_what_can_be_learnt_and_nothing_from_shuffled_labels(kind: str, c
     assert weighted_r2(TEST[1], project(_grams(_fit(recipe, grams=shuffled)))) < baseline + 0.03
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("transform", ["none", "sqrt", "log1p", "log1p_z"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_transform_predicts_grams(kind: str, transform: str) -> None:
@@ -142,6 +144,7 @@ def test_weights_of_another_backbone_do_not_load(kind: str) -> None:
         FittedModel(recipe, FEATURES + 1).load_state_dict(_fitted(recipe).state_dict())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("kind", "components", "target"), CASES)
 def test_the_same_seed_fits_the_same_model(kind: str, components: int, target: str) -> None:
     recipe = _recipe(kind, components, target)
@@ -159,6 +162,7 @@ def test_predicting_fits_nothing_and_an_image_does_not_see_the_others(kind: str,
     assert _same(before, model.state_dict())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("components", [0, 6])
 @pytest.mark.parametrize("kind", KINDS)
 def test_image_weights_count_and_only_by_their_ratios(kind: str, components: int) -> None:

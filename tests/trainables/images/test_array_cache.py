@@ -118,6 +118,7 @@ def test_an_unwritable_root_is_a_job_error(tmp_path: Path, monkeypatch: pytest.M
     assert str(tmp_path / "file" / "cache" / "things") in str(caught.value)
 
 
+@pytest.mark.heavy
 def test_two_processes_build_once(root: Path, tmp_path: Path) -> None:
     processes = [_start(tmp_path), _start(tmp_path)]
     _wait_for(tmp_path / "ready")

@@ -125,6 +125,7 @@ def test_outputs_and_columns(kind: str, outputs: int, columns: list[int]) -> Non
     assert codec_of(kind).columns == columns
 
 
+@pytest.mark.heavy
 @given(parts=components)
 def test_the_start_predicts_the_mean(parts: np.ndarray) -> None:
     grams = grams_of(parts)
@@ -149,6 +150,7 @@ def test_the_start_of_ratios_without_clover() -> None:
     assert codec.decode(codec.expand(start.view(1, -1)))[0].tolist() == pytest.approx(grams[0].tolist(), abs=0.1)
 
 
+@pytest.mark.heavy
 @given(parts=components)
 def test_encoding_is_undone(parts: np.ndarray) -> None:
     grams = grams_of(parts)

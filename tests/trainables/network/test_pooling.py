@@ -157,6 +157,7 @@ def test_a_tap_on_the_last_block_is_the_output() -> None:
     torch.testing.assert_close(last, tapped)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["test_vit", "vit_small_patch16_dinov3"])
 def test_the_class_token_is_the_first(name: str, pictures: Tensor) -> None:
     token, both, attention = (backbone_of(name, pool=pool) for pool in ("cls", "cls_mean", "cls_attention"))

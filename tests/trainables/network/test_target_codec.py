@@ -36,6 +36,7 @@ def assert_close(actual: Tensor, expected: Tensor, rtol: float, atol: float, con
     torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, msg=lambda text: f"{_name(config)}: {text}")
 
 
+@pytest.mark.heavy
 @given(components=COMPONENTS)
 def test_decoding_undoes_encoding(components: np.ndarray) -> None:
     grams = torch.from_numpy(from_components(components)).float()

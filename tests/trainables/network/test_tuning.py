@@ -104,6 +104,7 @@ def test_lora_trains_its_adapters_only_and_starts_at_nothing() -> None:
     assert torch.equal(backbone(_pictures()), plain(_pictures()))
 
 
+@pytest.mark.heavy
 def test_merged_adapters_predict_the_same() -> None:
     backbone = create_backbone(VIT, 32).eval()
     before = backbone(_pictures())

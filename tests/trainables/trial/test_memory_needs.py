@@ -88,6 +88,7 @@ def test_the_largest_batch_is_the_largest_that_fits() -> None:
     assert found.largest_batch(899 / USABLE) == 0
 
 
+@pytest.mark.heavy
 def test_a_frozen_backbone_is_counted_where_features_are_computed() -> None:
     frozen = TINY.with_overrides({"backbone.tuning": "frozen"})
     heads, features = training_needs(frozen), extraction_needs(frozen)

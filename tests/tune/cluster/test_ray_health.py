@@ -49,6 +49,7 @@ def closed() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
+@pytest.mark.heavy
 def test_a_head_that_no_longer_answers_ends_the_process_with_one_line(listening: str, closed: str) -> None:
     ended = drive(closed, listening, 60)
     assert (ended.returncode, ended.stdout) == (1, "")
@@ -57,12 +58,14 @@ def test_a_head_that_no_longer_answers_ends_the_process_with_one_line(listening:
     )
 
 
+@pytest.mark.heavy
 def test_a_dead_raylet_on_the_node_of_the_driver_ends_the_process_too(listening: str, closed: str) -> None:
     ended = drive(listening, closed, 60)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "(raylet) has died; go on with: forage resume /runs/night\n" in ended.stderr
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("seconds", [0, 2])
 def test_a_living_head_ends_nothing(listening: str, seconds: float) -> None:
     ended = drive(listening, listening, seconds)

@@ -118,6 +118,7 @@ def test_rebuilt_from_the_ledger_it_equals_the_original(
     assert bool(ledger.with_status("PRUNED")) == (name != "none")
 
 
+@pytest.mark.heavy
 @EVERY
 def test_a_search_killed_anywhere_ends_as_an_uninterrupted_one(
     name: Any,

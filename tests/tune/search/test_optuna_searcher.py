@@ -413,6 +413,7 @@ def test_a_complete_trial_without_a_value_is_not_in_the_study(
     assert [t.value for t in searcher.study.trials] == [0.1, None]
 
 
+@pytest.mark.heavy
 @SEARCHES
 def test_a_search_for_other_values_killed_anywhere_proposes_what_an_undisturbed_one_does(
     search: str,

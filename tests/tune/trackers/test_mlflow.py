@@ -41,6 +41,7 @@ def test_the_store_has_one_run_a_trial(
     assert client.get_metric_history(runs["t0001"].info.run_id, "val/r2_total") == history
 
 
+@pytest.mark.heavy
 def test_a_server_that_is_down_is_said_once(golden: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
