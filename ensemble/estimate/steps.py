@@ -19,7 +19,7 @@ class Steps:
 
     Attributes:
         members: positions in the library; of members that differ only in their seed, the first.
-        scores: R2 of the plain mean of the members so far, one for each step.
+        scores: R2 of the mean of the members so far, one for each step; with `best-k`, backbones weigh the same in it.
         kept: number of steps that the blend is made of.
         held_out: whether each date was scored by members that were ranked without it; else scores are on the images
             that the members were chosen by.
@@ -51,6 +51,6 @@ def steps(name: MethodName, library: Library, options: Options) -> Steps | None:
     part = means.members(kept)
     residuals = part.gram.residuals.reshape(len(part), *part.truth.shape)
     order = np.argsort(part.gram.diagonal, kind="stable")
-    scores = 1 - held_out_losses(residuals, part.day).sum(axis=0) / part.gram.total
-    chosen = len(best_k(residuals, part.day))
+    scores = 1 - held_out_losses(residuals, part.day, part.backbones).sum(axis=0) / part.gram.total
+    chosen = len(best_k(residuals, part.day, part.backbones))
     return Steps(tuple(int(first[kept[i]]) for i in order), tuple(map(float, scores)), chosen, held_out=True)

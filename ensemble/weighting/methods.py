@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.weighting.best_k import best_k
+from ensemble.weighting.best_k import best_k, equal_backbones
 from ensemble.weighting.greedy import greedy
 from ensemble.weighting.library import Library
 from ensemble.weighting.optimum import convex_optimum, convex_weights
@@ -45,9 +45,12 @@ def _uniform(library: Library, _: Options) -> Array:
 
 
 def _best_k(library: Library, _: Options) -> Array:
-    """The same weight for the k best, k chosen by dates held out."""
-    kept = best_k(library.gram.residuals.reshape(len(library), *library.truth.shape), library.day)
-    return _alike(np.isin(np.arange(len(library)), kept) / len(kept))
+    """The mean of the k best, k chosen by dates held out, with the same weight for each of their backbones."""
+    residuals = library.gram.residuals.reshape(len(library), *library.truth.shape)
+    kept = best_k(residuals, library.day, library.backbones)
+    weights = np.zeros(len(library))
+    weights[kept] = equal_backbones([library.backbones[i] for i in kept])
+    return _alike(weights)
 
 
 def _greedy(library: Library, options: Options) -> Array:
@@ -88,7 +91,9 @@ def _ridge(library: Library, _: Options) -> Array:
 
 METHODS: Final[dict[MethodName, Method]] = {
     "uniform": Method(_uniform, "mean of all members"),
-    "best-k": Method(_best_k, "mean of the k best members, k chosen by dates held out"),
+    "best-k": Method(
+        _best_k, "mean of the k best members, in which backbones weigh the same; k chosen by dates held out"
+    ),
     "shrunk": Method(_shrunk, "convex weights, drawn toward the mean", solves=True),
     "greedy": Method(_greedy, "greedy selection with replacement"),
     "simplex": Method(_simplex, "best convex weights on the images fitted to", solves=True),
@@ -103,7 +108,7 @@ def fit_method(name: MethodName, library: Library, options: Options) -> Array:
     Members that differ only in their seed count as one, their mean, and share its weight equally. Where members or
     backbones are limited, every method weighs the members that greedy selection picks under the limits. Members with
     less weight than `options.min_weight` (in the mean over targets, by the metric's weights) are dropped and the others
-    weighed again; that does not concern equal weights.
+    weighed again; that does not concern `uniform` and `best-k`.
 
     Args:
         name: of the method.

@@ -32,8 +32,9 @@ MOST_PHOTOGRAPHS: Final = 1000
 """Photographs that appear over a chart at most, so that the page stays below 15 MB."""
 
 _HELD_OUT: Final = (
-    "The mean of the k best members, for every k: ranked without each date in turn, then scored on it. The largest k "
-    "is taken whose loss is not above the least by more than two standard errors over dates."
+    "The mean of the k best members, for every k, in which backbones weigh the same: ranked without each date in turn, "
+    "then scored on it. The largest k is taken whose loss is not above the least by more than two standard errors over "
+    "dates."
 )
 _GREEDY: Final = (
     "Each step adds the member that raises the score of the mean most; one that is added again has more weight. Scores "

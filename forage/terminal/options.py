@@ -125,10 +125,10 @@ TtaOption = Annotated[TtaName, typer.Option(help="Test-time augmentation that th
 MethodOption = Annotated[
     MethodChoice,
     typer.Option(
-        help="How members are weighted. `uniform`: mean of all; `best-k`: mean of the k best; `greedy`: greedy "
-        "selection; `simplex`: best convex weights; `shrunk`: convex weights, shrunk toward the mean; `per-target`: "
-        "convex weights for each target; `ridge`: stacking; `auto`: the simplest method within one standard error of "
-        "the best, on dates held out."
+        help="How members are weighted. `uniform`: mean of all; `best-k`: mean of the k best, in which backbones weigh "
+        "the same; `greedy`: greedy selection; `simplex`: best convex weights; `shrunk`: convex weights, shrunk toward "
+        "the mean; `per-target`: convex weights for each target; `ridge`: stacking; `auto`: the simplest method within "
+        "one standard error of the best, on dates held out."
     ),
 ]
 MaxMembersOption = Annotated[int | None, typer.Option(min=1, help="Largest number of members.")]
