@@ -24,7 +24,7 @@ from tests.e2e.conftest import Refused
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-TRIALS = 4
+TRIALS = 3
 PHASES = ["image cache", "feature bank", "epoch", "checkpoint", "oof"]
 Forage = Callable[..., subprocess.CompletedProcess[str]]
 Records = Callable[[Path], dict[str, dict[str, Any]]]
@@ -38,13 +38,8 @@ def options(space_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     space["search"]["backbone.tuning"] = {"choice": ["frozen", "full"]}
     path = tmp_path_factory.mktemp("space") / "both.yaml"
     path.write_text(yaml.safe_dump(space))
-    fixed = [
-        "--no-start",
-        "--pruner",
-        "none",
-        "--seed",
-        23,
-    ]  # which trials there are, and that all of them are complete
+    # Which trials there are, and that all of them are complete.
+    fixed = ["--no-start", "--pruner", "none", "--seed", 23]
     return ["--space", path, "--trials", TRIALS, "--cpus-per-trial", os.cpu_count(), *fixed]
 
 

@@ -76,7 +76,7 @@ def journey(
                 process.popen.kill()  # at once; what it has started follows
                 process.kill()
                 break
-            time.sleep(0.01)
+            time.sleep(0.02)
         process.wait()
         journey.ledgers.append(records(journey.run))
         journey.checkpoints.append({path.stem for path in journey.run.glob("checkpoints/*.pt")})

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TRIALS = 7
 FIRST_ASKED_FOR = 5
-EPOCHS = 20  # a trial takes longer than the ledger takes to write a group of reports
+EPOCHS = 16  # a trial takes longer than the ledger takes to write a group of reports
 Ledgers = dict[str, dict[str, Any]]
 Records = Callable[[Path], Ledgers]
 
