@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TRIALS = 7
 FIRST_ASKED_FOR = 5
-EPOCHS = 16  # a trial takes longer than the ledger takes to write a group of reports
+EPOCHS = 40  # a trial takes longer than the ledger takes to write a group of reports
 Ledgers = dict[str, dict[str, Any]]
 Records = Callable[[Path], Ledgers]
 
@@ -97,7 +97,7 @@ def journey(
             if len(ended(ledger)) >= enough and under_way:
                 stop(process)
                 break
-            time.sleep(0.03)
+            time.sleep(0.01)
         journey.statuses.append(process.wait())
         journey.errors.append(process.err)
         journey.ledgers.append(records(run))

@@ -97,7 +97,7 @@ def test_each_worker_starts_once(session: None, data: Path, tmp_path: Path) -> N
     """Ray Tune alone would end a worker that is starting whenever another one becomes free."""
     run = RunFolder(tmp_path / "run")
     launch(
-        run, data, Space.parse(SPACE), Limits(trials=12, pruner="none"), connection=ExistingRay(), trainable=SlowToStart
+        run, data, Space.parse(SPACE), Limits(trials=20, pruner="none"), connection=ExistingRay(), trainable=SlowToStart
     )
     assert len([*(tmp_path / "run").glob("process-*")]) == 2
 
